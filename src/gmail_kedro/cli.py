@@ -1,0 +1,100 @@
+"""The `gmail-kedro` command: several Kedro runs in one process, for the demo and for comparing runs.
+
+A plain ``kedro run`` does one run. What it cannot say is "these runs, one after the other, without paying
+the start-up of the libraries each time"; that is all this command adds.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+DATA_PIPELINES = ["mini_world", "generation", "pairing"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="gmail-kedro", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser("demo", help="the whole of GMAIL on the mini world, and its baselines")
+    compare = commands.add_parser("compare", help="runs of conf/base/experiments.yml on the stored pairs")
+    compare.add_argument("runs", nargs="*", help="run ids; all of them when none is named")
+    for command in (demo, compare):
+        command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "demo":
+            run_pipelines(DATA_PIPELINES, {}, options.env)
+        run_experiments(getattr(options, "runs", []), options.env)
+    except Exception as error:
+        logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
+        return 1
+    return 0
+
+
+def run_experiments(names: Sequence[str], env: str | None) -> None:
+    """Runs experiments one after the other: alignment, downstream, evaluation, reporting.
+
+    Args:
+        names: Keys of ``runs`` in ``experiments.yml``; all when empty.
+        env: The Kedro environment.
+
+    Raises:
+        ValueError: If a name is not there; lists those that are.
+    """
+    import yaml
+
+    known = yaml.safe_load((_project_root() / "conf/base/experiments.yml").read_text())["runs"]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"There is no run {unknown} in conf/base/experiments.yml. Known runs: {list(known)}.")
+    for name in names or known:
+        run_pipelines(["experiment"], {"run_id": name} | _nest(known[name]), env)
+
+
+def run_pipelines(names: list[str], parameters: dict[str, Any], env: str | None) -> None:
+    """Runs pipelines in one Kedro session, which is one MLflow run.
+
+    Args:
+        names: Registered pipelines; run as their union.
+        parameters: Runtime parameters, nested.
+        env: The Kedro environment.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    root = _project_root()
+    bootstrap_project(root)
+    with KedroSession.create(project_path=root, env=env, runtime_params=parameters) as session:
+        session.run(pipeline_names=names)
+
+
+def _nest(flat: dict[str, Any]) -> dict[str, Any]:
+    """Turns ``{"alignment.lora_rank": 2}`` into ``{"alignment": {"lora_rank": 2}}``."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *groups, name = key.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = value
+    return nested
+
+
+def _project_root() -> Path:
+    """Returns the project's folder: the working directory or one of its parents.
+
+    Raises:
+        FileNotFoundError: If none of them holds a Kedro project.
+    """
+    from kedro.utils import find_kedro_project
+
+    root = find_kedro_project(Path.cwd())
+    if root is None:
+        raise FileNotFoundError("No Kedro project here. Change into the folder that holds pyproject.toml and conf/.")
+    return Path(root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Turns encoded pictures, as found on disks and the web, into RGB pixels, or says why not.
+
+Pillow's global switches (``MAX_IMAGE_PIXELS``, ``LOAD_TRUNCATED_IMAGES``) are left as they are.
+"""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+PIXEL_LIMIT = 50_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")  # no format that runs a program
+ORIENTATION_TAG = 0x0112
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+IMPOSTORS = {
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML or SVG document",
+    b"version https://git-lfs": "a Git LFS pointer",
+}
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+
+
+def decode_image(jpeg: bytes, *, name: str) -> Image.Image:
+    """Returns the whole picture in RGB, upright.
+
+    The EXIF orientation is applied; palettes, grey, CMYK and 16-bit grey are converted (16 bits by scaling, not by
+    clipping); transparent parts become white. Of an animation the first frame is taken.
+
+    Args:
+        jpeg: The encoded picture; JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or PPM, whatever its file is called.
+        name: What the messages call it.
+
+    Raises:
+        ValueError: If it is empty, no picture, cut off, corrupt, larger than 50 megapixels or of a pixel type that
+            has no meaning as RGB; the message names the picture and the remedy.
+    """
+    image = _open(jpeg, name)
+    try:
+        image.load()
+    except _BROKEN as error:
+        raise ValueError(
+            f"The picture {name!r} is cut off or corrupt ({len(jpeg)} bytes: {error}). Fetch it again or leave it out."
+        ) from error
+    return _to_rgb(_upright(image), name)
+
+
+def check_header(jpeg: bytes, *, name: str) -> None:
+    """Checks that a picture can be opened and is not too large, without decoding its pixels.
+
+    Args:
+        jpeg: The encoded picture.
+        name: What the message calls it.
+
+    Raises:
+        ValueError: If it is empty, no picture or larger than 50 megapixels.
+    """
+    _open(jpeg, name)
+
+
+def _open(jpeg: bytes, name: str) -> Image.Image:
+    """Reads the header only."""
+    start = jpeg[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for mark, what in IMPOSTORS.items():
+        if start.startswith(mark):
+            raise ValueError(f"The picture {name!r} is {what}, not a photograph. Fetch the picture itself.")
+    if not jpeg:
+        raise ValueError(f"The picture {name!r} is an empty file. Fetch it again or leave it out.")
+    try:
+        image = Image.open(io.BytesIO(jpeg), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(_too_large(name, "more than 89 million")) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"The picture {name!r} is not in a known format ({', '.join(FORMATS)}); it begins with {jpeg[:8]!r}. "
+            "Fetch it again, convert it or leave it out."
+        ) from error
+    except _BROKEN as error:
+        raise ValueError(f"The header of the picture {name!r} is corrupt ({error}). Fetch it again.") from error
+    if image.width * image.height > PIXEL_LIMIT:
+        raise ValueError(_too_large(name, f"{image.width} x {image.height}"))
+    return image
+
+
+def _too_large(name: str, pixels: str) -> str:
+    return (
+        f"The picture {name!r} must have at most {PIXEL_LIMIT // 1_000_000} million pixels. Got {pixels}. "
+        "Scale it down or leave it out."
+    )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    except _BROKEN:  # damaged metadata says nothing about the pixels, which are whole
+        orientation = 1
+    turn = ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError(
+            f"The picture {name!r} holds floating-point pixels, whose range is unknown. Save it with 8 bits a channel."
+        )
+    if image.mode.startswith("I"):
+        return _from_16_bit(image, name)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        page = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(page, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image, name: str) -> Image.Image:
+    pixels = np.asarray(image).astype(np.int64)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(
+            f"The picture {name!r} must have at most 16 bits a pixel. Got values from {pixels.min()} to {pixels.max()}. "
+            "Save it with 8 bits a channel."
+        )
+    return Image.fromarray(np.rint(pixels / 257).astype(np.uint8)).convert("RGB")

@@ -1,0 +1,49 @@
+"""Pictures that lie as files on disk."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Encoded pictures, one file each, read when asked for (an ``ImageSource``).
+
+    Attributes:
+        paths: The file of each picture, by key.
+    """
+
+    paths: Mapping[str, Path] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, key: str) -> bytes:
+        """Returns the encoded picture.
+
+        Args:
+            key: A key of ``paths``.
+
+        Raises:
+            FileNotFoundError: If the key is unknown or its file does not exist; the message names both.
+        """
+        path = self.paths.get(key)
+        if path is None:
+            known = ", ".join(repr(known) for known in list(self.paths)[:3])
+            raise FileNotFoundError(
+                f"There is no picture {key!r} among {len(self.paths)} (such as {known}). Ask for one of them by its id."
+            )
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"The picture {key!r} should be the file '{path.absolute()}', which does not exist. "
+                "Put it there, or correct the images folder in conf/*/catalog*.yml."
+            )
+        return path.read_bytes()
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Returns the keys, each once and in order, that have no file; opens nothing.
+
+        Args:
+            keys: The pictures to look for.
+        """
+        return [key for key in dict.fromkeys(keys) if key not in self.paths or not self.paths[key].is_file()]

@@ -1,0 +1,1 @@
+"""Kedro dataset classes: what the catalog can load and save."""

@@ -1,0 +1,63 @@
+"""Models in their libraries' own folders: whatever has ``save_pretrained``."""
+
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from kedro.io import AbstractDataset, DatasetError
+
+
+class SavesItself(Protocol):
+    """A model, pipeline, captioner or adapter that writes its own folder."""
+
+    def save_pretrained(self, folder: Path) -> Any:
+        """Writes all files into the folder."""
+        ...
+
+
+class PretrainedDataset(AbstractDataset[SavesItself, Path]):
+    """Saves through ``save_pretrained`` and loads the folder's path; the zoo builds models from paths.
+
+    The folder is written under a temporary name and renamed, so a half-written one is never seen.
+
+    Example (YAML)::
+
+        captioner:
+          type: gmail_kedro.datasets.pretrained.PretrainedDataset
+          filepath: data/06_models/main/captioner
+
+    Args:
+        filepath: The folder.
+        metadata: Ignored; for other tools.
+    """
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = PurePosixPath(filepath)
+        self.metadata = metadata
+
+    def save(self, data: SavesItself) -> None:
+        """Writes the folder, replacing an older one."""
+        folder = Path(self._filepath)
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        data.save_pretrained(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+
+    def load(self) -> Path:
+        """Returns the folder's path.
+
+        Raises:
+            DatasetError: If there is no such folder.
+        """
+        folder = Path(self._filepath)
+        if not folder.is_dir():
+            raise DatasetError(f"There is nothing at {folder}. Run the pipeline that makes it first.")
+        return folder
+
+    def _exists(self) -> bool:
+        return Path(self._filepath).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,1 @@
+"""Runs models over batches: the training loop, checkpoints, inference and hardware choices."""

@@ -1,0 +1,133 @@
+"""Runs an encoder over pictures and texts, batch by batch, with what was computed before reused."""
+
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from gmail_kedro.corpora.decoding import decode_image
+from gmail_kedro.engine.features import FeatureStore, hash_items
+from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
+
+MEMORY_LIMIT_BYTES = 2 << 30
+
+
+class PixelBatches:
+    """Preprocessed pictures by row, kept in memory when they fit.
+
+    Args:
+        encoder: Whose preprocessing is applied.
+        source: Where the encoded pictures are.
+        keys: The picture of each row.
+    """
+
+    def __init__(self, encoder: ImageTextEncoder, source: ImageSource, keys: Sequence[str]) -> None:
+        self._encoder, self._source, self._keys = encoder, source, list(keys)
+        first = self._load(0)
+        self._kept: dict[str, torch.Tensor] | None = {}
+        if first.numel() * first.element_size() * len(set(self._keys)) > MEMORY_LIMIT_BYTES:
+            self._kept = None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, rows: Sequence[int]) -> torch.Tensor:
+        """Returns float32 [B, 3, H, W] of the rows."""
+        return torch.stack([self._picture(int(row)) for row in rows])
+
+    def _picture(self, row: int) -> torch.Tensor:
+        if self._kept is None:
+            return self._load(row)
+        key = self._keys[row]
+        if key not in self._kept:
+            self._kept[key] = self._load(row)
+        return self._kept[key]
+
+    def _load(self, row: int) -> torch.Tensor:
+        key = self._keys[row]
+        return self._encoder.preprocess(decode_image(self._source.read(key), name=key))
+
+
+def encode_images(
+    encoder: ImageTextEncoder,
+    source: ImageSource,
+    keys: Sequence[str],
+    *,
+    store: FeatureStore,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+) -> torch.Tensor:
+    """Returns embeddings of pictures, float32 [N, D], not normalised; repeated calls read the store.
+
+    Args:
+        encoder: The frozen teacher, or a student with its adapter merged.
+        source: Where the encoded pictures are.
+        keys: Which pictures, in order; a picture that occurs twice is encoded once.
+        store: Where results are kept.
+        batch_size: Pictures at once.
+        device: Where the encoder is.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+    """
+    unique = list(dict.fromkeys(keys))
+    facts = {
+        "kind": "image",
+        "encoder": encoder.fingerprint,
+        "precision": precision,
+        "items": hash_items(unique, [source.read(key) for key in unique]),
+    }
+
+    def compute() -> torch.Tensor:
+        pixels = PixelBatches(encoder, source, unique)
+        starts = tqdm(range(0, len(unique), batch_size), desc=f"Encoding {len(unique)} pictures", disable=None)
+        with torch.no_grad(), fast_arithmetic(device, precision=precision):
+            parts = [
+                encoder.encode_image(pixels[range(start, min(start + batch_size, len(unique)))].to(device))
+                for start in starts
+            ]
+        return torch.cat(parts).float().cpu()
+
+    features = store.get_or_compute(facts, len(unique), compute)
+    row_of = {key: row for row, key in enumerate(unique)}
+    return features[[row_of[key] for key in keys]]
+
+
+def encode_texts(
+    encoder: ImageTextEncoder,
+    texts: Sequence[str],
+    *,
+    store: FeatureStore,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+) -> torch.Tensor:
+    """Returns embeddings of texts, float32 [N, D], not normalised; repeated texts are encoded once.
+
+    Args:
+        encoder: The frozen teacher; its text tower is never tuned.
+        texts: What is encoded, in order.
+        store: Where results are kept.
+        batch_size: Texts at once.
+        device: Where the encoder is.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+    """
+    unique = list(dict.fromkeys(texts))
+    facts = {
+        "kind": "text",
+        "encoder": encoder.fingerprint,
+        "precision": precision,
+        "items": hash_items(unique, [b""] * len(unique)),
+    }
+
+    def compute() -> torch.Tensor:
+        with torch.no_grad(), fast_arithmetic(device, precision=precision):
+            parts = [
+                encoder.encode_text(encoder.tokenize(unique[start : start + batch_size]).to(device))
+                for start in range(0, len(unique), batch_size)
+            ]
+        return torch.cat(parts).float().cpu()
+
+    features = store.get_or_compute(facts, len(unique), compute)
+    row_of = {text: row for row, text in enumerate(unique)}
+    return features[[row_of[text] for text in texts]]

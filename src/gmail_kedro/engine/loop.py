@@ -1,0 +1,89 @@
+"""The training loop: one for the alignment, the captioners and the pre-training of the mini models.
+
+A trainer passes a ``step`` that maps the step's index to its losses. Because everything a step needs is
+a function of that index (which batch, which noise), a resumed run is the same run.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from gmail_kedro.engine.checkpoint import Checkpoint
+
+StepFunction = Callable[[int], dict[str, torch.Tensor]]
+NAN_LIMIT = 20
+
+
+@dataclass
+class History:
+    """What a training run did, step by step.
+
+    Attributes:
+        rows: One dictionary a step: ``step``, ``loss`` and its terms, ``gradient_norm``, ``learning_rate``,
+            ``seconds`` since the loop (re)started.
+        skipped_count: Steps whose loss or gradient was not finite; they changed nothing.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    skipped_count: int = 0
+
+
+def fit(
+    step: StepFunction,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    *,
+    steps: int,
+    clip_norm: float,
+    checkpoint: Checkpoint | None = None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> History:
+    """Trains for a number of steps and returns the history.
+
+    Args:
+        step: Maps a step's index to its losses; the entry ``loss`` is minimised, the others are recorded.
+        optimizer: Updates its own parameters.
+        schedule: Stepped once after every optimizer step.
+        steps: Number of steps of the whole run, counted from 0 even when it resumes.
+        clip_norm: Largest Euclidean norm of the gradient.
+        checkpoint: Where training state is kept; an interrupted run goes on from there.
+        on_step: Called with the index and the row after every step.
+
+    Raises:
+        FloatingPointError: If more than ``NAN_LIMIT`` steps had a loss or gradient that was not finite.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    history, first = History(), 0
+    if checkpoint is not None and checkpoint.exists():
+        first, history.rows, history.skipped_count = checkpoint.load(optimizer, schedule)
+    started = time.perf_counter()
+    for index in range(first, steps):
+        losses = step(index)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm))
+        row = {name: float(value.detach()) for name, value in losses.items()}
+        row |= {"step": index, "gradient_norm": gradient_norm, "learning_rate": schedule.get_last_lr()[0]}
+        if math.isfinite(row["loss"]) and math.isfinite(gradient_norm):
+            optimizer.step()
+        else:
+            history.skipped_count += 1
+            _stop_if_hopeless(history.skipped_count, index)
+        schedule.step()
+        history.rows.append(row | {"seconds": time.perf_counter() - started})
+        if on_step is not None:
+            on_step(index, history.rows[-1])
+        if checkpoint is not None and checkpoint.is_due(index + 1, steps):
+            checkpoint.save(index + 1, optimizer, schedule, history.rows, history.skipped_count)
+    return history
+
+
+def _stop_if_hopeless(skipped_count: int, index: int) -> None:
+    if skipped_count > NAN_LIMIT:
+        raise FloatingPointError(
+            f"Training stopped at step {index}: {skipped_count} steps had a loss or gradient that was not finite. "
+            "Lower the learning rate or use precision: float32; the last checkpoint is kept."
+        )

@@ -1,0 +1,65 @@
+"""What this machine can do, and the settings that follow: device, precision, threads, attention kernel."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """Returns the device a configuration asks for.
+
+    Args:
+        name: ``auto`` (a GPU when there is one, otherwise the CPU) or a torch device such as ``cuda:1``.
+
+    Raises:
+        ValueError: If a CUDA device is asked for and none is there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"The device {name!r} was asked for, but torch sees no CUDA device. Use 'cpu' or 'auto'.")
+    return device
+
+
+@contextlib.contextmanager
+def fast_arithmetic(device: torch.device, *, precision: str) -> Iterator[None]:
+    """Runs its body in the precision asked for, with the attention kernel that is fast on this device.
+
+    On a CPU the flash kernel's backward is slow for the short sequences of image-text models, so the
+    plain kernel is used there. Autocast's weight cache is off: it would keep the first step's weights
+    for as long as the body runs, and a whole training loop may run inside.
+
+    Args:
+        device: Where the models are.
+        precision: ``float32``, ``bfloat16``, or ``auto`` (bfloat16 where the hardware multiplies in it).
+
+    Raises:
+        ValueError: If the precision is not one of the three.
+    """
+    if precision not in ("float32", "bfloat16", "auto"):
+        raise ValueError(f"The precision must be float32, bfloat16 or auto. Got {precision!r} instead.")
+    reduced = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
+    flash = torch.backends.cuda.flash_sdp_enabled()
+    torch.backends.cuda.enable_flash_sdp(flash and device.type != "cpu")
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced, cache_enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.enable_flash_sdp(flash)
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Says whether the hardware has bfloat16 matrix instructions, so that using them saves time."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and _cpu_multiplies_bfloat16()
+
+
+@lru_cache(maxsize=1)
+def _cpu_multiplies_bfloat16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()

@@ -1,0 +1,138 @@
+"""What the rooms agree on: protocols of the models and the value types that flow between nodes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image
+
+
+class ImageTextEncoder(Protocol):
+    """An image-text model as the rest of the house sees it. Embeddings are not normalised.
+
+    Attributes:
+        name: The zoo's name of the model.
+        embed_dim: Width D of the embeddings.
+        context_length: Longest text, in tokens, start and end included.
+        image_tower: The module an adapter is put into.
+        fingerprint: Hash of the weights and the preprocessing; equal fingerprints give equal embeddings.
+    """
+
+    name: str
+    embed_dim: int
+    context_length: int
+    image_tower: torch.nn.Module
+    fingerprint: str
+
+    def preprocess(self, image: "Image") -> torch.Tensor:
+        """Maps a picture to the tower's input, float32 of shape [3, H, W]."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Maps texts to token ids [B, L]; longer texts are cut, the end token kept."""
+        ...
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Counts the texts that ``tokenize`` would cut."""
+        ...
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Maps images [B, 3, H, W] to embeddings [B, D]."""
+        ...
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Maps token ids [B, L] to embeddings [B, D]."""
+        ...
+
+
+class ImageGenerator(Protocol):
+    """A text-to-image model whose image depends on its row alone, not on its batch.
+
+    Attributes:
+        name: The zoo's name of the model.
+        revision: Hash of the weights; goes into the manifest.
+        prompt_tokens: Longest prompt, in tokens.
+    """
+
+    name: str
+    revision: str
+    prompt_tokens: int
+
+    def count_truncated(self, prompts: Sequence[str]) -> int:
+        """Counts the prompts that are cut at ``prompt_tokens``."""
+        ...
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list["Image"]:
+        """Makes one picture for each prompt, its starting noise drawn from its own seed."""
+        ...
+
+
+class ImageSource(Protocol):
+    """Encoded pictures by key, read when asked for."""
+
+    def read(self, key: str) -> bytes:
+        """Returns the encoded picture.
+
+        Raises:
+            FileNotFoundError: If there is no such picture; the message names it and its home.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A captioned corpus of photographs.
+
+    Attributes:
+        name: What reports call it.
+        captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split`` (train, val or test).
+        images: The photographs, by ``image_id``.
+        labels: Zero-shot classification tasks of the corpus, by name; empty where there are none.
+    """
+
+    name: str
+    captions: "pd.DataFrame"
+    images: ImageSource
+    labels: Mapping[str, "ClassificationTask"]
+
+
+@dataclass(frozen=True)
+class ClassificationTask:
+    """A zero-shot classification benchmark.
+
+    Attributes:
+        classes: The class names, in the order of the labels.
+        templates: Prompts with one ``{}`` for the class name.
+        labels: The class index of each picture, by ``image_id``.
+    """
+
+    classes: Sequence[str]
+    templates: Sequence[str]
+    labels: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One generated picture in a shard.
+
+    Attributes:
+        key: ``caption_id/sample_index``, unique in the set.
+        jpeg: The encoded picture.
+        facts: What was asked for: prompt, seed and the like; JSON values only.
+    """
+
+    key: str
+    jpeg: bytes
+    facts: Mapping[str, Any]
+
+
+class GeneratedImages(ImageSource, Protocol):
+    """A generated set on disk: pictures by key, with what made them."""
+
+    def keys(self) -> Iterator[str]:
+        """Yields the key of every picture, shard by shard."""
+        ...

@@ -1,0 +1,96 @@
+"""Intervals around a mean over test items, by the percentile bootstrap.
+
+The items are resampled with replacement; they must be independent of one another. Where five captions share a
+photograph, average them to one value for each photograph first. BLEU is no mean over items and does not belong
+here; CIDEr does, with its document frequencies held fixed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CHUNK_VALUES = 2**22
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and where it could have been, in the unit of the values.
+
+    Attributes:
+        mean: Mean of the values themselves.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_interval(values: np.ndarray, *, count: int, seed: int, confidence: float = 0.95) -> Interval:
+    """Returns the mean of the values with its percentile bootstrap interval.
+
+    Example:
+        >>> bootstrap_interval(np.array([2.0, 2.0, 2.0]), count=100, seed=0)
+        Interval(mean=2.0, low=2.0, high=2.0)
+
+    Args:
+        values: One number or bool for each independent test item, of shape [N].
+        count: Resamples.
+        seed: Seeds the resampling; the same seed gives the same interval.
+        confidence: Share of the resampled means inside the interval, strictly between 0 and 1.
+
+    Raises:
+        ValueError: If the values are not of shape [N], empty or not finite, or ``count`` or ``confidence`` is
+            out of range.
+    """
+    numbers = _check_values(values, "values")
+    if count < 1:
+        raise ValueError(f"The number of resamples, count, must be positive. Got {count} instead.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"The confidence must be strictly between 0 and 1. Got {confidence} instead.")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(_resampled_means(numbers, count, seed), [tail, 1 - tail])
+    return Interval(mean=float(numbers.mean()), low=float(low), high=float(high))
+
+
+def paired_difference(
+    a: np.ndarray, b: np.ndarray, *, count: int, seed: int, confidence: float = 0.95
+) -> Interval:
+    """Returns the mean of ``a - b`` with its interval, both measured on the same test items.
+
+    Resampling the differences keeps each item's two values together: what the two have in common cancels out,
+    and the interval is narrower than one made from two separate ones.
+
+    Args:
+        a: One value for each item, of shape [N].
+        b: The other system's values on the same items in the same order, of shape [N].
+        count: Resamples.
+        seed: Seeds the resampling.
+        confidence: Share of the resampled means inside the interval, strictly between 0 and 1.
+
+    Raises:
+        ValueError: If the two differ in length, or as in ``bootstrap_interval``.
+    """
+    first, second = _check_values(a, "first values"), _check_values(b, "second values")
+    if len(first) != len(second):
+        raise ValueError(f"A paired difference needs the same items on both sides. Got {len(first)} and {len(second)}.")
+    return bootstrap_interval(first - second, count=count, seed=seed, confidence=confidence)
+
+
+def _resampled_means(numbers: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Returns ``count`` means of resamples, made a chunk of resamples at a time to bound memory."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, CHUNK_VALUES // len(numbers))
+    sizes = [min(rows, count - start) for start in range(0, count, rows)]
+    return np.concatenate([numbers[rng.integers(len(numbers), size=(size, len(numbers)))].mean(axis=1) for size in sizes])
+
+
+def _check_values(values: np.ndarray, name: str) -> np.ndarray:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or numbers.size == 0:
+        raise ValueError(f"The {name} must have shape [N] and not be empty. Got shape {list(numbers.shape)} instead.")
+    if not np.isfinite(numbers).all():
+        item = int((~np.isfinite(numbers)).argmax())
+        raise ValueError(f"The {name} must be finite. Got {numbers[item]} at item {item}.")
+    return numbers

@@ -1,0 +1,216 @@
+"""Writes the mini world to disk in the formats of the real corpora, so that the real readers read it.
+
+A world is complete if, and only if, its ``world.json`` is there: everything is written to a folder beside the
+target, ``world.json`` last, and then renamed. The same parameters give the same bytes (with the same Pillow).
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from tqdm import tqdm
+
+from gmail_kedro.mini import layouts
+from gmail_kedro.mini.captions import describe, describe_at_length
+from gmail_kedro.mini.questions import ask
+from gmail_kedro.mini.scans import load_scans
+from gmail_kedro.mini.scenes import render_scene, sample_scene
+from gmail_kedro.params import MiniWorldParams
+
+logger = logging.getLogger(__name__)
+
+DATASET_FILE, WORLD_FILE, IMAGE_FOLDER = "dataset_mini.json", "world.json", "images"
+CLASSIFICATION_FILE = "classification.json"
+WORLD_VERSION = 1  # raise it when the same parameters come to mean other scenes, captions or files
+JPEG_QUALITY = 95
+PAIR_FRACTION = 0.4
+_OWN_NAMES = frozenset(
+    {
+        DATASET_FILE,
+        WORLD_FILE,
+        IMAGE_FOLDER,
+        CLASSIFICATION_FILE,
+        "annotations",
+        "long_captions.json",
+        "questions.json",
+        ".gitkeep",
+        ".DS_Store",
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """One scene as it goes to disk: what is said about it, and its pixels [32, 32, 3], uint8."""
+
+    entry: layouts.Entry
+    pixels: np.ndarray
+
+
+def write_mini_world(folder: Path, params: MiniWorldParams) -> None:
+    """Writes a complete mini world, in place of an older one.
+
+    Each scene depends on the seed, its split and its position in the split alone: a larger world begins with
+    the scenes of a smaller one. Training scenes show training handwriting only, test scenes test handwriting only.
+
+    Args:
+        folder: Where the world goes. It may be absent, empty or an older mini world.
+        params: How many scenes of each split, and the seed.
+
+    Raises:
+        FileExistsError: If the folder holds anything that is not part of a mini world; nothing is touched.
+    """
+    folder = Path(folder).absolute()
+    _refuse_foreign_files(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid4().hex[:8]}")
+    try:
+        _write_files(unfinished, params)
+        _put_in_place(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    logger.info("Mini world of %d scenes written to %s", sum(_counts(params).values()), folder)
+
+
+def holds_world(folder: Path, params: MiniWorldParams | None = None) -> bool:
+    """Says whether a folder holds a complete mini world and, if parameters are given, that very world.
+
+    Args:
+        folder: The world's folder.
+        params: The parameters it must have been made from, or None for any.
+    """
+    facts = _read_world_file(Path(folder))
+    if facts is None:
+        return False
+    return params is None or facts == {**_world_facts(params), "dataset_sha256": facts.get("dataset_sha256")}
+
+
+def check_world(folder: Path) -> None:
+    """Checks that a folder holds a complete mini world with the dataset file it was written with.
+
+    Args:
+        folder: The world's folder.
+
+    Raises:
+        FileNotFoundError: If there is no complete world.
+        ValueError: If the dataset file was changed since.
+    """
+    facts = _read_world_file(Path(folder))
+    advice = "Delete the folder and write it again: kedro run --pipeline=mini_world"
+    if facts is None:
+        raise FileNotFoundError(f"The mini world '{folder}' is not complete: it has no usable {WORLD_FILE}. {advice}")
+    dataset = Path(folder) / DATASET_FILE
+    digest = _sha256(dataset) if dataset.is_file() else "no such file"
+    if digest != facts.get("dataset_sha256"):
+        raise ValueError(
+            f"The mini world '{folder}' was changed after it was written: {DATASET_FILE} should have sha256 "
+            f"{facts.get('dataset_sha256')}. Got {digest} instead. {advice}"
+        )
+
+
+def _counts(params: MiniWorldParams) -> dict[str, int]:
+    return {"train": params.train_count, "val": params.val_count, "test": params.test_count}
+
+
+def _world_facts(params: MiniWorldParams) -> dict[str, Any]:
+    return {"version": WORLD_VERSION, "params": asdict(params)}
+
+
+def _read_world_file(folder: Path) -> dict[str, Any] | None:
+    try:
+        facts = json.loads((folder / WORLD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"The mini world needs a folder at '{folder}'. Got a file. Choose another filepath.")
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in _OWN_NAMES)
+    if foreign:
+        raise FileExistsError(
+            f"The folder '{folder}' must be empty or hold a mini world, because it is replaced as a whole. "
+            f"It also holds {foreign[:3]} ({len(foreign)} in all). Move them away or choose another filepath."
+        )
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    """Renames a finished world to its place; what was there goes only once the way is clear."""
+    if not folder.exists():
+        os.rename(unfinished, folder)
+        return
+    older = folder.with_name(f".{folder.name}.older-{uuid4().hex[:8]}")
+    os.rename(folder, older)
+    try:
+        os.rename(unfinished, folder)
+    except OSError:
+        os.rename(older, folder)
+        raise
+    shutil.rmtree(older)
+
+
+def _write_files(folder: Path, params: MiniWorldParams) -> None:
+    entries = []
+    for page in tqdm(_draw_pages(params), total=sum(_counts(params).values()), desc="mini world", disable=None):
+        _write_jpeg(folder / IMAGE_FOLDER / page.entry.split / page.entry.file_name, page.pixels)
+        entries.append(page.entry)
+    _write_json(folder / DATASET_FILE, layouts.karpathy(entries))
+    for split in _counts(params):
+        own = [entry for entry in entries if entry.split == split]
+        _write_json(folder / "annotations" / f"captions_{split}.json", layouts.coco_captions(own))
+    _write_json(folder / "long_captions.json", layouts.long_captions(entries))
+    _write_json(folder / "questions.json", layouts.questions(entries))
+    _write_json(folder / CLASSIFICATION_FILE, layouts.classification(entries))
+    facts = {**_world_facts(params), "dataset_sha256": _sha256(folder / DATASET_FILE)}
+    _write_json(folder / WORLD_FILE, facts)
+
+
+def _draw_pages(params: MiniWorldParams) -> Iterator[_Page]:
+    """Yields every scene, split by split, with ids that run through the whole world."""
+    position = 0
+    for split_index, (split, count) in enumerate(_counts(params).items()):
+        scans = load_scans(split)
+        for index in range(count):
+            key = (params.seed, split_index, index)
+            scene_rng, caption_rng, long_rng, question_rng = (np.random.default_rng((*key, use)) for use in range(4))
+            scene = sample_scene(scene_rng, scans, pair_fraction=PAIR_FRACTION)
+            entry = layouts.Entry(
+                position=position,
+                split=split,
+                scene=scene,
+                captions=tuple(describe(scene, caption_rng)),
+                long_caption=describe_at_length(scene, long_rng),
+                questions=tuple(ask(scene, question_rng)),
+            )
+            yield _Page(entry, render_scene(scene, scans))
+            position += 1
+
+
+def _write_jpeg(path: Path, pixels: np.ndarray) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file under a temporary name and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

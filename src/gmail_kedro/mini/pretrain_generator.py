@@ -1,0 +1,285 @@
+"""Trains the mini Stable Diffusion: a VAE, then a U-Net and its text encoder by flow matching.
+
+The result is an ordinary ``StableDiffusionPipeline``: f=4 autoencoder with 16 latent channels, a text-conditioned
+U-Net on the 8x8 latent grid, a CLIP text encoder and a flow-matching multistep scheduler.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gmail_kedro.engine.checkpoint import Checkpoint
+from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.mini.captions import describe, web_text
+from gmail_kedro.mini.scans import load_scans
+from gmail_kedro.mini.scenes import ScenePool, draw_pool
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+LATENT_CHANNELS, TEXT_WIDTH, PROMPT_TOKENS = 16, 128, 32
+PROMPTS_PER_SCENE = 4
+CAPTION_DROPOUT = 0.1
+EMA_DECAY = 0.999
+KL_WEIGHT = 1e-5
+
+
+def pretrain_generator(
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    vae_steps: int,
+    unet_steps: int,
+    scene_count: int,
+    batch_size: int,
+    seed: int,
+    work: Path,
+    on_progress: Callable[[int, "StableDiffusionPipeline"], None] | None = None,
+) -> "StableDiffusionPipeline":
+    """Returns a Stable-Diffusion-layout pipeline trained on the mini world's training handwriting.
+
+    Args:
+        tokenizer: A CLIP tokenizer; prompts are cut at ``PROMPT_TOKENS`` tokens.
+        vae_steps: Optimizer steps of the autoencoder.
+        unet_steps: Optimizer steps of the U-Net and text encoder.
+        scene_count: Number of training scenes.
+        batch_size: Scenes a step.
+        seed: Seeds scenes, weights and noise.
+        work: Folder for the resumable training state.
+        on_progress: Called now and then with the step and the pipeline as it stands.
+    """
+    torch.manual_seed(seed)
+    pool = draw_pool(load_scans("train"), count=scene_count, seed=seed)
+    images = torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
+    vae = _train_vae(images, steps=vae_steps, batch_size=batch_size, seed=seed, work=work)
+    latents = _encode_latents(vae, images)
+    pipeline = _assemble(vae, tokenizer)
+    tokens = _tokenize_prompts(pool, pipeline.tokenizer, seed=seed)
+    facts = {"steps": str(unet_steps), "seed": str(seed), "scenes": str(scene_count)}
+    checkpoint = Checkpoint(work / "unet.safetensors", facts, every=500)
+    _train_unet(
+        pipeline,
+        latents,
+        tokens,
+        steps=unet_steps,
+        batch_size=batch_size,
+        seed=seed,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    )
+    return pipeline
+
+
+def build_vae() -> "AutoencoderKL":
+    """Returns an untrained f=4 autoencoder with 16 latent channels for 32x32 images."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(16, 48, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+    )
+
+
+def build_unet() -> "UNet2DConditionModel":
+    """Returns an untrained U-Net on 8x8x16 latents, conditioned on text states and on their pooled summary."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(96, 112),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+
+
+def build_text_encoder(tokenizer: "PreTrainedTokenizerBase") -> "CLIPTextModel":
+    """Returns an untrained two-layer CLIP text encoder for prompts of ``PROMPT_TOKENS`` tokens."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=2 * TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=PROMPT_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def _assemble(vae: "AutoencoderKL", tokenizer: "PreTrainedTokenizerBase") -> "StableDiffusionPipeline":
+    import copy
+
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.model_max_length = PROMPT_TOKENS
+    scheduler = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, final_sigmas_type="zero", steps_offset=1
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=build_text_encoder(tokenizer),
+        tokenizer=tokenizer,
+        unet=build_unet(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _train_vae(images: torch.Tensor, *, steps: int, batch_size: int, seed: int, work: Path) -> "AutoencoderKL":
+    """Returns an autoencoder whose latents have zero mean and unit variance in every channel."""
+    vae = build_vae().train()
+    optimizer = build_adamw(vae.parameters(), learning_rate=2e-3, weight_decay=0.0)
+    schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=100)
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((seed, 1, index))
+        batch = _to_unit(images[rng.integers(0, len(images), batch_size)])
+        posterior = vae.encode(batch).latent_dist
+        rebuilt = vae.decode(posterior.mode() + 0.05 * torch.randn_like(posterior.mode())).sample.float()
+        error = (rebuilt - batch).square().mean() + 0.5 * (rebuilt - batch).abs().mean()
+        return {"loss": error + KL_WEIGHT * posterior.kl().mean()}
+
+    with fast_arithmetic(torch.device("cpu"), precision="auto"):
+        fit(
+            step,
+            optimizer,
+            schedule,
+            steps=steps,
+            clip_norm=1.0,
+            checkpoint=Checkpoint(work / "vae.safetensors", {"steps": str(steps), "seed": str(seed)}, every=500),
+            on_step=_report("vae", every=200),
+        )
+    _whiten_latents(vae.eval(), images[:2048])
+    return vae
+
+
+@torch.no_grad()
+def _whiten_latents(vae: "AutoencoderKL", images: torch.Tensor) -> None:
+    """Folds a per-channel affine map into the 1x1 convolutions around the latents, so that they are standardised."""
+    latents = _encode_latents(vae, images)
+    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    enter, leave = vae.quant_conv, vae.post_quant_conv
+    leave.bias.add_((leave.weight[:, :, 0, 0] @ mean))
+    leave.weight.mul_(deviation[None, :, None, None])
+    enter.weight[:LATENT_CHANNELS].div_(deviation[:, None, None, None])
+    enter.bias[:LATENT_CHANNELS].sub_(mean).div_(deviation)
+    enter.bias[LATENT_CHANNELS:].sub_(2 * deviation.log())
+
+
+@torch.no_grad()
+def _encode_latents(vae: "AutoencoderKL", images: torch.Tensor) -> torch.Tensor:
+    """Returns the most likely latents of uint8 images: float32 [N, 16, 8, 8]."""
+    parts = [vae.encode(_to_unit(part)).latent_dist.mode().float() for part in images.split(256)]
+    return torch.cat(parts)
+
+
+def _tokenize_prompts(pool: ScenePool, tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> torch.Tensor:
+    """Returns token ids [N, 4, 32]: three captions and one web text for every scene."""
+    rng = np.random.default_rng((seed, 2))
+    texts = [
+        text for scene in pool.scenes for text in (*describe(scene, rng)[: PROMPTS_PER_SCENE - 1], web_text(scene, rng))
+    ]
+    encoded = tokenizer(texts, padding="max_length", max_length=PROMPT_TOKENS, truncation=True, return_tensors="pt")
+    return encoded.input_ids.view(len(pool.scenes), PROMPTS_PER_SCENE, PROMPT_TOKENS)
+
+
+def _train_unet(
+    pipeline: "StableDiffusionPipeline",
+    latents: torch.Tensor,
+    tokens: torch.Tensor,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    checkpoint: Checkpoint,
+    on_progress: Callable[[int, "StableDiffusionPipeline"], None] | None,
+) -> None:
+    """Trains by flow matching: x_t = (1-t) x_0 + t noise, and the network predicts noise - x_0."""
+    unet, text_encoder, tokenizer = pipeline.unet.train(), pipeline.text_encoder.train(), pipeline.tokenizer
+    empty = tokenizer("", padding="max_length", max_length=PROMPT_TOKENS, return_tensors="pt").input_ids[0]
+    trained = [*unet.parameters(), *text_encoder.parameters()]
+    optimizer = build_adamw(trained, learning_rate=1e-3, weight_decay=0.01)
+    schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=200)
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((seed, 3, index))
+        rows = rng.integers(0, len(latents), batch_size)
+        prompts = tokens[rows, rng.integers(0, PROMPTS_PER_SCENE, batch_size)]
+        dropped = torch.from_numpy(rng.random(batch_size) < CAPTION_DROPOUT)
+        states = text_encoder(torch.where(dropped[:, None], empty, prompts)).last_hidden_state
+        clean = latents[rows]
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+        time = torch.from_numpy(rng.normal(0.0, 1.0, batch_size).astype(np.float32)).sigmoid()
+        mixed = torch.lerp(clean, noise, time[:, None, None, None])
+        velocity = unet(mixed, time * 1000, encoder_hidden_states=states).sample.float()
+        return {"loss": (velocity - (noise - clean)).square().mean()}
+
+    @torch.no_grad()
+    def after_step(index: int, row: dict[str, float]) -> None:
+        decay = min(EMA_DECAY, (index + 1) / (index + 10))
+        for parameter in trained:
+            average = optimizer.state[parameter].setdefault("average", parameter.detach().clone())
+            average.lerp_(parameter, 1 - decay)
+        _report("unet", every=200)(index, row)
+        if on_progress is not None and (index + 1) % 1000 == 0:
+            _swap_averages(optimizer)
+            on_progress(index + 1, pipeline)
+            _swap_averages(optimizer)
+
+    with fast_arithmetic(torch.device("cpu"), precision="auto"):
+        fit(step, optimizer, schedule, steps=steps, clip_norm=1.0, checkpoint=checkpoint, on_step=after_step)
+    _swap_averages(optimizer)
+    unet.eval()
+    text_encoder.eval()
+
+
+@torch.no_grad()
+def _swap_averages(optimizer: torch.optim.Optimizer) -> None:
+    """Exchanges every parameter with its running average, which is kept beside the optimizer's moments."""
+    for parameter, state in optimizer.state.items():
+        kept = parameter.detach().clone()
+        parameter.copy_(state["average"])
+        state["average"].copy_(kept)
+
+
+def _to_unit(images: torch.Tensor) -> torch.Tensor:
+    """Maps uint8 pixels to [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def _report(name: str, *, every: int) -> Callable[[int, dict[str, float]], None]:
+    def report(index: int, row: dict[str, float]) -> None:
+        if (index + 1) % every == 0:
+            logger.info("%s step %d: loss %.4f, %.0f s", name, index + 1, row["loss"], row["seconds"])
+
+    return report

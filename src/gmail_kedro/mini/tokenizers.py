@@ -1,0 +1,92 @@
+"""Trains the mini tokenizers, in the file formats of CLIP and GPT-2.
+
+Both are byte-level BPE, so any text in any language has tokens; only the merges come from the mini world.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmail_kedro.mini.captions import describe, describe_at_length, web_text
+from gmail_kedro.mini.scans import load_scans
+from gmail_kedro.mini.scenes import sample_scene
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
+GPT2_END = "<|endoftext|>"
+
+
+def sample_texts(*, scene_count: int = 4000, seed: int = 0) -> list[str]:
+    """Returns texts of all three registers, to learn merges from."""
+    rng, scans = np.random.default_rng(seed), load_scans("train")
+    scenes = [sample_scene(rng, scans) for _ in range(scene_count)]
+    return [
+        text
+        for scene in scenes
+        for text in (*describe(scene, rng), web_text(scene, rng), describe_at_length(scene, rng))
+    ]
+
+
+def train_clip_tokenizer(
+    texts: Iterable[str], *, context_length: int, vocab_size: int = 1100
+) -> "PreTrainedTokenizerBase":
+    """Returns a CLIP tokenizer: lower-case byte-level BPE, padded with its end token.
+
+    The end token has the highest id, as CLIP's arg-max pooling requires.
+
+    Args:
+        texts: What the merges are learnt from.
+        context_length: Longest token sequence, in tokens, start and end included.
+        vocab_size: Upper bound on the number of tokens, specials included.
+    """
+    import json
+
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    words = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=sorted(alphabet), end_of_word_suffix="</w>", show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    merges = json.loads(learner.to_str())["model"]["merges"]
+    symbols = sorted(alphabet) + [f"{symbol}</w>" for symbol in sorted(alphabet)]
+    symbols += [token for token in ("".join(pair) for pair in merges) if token not in set(symbols)]
+    vocab = {token: index for index, token in enumerate(dict.fromkeys([*symbols, CLIP_START, CLIP_END]))}
+    return CLIPTokenizer(
+        vocab=vocab, merges=[tuple(pair) for pair in merges], pad_token=CLIP_END, model_max_length=context_length
+    )
+
+
+def train_gpt2_tokenizer(
+    texts: Iterable[str], *, context_length: int, vocab_size: int = 900
+) -> "PreTrainedTokenizerBase":
+    """Returns a GPT-2 tokenizer (byte-level BPE).
+
+    Args:
+        texts: What the merges are learnt from.
+        context_length: Longest token sequence, in tokens.
+        vocab_size: Upper bound on the number of tokens, the end token included.
+    """
+    import json
+
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import GPT2Tokenizer
+
+    learner = ByteLevelBPETokenizer()
+    learner.train_from_iterator(texts, vocab_size=vocab_size, special_tokens=[GPT2_END], show_progress=False)
+    model = json.loads(learner._tokenizer.to_str())["model"]
+    merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in model["merges"]]
+    return GPT2Tokenizer(vocab=model["vocab"], merges=merges, pad_token=GPT2_END, model_max_length=context_length)

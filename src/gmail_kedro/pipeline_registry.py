@@ -1,0 +1,40 @@
+"""What ``kedro run --pipeline=<name>`` can run."""
+
+from kedro.pipeline import Pipeline
+
+from gmail_kedro.pipelines import (
+    alignment,
+    downstream,
+    evaluation,
+    generation,
+    mini_world,
+    pairing,
+    pretraining,
+    reporting,
+)
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Returns every pipeline by name.
+
+    ``gmail`` is the paper on the corpus in the catalog, ``experiment`` is one row of a table on a set that is
+    already generated, and the default makes the mini world first. ``pretraining`` makes the packaged mini weights.
+    """
+    parts = {
+        "mini_world": mini_world.create_pipeline(),
+        "generation": generation.create_pipeline(),
+        "pairing": pairing.create_pipeline(),
+        "alignment": alignment.create_pipeline(),
+        "downstream": downstream.create_pipeline(),
+        "evaluation": evaluation.create_pipeline(),
+        "reporting": reporting.create_pipeline(),
+    }
+    experiment = parts["alignment"] + parts["downstream"] + parts["evaluation"]
+    gmail = parts["generation"] + parts["pairing"] + experiment + parts["reporting"]
+    return parts | {
+        "align": parts["alignment"],
+        "experiment": experiment,
+        "gmail": gmail,
+        "pretraining": pretraining.create_pipeline(),
+        "__default__": parts["mini_world"] + gmail,
+    }

@@ -1,0 +1,5 @@
+"""The `downstream` pipeline."""
+
+from gmail_kedro.pipelines.downstream.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,5 @@
+"""Writes the embedded corpus."""
+
+from gmail_kedro.pipelines.mini_world.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

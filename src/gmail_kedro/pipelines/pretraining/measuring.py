@@ -1,0 +1,193 @@
+"""Measures the mini models on held-out handwriting, through the same loading code that users run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.metrics.retrieval import retrieval_scores
+from gmail_kedro.metrics.statistics import bootstrap_interval, paired_difference
+from gmail_kedro.mini.captions import describe
+from gmail_kedro.mini.reader import load_reader
+from gmail_kedro.mini.scans import load_scans
+from gmail_kedro.mini.scenes import Scene, ScenePool, draw_pool
+from gmail_kedro.params import PretrainingParams
+from gmail_kedro.zoo.encoders import OpenClipEncoder, build_encoder
+from gmail_kedro.zoo.generators import build_generator
+from gmail_kedro.zoo.language_models import build_language_model
+
+CPU = torch.device("cpu")
+TEST_COUNT, RESAMPLES = 500, 2000
+TUNING_PAIRS, TUNING_STEPS = 1500, 200
+
+
+def measure_encoder() -> dict[str, Any]:
+    """Measures retrieval on 500 test scenes with five captions each, and reading of single digits."""
+    encoder = build_encoder("mini_clip", None, device=CPU)
+    scores: dict[str, Any] = {}
+    for split in ("val", "test"):
+        pool, captions = _captioned_pool(split, TEST_COUNT)
+        hits = _retrieve(encoder, pool, captions)
+        scores |= {f"{split}_{name}": value for name, value in hits.scores().items()}
+    singles = draw_pool(load_scans("test"), count=800, seed=902, pair_fraction=0.0)
+    prompts = [f"handwritten {digit}" for digit in range(10)]
+    image, text = _embed(encoder, singles, prompts)
+    right = (image @ text.T).argmax(1) == torch.tensor([scene.digits[0] for scene in singles.scenes])
+    scores["test_digit_accuracy"] = bootstrap_interval(
+        right.float().numpy() * 100, count=RESAMPLES, seed=0
+    )
+    return scores
+
+
+def measure_room_to_gain(*, seed: int) -> dict[str, Any]:
+    """Tunes the whole mini CLIP on real training pairs and measures what test retrieval gains.
+
+    A tower that cannot be improved with real pairs cannot show what generated ones are worth.
+    """
+    encoder = build_encoder("mini_clip", None, device=CPU)
+    pool, captions = _captioned_pool("test", TEST_COUNT)
+    before = _retrieve(encoder, pool, captions)
+    _tune_on_real_pairs(encoder, seed=seed)
+    after = _retrieve(encoder, pool, captions)
+    gains = {}
+    for name, first, second in (
+        ("i2t_r1", before.i2t_hits[1], after.i2t_hits[1]),
+        ("t2i_r1", before.t2i_hits[1], after.t2i_hits[1]),
+    ):
+        gains[f"gain_{name}"] = paired_difference(second * 100.0, first * 100.0, count=RESAMPLES, seed=0)
+    return gains
+
+
+def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[str, Any]:
+    """Reads generated single-digit and two-digit scenes, and probes frozen CLIP features for the style gap."""
+    from gmail_kedro.method.gap import gap_report
+
+    reader = load_reader(reader_folder)
+    generator = build_generator(
+        "mini_stable_diffusion",
+        None,
+        steps=params.sampling_steps,
+        guidance=params.sampling_guidance,
+        resolution=32,
+        device=CPU,
+        precision="auto",
+    )
+    scores: dict[str, Any] = {}
+    for kind, fraction in (("single", 0.0), ("pair", 1.0)):
+        pool, captions = _captioned_pool("test", TEST_COUNT, pair_fraction=fraction)
+        prompts = [_naming_caption(scene, texts) for scene, texts in zip(pool.scenes, captions, strict=True)]
+        pictures = _sample(generator, prompts)
+        read = reader.read(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        number, ink = read.number_is_right(pool.scenes), read.ink_is_right(pool.scenes)
+        said = torch.tensor([scene.ink in text for scene, text in zip(pool.scenes, prompts, strict=True)])
+        both = number & (ink | ~said)
+        scores[f"{kind}_number_read"] = bootstrap_interval(number.float().numpy() * 100, count=RESAMPLES, seed=0)
+        scores[f"{kind}_number_and_ink_read"] = bootstrap_interval(
+            both.float().numpy() * 100, count=RESAMPLES, seed=0
+        )
+        scores[f"{kind}_real_read"] = float(
+            reader.read(_pixels(pool)).number_is_right(pool.scenes).float().mean() * 100
+        )
+        encoder = build_encoder("mini_clip", None, device=CPU)
+        real, _ = _embed(encoder, pool, ["scan"])
+        generated, _ = _embed(encoder, ScenePool(pool.scenes, pictures), ["scan"])
+        groups = [str(index) for index in range(len(pool.scenes))]
+        scores |= {f"{kind}_{name}": value for name, value in gap_report(generated, real, groups, seed=0).items()}
+    return scores
+
+
+def measure_language_model() -> dict[str, Any]:
+    """Measures the perplexity per token of held-out captions."""
+    model, tokenizer = build_language_model("mini_gpt2", None)
+    _, captions = _captioned_pool("test", 200)
+    end, total, count = tokenizer.eos_token_id, 0.0, 0
+    with torch.no_grad():
+        for caption in (text for texts in captions for text in texts):
+            ids = torch.tensor([[end, *tokenizer(caption).input_ids, end]])
+            total += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+            count += ids.shape[1] - 1
+    return {"test_perplexity": float(np.exp(total / count))}
+
+
+def measure_reader(folder: Path) -> dict[str, Any]:
+    """Measures how well the reader reads real test handwriting."""
+    reader = load_reader(folder)
+    scores: dict[str, Any] = {}
+    for kind, fraction in (("single", 0.0), ("pair", 1.0)):
+        pool = draw_pool(load_scans("test"), count=2000, seed=903, pair_fraction=fraction)
+        read = reader.read(_pixels(pool))
+        scores[f"{kind}_number_read"] = float(read.number_is_right(pool.scenes).float().mean() * 100)
+        scores[f"{kind}_ink_read"] = float(read.ink_is_right(pool.scenes).float().mean() * 100)
+    return scores
+
+
+def _captioned_pool(split: str, count: int, *, pair_fraction: float = 0.4) -> tuple[ScenePool, list[list[str]]]:
+    pool = draw_pool(load_scans(split), count=count, seed=901, pair_fraction=pair_fraction)
+    rng = np.random.default_rng(901)
+    return pool, [describe(scene, rng) for scene in pool.scenes]
+
+
+def _naming_caption(scene: Scene, captions: list[str]) -> str:
+    """Returns the first caption that names the number in figures; the grammar nearly always has one."""
+    return next((text for text in captions if scene.number in text), f"the number {scene.number} in {scene.ink} ink.")
+
+
+def _pixels(pool: ScenePool) -> torch.Tensor:
+    return torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
+
+
+def _embed(encoder: OpenClipEncoder, pool: ScenePool, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns unit image and text embeddings, pictures through the encoder's own preprocessing."""
+    from PIL import Image
+
+    images = torch.stack([encoder.preprocess(Image.fromarray(pixels)) for pixels in pool.pixels])
+    with torch.no_grad(), fast_arithmetic(CPU, precision="auto"):
+        image = torch.cat([encoder.encode_image(part) for part in images.split(250)]).float()
+        text = torch.cat([encoder.encode_text(encoder.tokenize(texts[i : i + 250])) for i in range(0, len(texts), 250)])
+    return torch.nn.functional.normalize(image, dim=-1), torch.nn.functional.normalize(text.float(), dim=-1)
+
+
+def _retrieve(encoder: OpenClipEncoder, pool: ScenePool, captions: list[list[str]]):  # noqa: ANN202
+    image, text = _embed(encoder, pool, [caption for texts in captions for caption in texts])
+    index = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(texts) for texts in captions]))
+    return retrieval_scores(image, text, index)
+
+
+def _sample(generator, prompts: list[str]) -> np.ndarray:  # noqa: ANN001
+    """Returns uint8 [N, 32, 32, 3]; the seed of each picture is its position."""
+    pictures = [
+        np.asarray(picture)
+        for start in range(0, len(prompts), 50)
+        for picture in generator.generate(prompts[start : start + 50], list(range(start, min(start + 50, len(prompts)))))
+    ]
+    return np.stack(pictures)
+
+
+def _tune_on_real_pairs(encoder: OpenClipEncoder, *, seed: int) -> None:
+    """Tunes all weights on real training pairs by the symmetric contrastive loss."""
+    from PIL import Image
+
+    from gmail_kedro.engine.batching import batch_rows
+    from gmail_kedro.engine.loop import fit
+    from gmail_kedro.engine.optim import build_adamw, build_schedule
+
+    pool, captions = _captioned_pool("train", TUNING_PAIRS)
+    images = torch.stack([encoder.preprocess(Image.fromarray(pixels)) for pixels in pool.pixels])
+    tokens = torch.stack([encoder.tokenize(texts) for texts in captions])
+    model = encoder.model.train().requires_grad_(True)
+    optimizer = build_adamw(model.parameters(), learning_rate=2e-4, weight_decay=0.05)
+    schedule = build_schedule(optimizer, kind="cosine", steps=TUNING_STEPS, warmup_steps=20)
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        rows = batch_rows(index, count=len(images), batch_size=128, seed=seed)
+        which = np.random.default_rng((seed, 10, index)).integers(0, tokens.shape[1], len(rows))
+        image_logits, text_logits = model.get_logits(images[rows], tokens[rows, which])
+        target = torch.arange(len(rows))
+        cross_entropy = torch.nn.functional.cross_entropy
+        return {"loss": (cross_entropy(image_logits, target) + cross_entropy(text_logits, target)) / 2}
+
+    with fast_arithmetic(CPU, precision="auto"):
+        fit(step, optimizer, schedule, steps=TUNING_STEPS, clip_norm=1.0)
+    model.eval().requires_grad_(False)

@@ -1,0 +1,119 @@
+"""Nodes of the pretraining pipeline: the mini models, from the mini world alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmail_kedro.params import PretrainingParams
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from transformers import PreTrainedTokenizerBase
+
+    from gmail_kedro.mini.pretrain_encoder import PackagedClip
+    from gmail_kedro.mini.pretrain_language_model import PackagedLanguageModel
+    from gmail_kedro.mini.reader import DigitReader
+
+
+def train_tokenizers(params: PretrainingParams) -> tuple["PreTrainedTokenizerBase", "PreTrainedTokenizerBase"]:
+    """Returns the CLIP and the GPT-2 tokenizer of the mini world."""
+    from gmail_kedro.mini.pretrain_encoder import CONTEXT_LENGTH
+    from gmail_kedro.mini.pretrain_language_model import MAX_POSITIONS
+    from gmail_kedro.mini.tokenizers import sample_texts, train_clip_tokenizer, train_gpt2_tokenizer
+
+    texts = sample_texts(seed=params.seed)
+    return (
+        train_clip_tokenizer(texts, context_length=CONTEXT_LENGTH),
+        train_gpt2_tokenizer(texts, context_length=MAX_POSITIONS),
+    )
+
+
+def train_digit_reader(params: PretrainingParams) -> "DigitReader":
+    """Returns the CNN that judges generated digits."""
+    from gmail_kedro.mini.reader import train_reader
+
+    return train_reader(
+        steps=params.reader_steps, scene_count=params.scene_count, batch_size=params.reader_batch_size, seed=params.seed
+    )
+
+
+def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> "PackagedClip":
+    """Returns the mini CLIP with its tokenizer."""
+    from transformers import CLIPTokenizer
+
+    from gmail_kedro.mini.pretrain_encoder import PackagedClip, pretrain_clip
+
+    tokenizer = CLIPTokenizer.from_pretrained(clip_tokenizer)
+    model = pretrain_clip(
+        tokenizer,
+        steps=params.clip_steps,
+        stop_after=params.clip_stop_after,
+        scene_count=params.scene_count,
+        batch_size=params.clip_batch_size,
+        seed=params.seed,
+        work=checkpoints,
+    )
+    return PackagedClip(model, tokenizer)
+
+
+def train_generator(
+    clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams
+) -> "StableDiffusionPipeline":
+    """Returns the mini Stable Diffusion in float16."""
+    import torch
+    from transformers import CLIPTokenizer
+
+    from gmail_kedro.mini.pretrain_generator import pretrain_generator
+
+    pipeline = pretrain_generator(
+        CLIPTokenizer.from_pretrained(clip_tokenizer),
+        vae_steps=params.vae_steps,
+        unet_steps=params.unet_steps,
+        scene_count=params.scene_count,
+        batch_size=params.generator_batch_size,
+        seed=params.seed,
+        work=checkpoints,
+    )
+    return pipeline.to(torch.float16)
+
+
+def train_language_model(gpt2_tokenizer: Path, params: PretrainingParams) -> "PackagedLanguageModel":
+    """Returns the mini GPT-2 in float16 with its tokenizer."""
+    from transformers import GPT2Tokenizer
+
+    from gmail_kedro.mini.pretrain_language_model import PackagedLanguageModel, pretrain_language_model
+
+    tokenizer = GPT2Tokenizer.from_pretrained(gpt2_tokenizer)
+    model = pretrain_language_model(
+        tokenizer,
+        steps=params.gpt2_steps,
+        scene_count=params.scene_count // 3,
+        batch_size=params.gpt2_batch_size,
+        seed=params.seed,
+    )
+    return PackagedLanguageModel(model.half(), tokenizer)
+
+
+def write_cards(
+    mini_clip: Path, mini_stable_diffusion: Path, mini_gpt2: Path, mini_reader: Path, params: PretrainingParams
+) -> tuple[str, str, str, str]:
+    """Measures the mini models on held-out data and returns their cards: CLIP, generator, GPT-2, reader."""
+    from gmail_kedro.pipelines.pretraining.cards import (
+        encoder_card,
+        generator_card,
+        language_model_card,
+        reader_card,
+    )
+    from gmail_kedro.pipelines.pretraining.measuring import (
+        measure_encoder,
+        measure_generator,
+        measure_language_model,
+        measure_reader,
+        measure_room_to_gain,
+    )
+
+    return (
+        encoder_card(measure_encoder() | measure_room_to_gain(seed=params.seed), params),
+        generator_card(measure_generator(mini_reader, params), params),
+        language_model_card(measure_language_model(), params),
+        reader_card(measure_reader(mini_reader), params),
+    )

@@ -1,0 +1,38 @@
+"""Nodes of the reporting pipeline: pictures side by side, and the summary of all runs."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gmail_kedro.interfaces import Corpus, GeneratedImages
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+PICTURE_COUNT = 8
+
+
+def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: GeneratedImages) -> "Figure":
+    """Returns Fig. 2 for the first held-out photographs."""
+    from gmail_kedro.corpora.decoding import decode_image
+    from gmail_kedro.reporting.figures import draw_pairs
+
+    shown = pairs[pairs["split"] == "val"].drop_duplicates("image_id").head(PICTURE_COUNT)
+    real = [decode_image(corpus.images.read(key), name=key) for key in shown["real_key"]]
+    generated = [decode_image(generated_images.read(key), name=key) for key in shown["generated_key"]]
+    return draw_pairs(real, generated, list(shown["caption"]))
+
+
+def summarize_runs(
+    all_scores: Mapping[str, Callable[[], dict[str, Any]]], scores: dict[str, Any], run_id: str
+) -> str:
+    """Returns the summary of every run with scores, this one last, and prints it with where to look."""
+    from gmail_kedro.reporting.summary import summarize, where_to_look
+
+    others = {name: load() for name, load in sorted(all_scores.items()) if name != run_id}
+    text = summarize(others | {run_id: scores})
+    logger.info("\n%s\n%s", text, where_to_look(run_id))
+    return text

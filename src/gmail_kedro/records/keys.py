@@ -1,0 +1,49 @@
+"""Keys of generated pictures, and the names they carry inside a shard."""
+
+import re
+from urllib.parse import quote, unquote
+
+# A ustar name holds 100 bytes and ".json" takes five of them.
+MAX_BASE_BYTES = 95
+_KEY = re.compile(r"(?P<caption_id>.+)/(?P<sample_index>0|[1-9][0-9]*)", re.DOTALL)
+_BASE = re.compile(r"(?P<caption_id>[A-Za-z0-9_%~-]+)_(?P<sample_index>0|[1-9][0-9]*)")
+
+
+def member_base(key: str) -> str:
+    """Returns the name of a picture's members in a shard, without the extension.
+
+    WebDataset takes everything after the first dot for the extension and a slash for a folder, so both,
+    and everything but ASCII letters, digits, ``_``, ``-`` and ``~``, are written as ``%XX``;
+    ``key_of`` turns the name back into the key.
+
+    Args:
+        key: ``caption_id/sample_index``.
+
+    Raises:
+        ValueError: If the key is not of that form, or its name is too long for a tar header.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise ValueError(f"The key {key!r} must be caption_id/sample_index, such as 'train_7/0'.")
+    escaped = quote(match["caption_id"], safe="", errors="surrogatepass").replace(".", "%2E")
+    base = f"{escaped}_{match['sample_index']}"
+    if len(base) > MAX_BASE_BYTES:
+        raise ValueError(
+            f"The key {key!r} takes {len(base)} bytes as a name in a shard (characters other than A-Z a-z 0-9 _ - ~ "
+            f"take three a byte); at most {MAX_BASE_BYTES} fit. Give the corpus shorter caption ids."
+        )
+    return base
+
+
+def key_of(base: str) -> str:
+    """Returns the key whose members are called ``base``.
+
+    Raises:
+        ValueError: If no key has that name.
+    """
+    match = _BASE.fullmatch(base)
+    if match is not None:
+        key = f"{unquote(match['caption_id'], errors='surrogatepass')}/{match['sample_index']}"
+        if member_base(key) == base:
+            return key
+    raise ValueError(f"{base!r} is not the name of a generated picture; expected such as 'train_7_0'.")

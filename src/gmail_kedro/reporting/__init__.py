@@ -1,0 +1,1 @@
+"""Turns results into things to look at: figures and the summary."""

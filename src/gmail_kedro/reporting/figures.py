@@ -1,0 +1,77 @@
+"""Figures 2 and 3 of the paper: pictures side by side, and the two modalities in one plane."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+REAL_COLOUR, GENERATED_COLOUR = "#1f6f8b", "#d1495b"
+
+
+def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: Sequence[str]) -> "Figure":
+    """Returns Fig. 2: photographs above the pictures generated from one of their captions.
+
+    Args:
+        real: The photographs.
+        generated: The generated pictures, in the same order.
+        captions: The caption each was generated from.
+    """
+    from textwrap import fill
+
+    from matplotlib.figure import Figure
+
+    count = len(real)
+    figure = Figure(figsize=(1.75 * count, 4.6), layout="constrained")
+    axes = figure.subplots(2, count, squeeze=False)
+    for column, (photograph, picture, caption) in enumerate(zip(real, generated, captions, strict=True)):
+        axes[0, column].imshow(photograph, interpolation="nearest")
+        axes[1, column].imshow(picture, interpolation="nearest")
+        axes[1, column].set_xlabel(fill(caption, 22), fontsize=7.5)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0, 0].set_ylabel("real", fontsize=11, color=REAL_COLOUR)
+    axes[1, 0].set_ylabel("generated", fontsize=11, color=GENERATED_COLOUR)
+    figure.suptitle("Real images and the images generated from their captions", fontsize=12)
+    return figure
+
+
+def draw_tsne(before: np.ndarray, after: np.ndarray, notes: Sequence[str]) -> "Figure":
+    """Returns Fig. 3: t-SNE planes of real and generated embeddings before and after alignment.
+
+    Args:
+        before: Points [2N, 2]; the first N are real, the others generated, pair by pair.
+        after: The same with the student's view of the generated pictures.
+        notes: One line under each panel, such as the probe's AUC.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    axes = figure.subplots(1, 2)
+    titles = ("Before alignment (frozen CLIP)", "After alignment (student)")
+    for axis, points, title, note in zip(axes, (before, after), titles, notes, strict=True):
+        half = len(points) // 2
+        real, generated = points[:half], points[half:]
+        for first, second in zip(real, generated, strict=True):
+            axis.plot(*zip(first, second, strict=True), color="#bbbbbb", linewidth=0.4, zorder=1)
+        axis.scatter(*real.T, s=14, color=REAL_COLOUR, label="real", zorder=2)
+        axis.scatter(*generated.T, s=14, color=GENERATED_COLOUR, marker="^", label="generated", zorder=2)
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel(note, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0].legend(loc="upper left", fontsize=9)
+    return figure
+
+
+def tsne_plane(embeddings: np.ndarray, *, seed: int) -> np.ndarray:
+    """Returns the t-SNE plane [N, 2] of unit-normalised embeddings [N, D] (cosine, PCA start, fixed seed)."""
+    from sklearn.manifold import TSNE
+
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    perplexity = min(30, max(2, (len(unit) - 1) // 3))
+    return TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed).fit_transform(unit)

@@ -1,0 +1,84 @@
+"""Names of models, where their weights come from, and hashes that identify them."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+Spec = TypeVar("Spec")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
+
+
+class UnknownModelError(ValueError):
+    """A model name that the zoo does not know; the message lists the known ones."""
+
+
+class MissingWeightsError(ValueError):
+    """Weights that are not where they should be; the message says what was looked for and what to do."""
+
+
+def look_up(kind: str, name: str, specs: Mapping[str, Spec]) -> Spec:
+    """Returns the spec of a name.
+
+    Args:
+        kind: What the model is, for the message: ``encoder``, ``generator``, ``language model``.
+        name: The zoo's name.
+        specs: The known names.
+
+    Raises:
+        UnknownModelError: If the name is not known.
+    """
+    if name not in specs:
+        raise UnknownModelError(f"The zoo has no {kind} {name!r}. Known names: {', '.join(sorted(specs))}.")
+    return specs[name]
+
+
+def packaged_weights(name: str) -> Path:
+    """Returns the folder of mini weights that ship inside the package.
+
+    Raises:
+        MissingWeightsError: If the package was built without them.
+    """
+    folder = Path(str(files("gmail_kedro"))) / "mini" / "weights" / name
+    if not folder.is_dir():
+        raise MissingWeightsError(f"The packaged mini weights {name!r} are not at {folder}. Make them: make weights")
+    return folder
+
+
+def local_folder(kind: str, name: str, path: str) -> Path:
+    """Returns the folder a configuration points at.
+
+    Raises:
+        MissingWeightsError: If it is not there.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise MissingWeightsError(
+            f"The weights of the {kind} {name!r} were to be read from {folder}, which is not there. "
+            f"Correct the path, or set it to null to use the zoo's own source."
+        )
+    return folder
+
+
+def hash_folder(folder: Path) -> str:
+    """Returns a sha256 over the weight and configuration files of a folder, names included."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file()):
+        digest.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Returns a sha256 over named tensors: names, shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
