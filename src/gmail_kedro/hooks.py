@@ -1,5 +1,6 @@
 """When things are recorded in MLflow. The plug-in kedro-mlflow starts and ends the run; these hooks fill it."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -78,11 +79,14 @@ class TrackingHooks:
         run = mlflow.active_run()
         if run is None:  # conf/*/mlflow.yml switched tracking off for this pipeline
             return
+        atexit.register(_end_as_killed, run.info.run_id)
         self._recorder = RunRecorder(mlflow.MlflowClient(), run.info.run_id)
-        run_name = (run_params.get("runtime_params") or {}).get("run_id", "main")
+        run_name = str((run_params.get("runtime_params") or {}).get("run_id", "main"))
+        shown_name = f"{run_name} ({'+'.join(run_params.get('pipeline_names') or ['default'])})"
         groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
         with _warns_instead_of_failing("the tags"):
-            self._recorder.set_lineage({**git_state(self._project), "run_name": str(run_name)})
+            tags = {"run_name": run_name, "mlflow.runName": shown_name}
+            self._recorder.set_lineage(git_state(self._project) | tags)
         with _warns_instead_of_failing("the parameters"):
             self._recorder.log_parameters({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
 
@@ -116,6 +120,14 @@ class TrackingHooks:
         dataset = self._catalog.get(name)
         path = getattr(dataset, "filepath", None) or getattr(dataset, "_filepath", None)
         return None if path is None else self._project / str(path)
+
+
+def _end_as_killed(run_id: str) -> None:
+    """Ends a run that is still active when the process exits; MLflow would call an interrupted run finished."""
+    import mlflow
+
+    while (run := mlflow.active_run()) is not None and run.info.run_id == run_id:
+        mlflow.end_run("KILLED")
 
 
 @contextlib.contextmanager

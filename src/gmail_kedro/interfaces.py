@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -80,6 +81,14 @@ class ImageSource(Protocol):
         Raises:
             FileNotFoundError: If there is no such picture; the message names it and its home.
         """
+        ...
+
+
+class SavesItself(Protocol):
+    """A model, pipeline, tokenizer, captioner or adapter that writes its own folder."""
+
+    def save_pretrained(self, folder: Path) -> Any:
+        """Writes all files into the folder."""
         ...
 
 

@@ -45,10 +45,17 @@ class Parameters:
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "positive": (lambda value: value > 0, "greater than 0"),
-    "not negative": (lambda value: value >= 0, "0 or greater"),
+    "not_negative": (lambda value: value >= 0, "0 or greater"),
     "fraction": (lambda value: 0 <= value <= 1, "between 0 and 1"),
-    "not empty": (lambda value: len(value) > 0, "not empty"),
+    "not_empty": (lambda value: len(value) > 0, "not empty"),
 }
+
+
+def _rules(**names: str) -> dict[str, Any]:
+    """Returns rules by field from the field names of each rule: ``_rules(positive="steps batch_size")``."""
+    return {name: rule for rule, words in names.items() for name in words.split()}
+
+
 _KINDS = {float: "a number", int: "an integer", str: "a string", bool: "true or false", list: "a list"}
 
 
@@ -108,11 +115,8 @@ class RunParams(Parameters):
     image_batch_size: int
 
     GROUP: ClassVar[str] = "run"
-    RULES: ClassVar[dict[str, Any]] = {
-        "seed": "not negative",
-        "precision": ("auto", "float32", "bfloat16"),
-        "encoder": "not empty",
-        "image_batch_size": "positive",
+    RULES: ClassVar[dict[str, Any]] = _rules(positive="image_batch_size", not_negative="seed", not_empty="encoder") | {
+        "precision": ("auto", "float32", "bfloat16")
     }
 
 
@@ -133,12 +137,7 @@ class MiniWorldParams(Parameters):
     seed: int
 
     GROUP: ClassVar[str] = "mini_world"
-    RULES: ClassVar[dict[str, Any]] = {
-        "train_count": "positive",
-        "val_count": "positive",
-        "test_count": "positive",
-        "seed": "not negative",
-    }
+    RULES: ClassVar[dict[str, Any]] = _rules(positive="train_count val_count test_count", not_negative="seed")
 
 
 @dataclass(frozen=True)
@@ -174,19 +173,12 @@ class GenerationParams(Parameters):
     jpeg_quality: int
 
     GROUP: ClassVar[str] = "generation"
-    RULES: ClassVar[dict[str, Any]] = {
-        "generator": "not empty",
-        "image_count": "positive",
-        "captions_per_image": "positive",
-        "samples_per_caption": "positive",
-        "seed": "not negative",
-        "steps": "positive",
-        "guidance": "not negative",
-        "resolution": "positive",
-        "batch_size": "positive",
-        "shard_size": "positive",
-        "jpeg_quality": "positive",
-    }
+    RULES: ClassVar[dict[str, Any]] = _rules(
+        positive="image_count captions_per_image samples_per_caption steps resolution batch_size shard_size "
+        "jpeg_quality",
+        not_negative="seed guidance",
+        not_empty="generator",
+    )
 
 
 @dataclass(frozen=True)
@@ -202,7 +194,7 @@ class PairingParams(Parameters):
     seed: int
 
     GROUP: ClassVar[str] = "pairing"
-    RULES: ClassVar[dict[str, Any]] = {"val_fraction": "fraction", "seed": "not negative"}
+    RULES: ClassVar[dict[str, Any]] = _rules(not_negative="seed", fraction="val_fraction")
 
 
 @dataclass(frozen=True)
@@ -248,24 +240,12 @@ class AlignmentParams(Parameters):
     checkpoint_every: int
 
     GROUP: ClassVar[str] = "alignment"
-    RULES: ClassVar[dict[str, Any]] = {
-        "objective": OBJECTIVES,
-        "temperature": "positive",
-        "moment_weight": "not negative",
-        "lora_rank": "positive",
-        "lora_alpha": "positive",
-        "lora_dropout": "fraction",
-        "lora_targets": "not empty",
-        "learning_rate": "positive",
-        "weight_decay": "not negative",
-        "schedule": ("constant", "linear", "cosine"),
-        "warmup_steps": "not negative",
-        "restarts": "positive",
-        "steps": "positive",
-        "batch_size": "positive",
-        "clip_norm": "positive",
-        "checkpoint_every": "positive",
-    }
+    RULES: ClassVar[dict[str, Any]] = _rules(
+        positive="temperature lora_rank lora_alpha learning_rate restarts steps batch_size clip_norm checkpoint_every",
+        not_negative="moment_weight weight_decay warmup_steps",
+        fraction="lora_dropout",
+        not_empty="lora_targets",
+    ) | {"objective": OBJECTIVES, "schedule": ("constant", "linear", "cosine")}
 
 
 @dataclass(frozen=True)
@@ -301,19 +281,11 @@ class DownstreamParams(Parameters):
     checkpoint_every: int
 
     GROUP: ClassVar[str] = "downstream"
-    RULES: ClassVar[dict[str, Any]] = {
-        "language_model": "not empty",
-        "train_on": TRAINING_SOURCES,
-        "prefix_length": "positive",
-        "max_tokens": "positive",
-        "learning_rate": "positive",
-        "weight_decay": "not negative",
-        "warmup_steps": "not negative",
-        "steps": "positive",
-        "batch_size": "positive",
-        "clip_norm": "positive",
-        "checkpoint_every": "positive",
-    }
+    RULES: ClassVar[dict[str, Any]] = _rules(
+        positive="prefix_length max_tokens learning_rate steps batch_size clip_norm checkpoint_every",
+        not_negative="weight_decay warmup_steps",
+        not_empty="language_model",
+    ) | {"train_on": TRAINING_SOURCES}
 
 
 @dataclass(frozen=True)
@@ -339,15 +311,9 @@ class EvaluationParams(Parameters):
     seed: int
 
     GROUP: ClassVar[str] = "evaluation"
-    RULES: ClassVar[dict[str, Any]] = {
-        "split": ("val", "test"),
-        "image_count": "positive",
-        "beam_size": "positive",
-        "caption_tokenizer": ("simple", "ptb"),
-        "bootstrap_count": "positive",
-        "tsne_count": "positive",
-        "seed": "not negative",
-    }
+    RULES: ClassVar[dict[str, Any]] = _rules(
+        positive="image_count beam_size bootstrap_count tsne_count", not_negative="seed"
+    ) | {"split": ("val", "test"), "caption_tokenizer": ("simple", "ptb")}
 
 
 @dataclass(frozen=True)
@@ -387,24 +353,8 @@ class PretrainingParams(Parameters):
     sampling_guidance: float
 
     GROUP: ClassVar[str] = "pretraining"
-    RULES: ClassVar[dict[str, Any]] = {
-        "seed": "not negative",
-        **dict.fromkeys(
-            (
-                "scene_count",
-                "clip_steps",
-                "clip_stop_after",
-                "clip_batch_size",
-                "vae_steps",
-                "unet_steps",
-                "generator_batch_size",
-                "gpt2_steps",
-                "gpt2_batch_size",
-                "reader_steps",
-                "reader_batch_size",
-                "sampling_steps",
-            ),
-            "positive",
-        ),
-        "sampling_guidance": "not negative",
-    }
+    RULES: ClassVar[dict[str, Any]] = _rules(
+        positive="scene_count clip_steps clip_stop_after clip_batch_size vae_steps unet_steps generator_batch_size "
+        "gpt2_steps gpt2_batch_size reader_steps reader_batch_size sampling_steps",
+        not_negative="seed sampling_guidance",
+    )

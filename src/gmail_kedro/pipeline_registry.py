@@ -29,8 +29,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluation": evaluation.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
-    experiment = parts["alignment"] + parts["downstream"] + parts["evaluation"]
-    gmail = parts["generation"] + parts["pairing"] + experiment + parts["reporting"]
+    experiment = parts["alignment"] + parts["downstream"] + parts["evaluation"] + parts["reporting"]
+    gmail = parts["generation"] + parts["pairing"] + experiment
     return parts | {
         "align": parts["alignment"],
         "experiment": experiment,

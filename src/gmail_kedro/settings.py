@@ -4,7 +4,22 @@
 Kedro's default would erase them.
 """
 
+import logging
+import os
+
 from gmail_kedro.hooks import StoreHooks, TrackingHooks
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
+
+# Said by libraries to one another at every start; nothing that a user of this project can act on.
+STARTUP_NOISE = (
+    "register_new_resolver() is deprecated",
+    "type hints to the `predict` method",
+    "Option '--pipeline' is",
+)
+logging.getLogger("py.warnings").addFilter(
+    lambda record: not any(words in record.getMessage() for words in STARTUP_NOISE)
+)
 
 HOOKS = (StoreHooks(), TrackingHooks())
 

@@ -27,6 +27,7 @@ METRICS_A_CALL = 1000  # MLflow refuses more
 PARAMETERS_A_CALL = 100  # likewise
 TAG_NAMES = {"generated_images": "generated_set"}
 SET_FILE = "set.json"
+UNNAMED_KEYS = ("scores", "intervals", "mean")
 
 
 class Point(NamedTuple):
@@ -149,8 +150,9 @@ def _chunks(items: list[Item], size: int) -> Iterator[list[Item]]:
 def flatten_parameters(groups: Mapping[str, Any]) -> dict[str, str]:
     """Returns parameters as text by dotted name; dataclasses and mappings are opened, lists are not.
 
-    >>> flatten_parameters({"alignment": {"lora_rank": 4, "lora_targets": ["attn"]}})
-    {'alignment.lora_rank': '4', 'alignment.lora_targets': "['attn']"}
+    Example:
+        >>> flatten_parameters({"alignment": {"lora_rank": 4, "lora_targets": ["attn"]}})
+        {'alignment.lora_rank': '4', 'alignment.lora_targets': "['attn']"}
     """
     flat: dict[str, str] = {}
     for name, value in groups.items():
@@ -166,20 +168,24 @@ def flatten_parameters(groups: Mapping[str, Any]) -> dict[str, str]:
 def flatten_scores(scores: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Returns the numbers of nested scores by path; what is not a number (a reason, a null) is left out.
 
+    The keys ``scores``, ``intervals`` and ``mean`` are not part of the path, so an interval stands beside its
+    score, and where both give a value the first one counts.
+
     Args:
         scores: Numbers, intervals ``{"mean", "low", "high"}`` or mappings of such.
         prefix: Path of ``scores`` itself.
 
-    >>> flatten_scores({"captioning": {"cider": {"mean": 61.0, "low": 58.0, "high": 64.0}, "meteor": None}})
-    {'captioning/cider': 61.0, 'captioning/cider/low': 58.0, 'captioning/cider/high': 64.0}
+    Example:
+        >>> flatten_scores({"scores": {"cider": 61.0}, "intervals": {"cider": {"mean": 60.0, "low": 58.0}}}, "coco")
+        {'coco/cider': 61.0, 'coco/cider/low': 58.0}
     """
     flat: dict[str, float] = {}
     for key, value in scores.items():
-        path = prefix if key == "mean" and prefix else f"{prefix}/{key}".lstrip("/")
+        path = prefix if key in UNNAMED_KEYS else f"{prefix}/{key}".lstrip("/")
         if isinstance(value, Mapping):
-            flat |= flatten_scores(value, path)
-        elif _is_number(value):
-            flat[_metric_name(path)] = float(value)
+            flat = flatten_scores(value, path) | flat
+        elif path and _is_number(value):
+            flat.setdefault(_metric_name(path), float(value))
     return flat
 
 

@@ -125,9 +125,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _from_16_bit(image: Image.Image, name: str) -> Image.Image:
     pixels = np.asarray(image).astype(np.int64)
-    if pixels.min() < 0 or pixels.max() > 65535:
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
         raise ValueError(
-            f"The picture {name!r} must have at most 16 bits a pixel. Got values from {pixels.min()} to {pixels.max()}. "
+            f"The picture {name!r} must have at most 16 bits a pixel. Got values from {low} to {high}. "
             "Save it with 8 bits a channel."
         )
     return Image.fromarray(np.rint(pixels / 257).astype(np.uint8)).convert("RGB")

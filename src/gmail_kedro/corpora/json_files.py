@@ -29,7 +29,8 @@ def read_json(path: Path, *, what: str) -> Any:
             "Save it as UTF-8."
         ) from error
     except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(
-            f"The {what} '{path}' must be JSON. Got an error at line {error.lineno}, column {error.colno}: {error.msg}. "
+            f"The {what} '{path}' must be JSON. Got an error at {place}: {error.msg}. "
             "If the download broke off, fetch the file again."
         ) from error

@@ -29,4 +29,3 @@ class AdapterDataset(PretrainedDataset):
             return open_adapter(Path(self._filepath))
         except MissingWeightsError as error:
             raise DatasetError(str(error)) from error
-

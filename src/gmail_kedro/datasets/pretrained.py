@@ -2,17 +2,11 @@
 
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-
-class SavesItself(Protocol):
-    """A model, pipeline, captioner or adapter that writes its own folder."""
-
-    def save_pretrained(self, folder: Path) -> Any:
-        """Writes all files into the folder."""
-        ...
+from gmail_kedro.interfaces import SavesItself
 
 
 class PretrainedDataset(AbstractDataset[SavesItself, Path]):

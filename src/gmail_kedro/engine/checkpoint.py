@@ -81,9 +81,7 @@ class Checkpoint:
                 names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
                 optimizer.state[parameter] = {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
         schedule.last_epoch = state["schedule"]
-        for group, base, factor in zip(
-            optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
-        ):
+        for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
             group["lr"] = base * factor(schedule.last_epoch)
         schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
         return state["step"], state["rows"], state["skipped_count"]

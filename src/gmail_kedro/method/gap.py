@@ -74,7 +74,8 @@ def centroid_distance(generated: torch.Tensor, real: torch.Tensor) -> float:
     """
     means = _unit_rows(generated, "generated").mean(dim=0), _unit_rows(real, "real").mean(dim=0)
     if means[0].shape != means[1].shape:
-        raise ValueError(f"Generated and real embeddings must have the same width. Got {len(means[0])}, {len(means[1])}.")
+        widths = f"{len(means[0])} and {len(means[1])}"
+        raise ValueError(f"Generated and real embeddings must have the same width. Got {widths} instead.")
     return float(torch.linalg.vector_norm(means[0] - means[1]))
 
 
@@ -111,9 +112,10 @@ def probe_auc(
     """
     unit_generated, unit_real = _unit_pairs(generated, real)
     numbers = _group_numbers(groups, len(generated))
-    if not 2 <= folds <= len(np.unique(numbers)):
+    photograph_count = int(numbers.max()) + 1
+    if not 2 <= folds <= photograph_count:
         raise ValueError(
-            f"The number of folds must be between 2 and the number of photographs, {len(np.unique(numbers))}. Got {folds}."
+            f"The number of folds must be between 2 and the number of photographs, {photograph_count}. Got {folds}."
         )
     features = torch.cat([unit_generated, unit_real]).cpu().numpy()
     swapped = np.random.default_rng(seed).random(len(numbers)) < 0.5
@@ -211,5 +213,8 @@ def _unit_rows(embeddings: torch.Tensor, name: str) -> torch.Tensor:
     unusable = ~(torch.isfinite(norms) & (norms > 0)).squeeze(1)
     if unusable.any():
         row = int(unusable.nonzero()[0])
-        raise ValueError(f"The {name} embeddings must have a finite norm above 0. Got {float(norms[row])} at row {row}.")
+        raise ValueError(
+            f"The {name} embeddings must have rows with a finite norm above 0. "
+            f"Got norm {float(norms[row])} at row {row} ({int(unusable.sum())} such rows)."
+        )
     return rows / norms

@@ -102,14 +102,15 @@ def tokenize_simple(text: str) -> list[str]:
 def _check_captions(predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
     if len(references) < 2:
         raise ValueError(
-            f"Caption scores need at least 2 images, because CIDEr's document frequencies are 0 for one. "
-            f"Got {len(references)}."
+            f"Caption scores need at least 2 images: with one, every weight of CIDEr is 0. Got {len(references)}."
         )
     missing = [image for image in references if image not in predictions]
     extra = [image for image in predictions if image not in references]
     for kind, images in (("have no prediction", missing), ("have a prediction but no references", extra)):
         if images:
-            raise ValueError(f"Predictions and references must be of the same images. {len(images)} {kind}: {images[:3]}.")
+            raise ValueError(
+                f"Predictions and references must be of the same images. {len(images)} {kind}: {images[:3]}."
+            )
     for image, captions in references.items():
         if isinstance(captions, str):
             raise TypeError(f"The references of image {image!r} must be a list of captions. Got the text {captions!r}.")

@@ -1,15 +1,16 @@
 """Intervals around a mean over test items, by the percentile bootstrap.
 
-The items are resampled with replacement; they must be independent of one another. Where five captions share a
-photograph, average them to one value for each photograph first. BLEU is no mean over items and does not belong
-here; CIDEr does, with its document frequencies held fixed.
+What is resampled must be independent. Five captions of one photograph are not: give their photographs as
+``groups``, and whole photographs are resampled. BLEU is no mean over items and does not belong here; CIDEr does,
+with its document frequencies held fixed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK_VALUES = 2**22
+CHUNK_VALUES = 2**21
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,14 @@ class Interval:
     high: float
 
 
-def bootstrap_interval(values: np.ndarray, *, count: int, seed: int, confidence: float = 0.95) -> Interval:
+def bootstrap_interval(
+    values: np.ndarray,
+    *,
+    count: int,
+    seed: int,
+    confidence: float = 0.95,
+    groups: Sequence[str] | np.ndarray | None = None,
+) -> Interval:
     """Returns the mean of the values with its percentile bootstrap interval.
 
     Example:
@@ -35,27 +43,36 @@ def bootstrap_interval(values: np.ndarray, *, count: int, seed: int, confidence:
         Interval(mean=2.0, low=2.0, high=2.0)
 
     Args:
-        values: One number or bool for each independent test item, of shape [N].
+        values: One number or bool for each test item, of shape [N].
         count: Resamples.
         seed: Seeds the resampling; the same seed gives the same interval.
         confidence: Share of the resampled means inside the interval, strictly between 0 and 1.
+        groups: For each item what it shares with others, such as its photograph, of shape [N]; groups are
+            resampled whole. Without it every item is resampled on its own.
 
     Raises:
-        ValueError: If the values are not of shape [N], empty or not finite, or ``count`` or ``confidence`` is
-            out of range.
+        ValueError: If the values are not of shape [N], empty or not finite, the groups are not of shape [N], or
+            ``count`` or ``confidence`` is out of range.
     """
     numbers = _check_values(values, "values")
     if count < 1:
         raise ValueError(f"The number of resamples, count, must be positive. Got {count} instead.")
     if not 0 < confidence < 1:
         raise ValueError(f"The confidence must be strictly between 0 and 1. Got {confidence} instead.")
+    sums, sizes = (numbers, np.ones_like(numbers)) if groups is None else _group_sums(numbers, groups)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(_resampled_means(numbers, count, seed), [tail, 1 - tail])
+    low, high = np.quantile(_resampled_means(sums, sizes, count, seed), [tail, 1 - tail])
     return Interval(mean=float(numbers.mean()), low=float(low), high=float(high))
 
 
 def paired_difference(
-    a: np.ndarray, b: np.ndarray, *, count: int, seed: int, confidence: float = 0.95
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    count: int,
+    seed: int,
+    confidence: float = 0.95,
+    groups: Sequence[str] | np.ndarray | None = None,
 ) -> Interval:
     """Returns the mean of ``a - b`` with its interval, both measured on the same test items.
 
@@ -68,6 +85,7 @@ def paired_difference(
         count: Resamples.
         seed: Seeds the resampling.
         confidence: Share of the resampled means inside the interval, strictly between 0 and 1.
+        groups: As in ``bootstrap_interval``.
 
     Raises:
         ValueError: If the two differ in length, or as in ``bootstrap_interval``.
@@ -75,15 +93,29 @@ def paired_difference(
     first, second = _check_values(a, "first values"), _check_values(b, "second values")
     if len(first) != len(second):
         raise ValueError(f"A paired difference needs the same items on both sides. Got {len(first)} and {len(second)}.")
-    return bootstrap_interval(first - second, count=count, seed=seed, confidence=confidence)
+    return bootstrap_interval(first - second, count=count, seed=seed, confidence=confidence, groups=groups)
 
 
-def _resampled_means(numbers: np.ndarray, count: int, seed: int) -> np.ndarray:
+def _group_sums(numbers: np.ndarray, groups: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sum of each group's values and the number of its items."""
+    names = np.asarray(groups)
+    if names.shape != numbers.shape:
+        raise ValueError(
+            f"There must be one group for each of the {len(numbers)} values. Got shape {list(names.shape)}."
+        )
+    index = np.unique(names, return_inverse=True)[1]
+    return np.bincount(index, weights=numbers), np.bincount(index).astype(np.float64)
+
+
+def _resampled_means(sums: np.ndarray, sizes: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Returns ``count`` means of resamples, made a chunk of resamples at a time to bound memory."""
     rng = np.random.default_rng(seed)
-    rows = max(1, CHUNK_VALUES // len(numbers))
-    sizes = [min(rows, count - start) for start in range(0, count, rows)]
-    return np.concatenate([numbers[rng.integers(len(numbers), size=(size, len(numbers)))].mean(axis=1) for size in sizes])
+    rows = max(1, CHUNK_VALUES // len(sums))
+    means = np.empty(count)
+    for start in range(0, count, rows):
+        draws = rng.integers(len(sums), size=(min(rows, count - start), len(sums)))
+        means[start : start + len(draws)] = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    return means
 
 
 def _check_values(values: np.ndarray, name: str) -> np.ndarray:

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.captions import web_text
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import (

@@ -79,7 +79,9 @@ class DigitReader(torch.nn.Module):
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.state_dict().items()}
+        state = {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.state_dict().items()
+        }
         save_file(state, folder / WEIGHTS_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps({"inks": list(INKS), "image_size": 32}, indent=2) + "\n")
 

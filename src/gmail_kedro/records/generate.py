@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from gmail_kedro.interfaces import ImageGenerator, ImageRecord
-from gmail_kedro.records.pictures import RESUME, encode_jpeg, refuse_bad_image
+from gmail_kedro.interfaces import ImageGenerator
+from gmail_kedro.records.pictures import PictureMaker
 from gmail_kedro.records.plan import PLAN_COLUMNS
 from gmail_kedro.records.shards import ShardWriter, read_facts
 from gmail_kedro.records.stored import (
@@ -30,12 +30,9 @@ from gmail_kedro.records.stored import (
     write_description,
 )
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 logger = logging.getLogger(__name__)
 SETTINGS = ("generator", "revision", "steps", "guidance", "resolution", "jpeg_quality")
-_SHARD_FILE = re.compile(r"(?P<shard_id>\d{5,})\.tar(\.unfinished)?")
+_SHARD_FILE = re.compile(r"(?P<shard_id>[0-9]{5,})\.tar(\.unfinished)?")
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,11 @@ class GenerationWork:
         """What the finished set will consist of."""
         return describe_set(self.plan, self.settings)
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the plan and the settings."""
+        return self.description.fingerprint
+
 
 @dataclass(frozen=True)
 class GenerationReport:
@@ -103,7 +105,7 @@ def generate_shards(work: GenerationWork, folder: Path) -> GenerationReport:
     lost, shards made from other rows or settings are replaced one by one, and shards beyond the plan are removed.
 
     Raises:
-        ValueError: If a picture is refused by ``refuse_bad_image``, or the generator's weights are not the
+        ValueError: If a picture is refused by ``pictures.refuse_bad_image``, or the generator's weights are not the
             ones the plan was made for.
         RuntimeError: If the generator fails (the message names the captions of the batch), or another process
             is generating into the folder.
@@ -125,62 +127,18 @@ def generate_shards(work: GenerationWork, folder: Path) -> GenerationReport:
         shard_count=len(work.description.shards),
         kept_count=len(work.description.shards) - len(missing),
         resumed_count=resumed_count,
-        truncated_prompt_count=read_description(folder).truncated_prompt_count,
+        truncated_prompt_count=(read_description(folder) or work.description).truncated_prompt_count,
         seconds=time.perf_counter() - started,
     )
     _log(report, folder)
     return report
 
 
-class _BatchMaker:
-    """Makes the records of a batch; builds the generator when the first one is asked for."""
-
-    def __init__(self, work: GenerationWork) -> None:
-        self._work = work
-
-    @cached_property
-    def generator(self) -> ImageGenerator:
-        generator = self._work.build_generator()
-        wanted = self._work.settings["revision"]
-        if generator.revision != wanted:
-            raise ValueError(
-                f"The generator {generator.name!r} has revision {generator.revision}; the plan is for {wanted}. "
-                f"Its weights changed while the run started. Start again: {RESUME}"
-            )
-        return generator
-
-    def make(self, rows: list[dict[str, Any]]) -> list[ImageRecord]:
-        images = self._generate(rows)
-        for row, image in zip(rows, images, strict=True):
-            refuse_bad_image(image, row["key"], self._work.settings["resolution"])
-        return [self._record(row, image) for row, image in zip(rows, images, strict=True)]
-
-    def _generate(self, rows: list[dict[str, Any]]) -> list["Image"]:
-        generator = self.generator
-        try:
-            images = generator.generate([row["prompt"] for row in rows], [row["seed"] for row in rows])
-            if len(images) != len(rows):
-                raise ValueError(f"{len(images)} pictures came for {len(rows)} prompts")
-        except Exception as error:
-            raise RuntimeError(
-                f"The generator {generator.name!r} failed on the captions {[row['caption_id'] for row in rows]} of "
-                f"shard {rows[0]['shard_id']}: {type(error).__name__}: {error}. Finished batches are kept; "
-                f"go on with: {RESUME} (out of memory: lower generation.batch_size first)"
-            ) from error
-        return images
-
-    def _record(self, row: dict[str, Any], image: "Image") -> ImageRecord:
-        facts = {name: row[name] for name in ("caption_id", "image_id", "sample_index", "prompt", "seed")}
-        facts["truncated"] = self.generator.count_truncated([row["prompt"]]) > 0
-        jpeg = encode_jpeg(image, self._work.settings["jpeg_quality"])
-        return ImageRecord(row["key"], jpeg, {**facts, **self._work.settings})
-
-
 def _make_shards(work: GenerationWork, folder: Path, missing: list[str]) -> int:
     """Makes the missing shards; returns how many of them were there in part."""
     shards = dict(tuple(work.plan.groupby("shard_id", sort=False)))
     to_make = sum(len(shards[name]) for name in missing)
-    maker, resumed_count = _BatchMaker(work), 0
+    maker, resumed_count = PictureMaker(work.build_generator, work.settings), 0
     with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
         for name in missing:
             rows = shards[name].to_dict("records")
@@ -193,7 +151,7 @@ def _make_shards(work: GenerationWork, folder: Path, missing: list[str]) -> int:
 
 
 def _fill(
-    writer: ShardWriter, rows: list[dict[str, Any]], maker: _BatchMaker, batch_size: int, progress: "tqdm[Any]"
+    writer: ShardWriter, rows: list[dict[str, Any]], maker: PictureMaker, batch_size: int, progress: "tqdm[Any]"
 ) -> None:
     # Batches start at fixed rows: a picture's neighbours, and so its last bits on a GPU, survive a restart.
     if writer.written_count < len(rows):

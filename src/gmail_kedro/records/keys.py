@@ -1,5 +1,6 @@
 """Keys of generated pictures, and the names they carry inside a shard."""
 
+import contextlib
 import re
 from urllib.parse import quote, unquote
 
@@ -43,7 +44,8 @@ def key_of(base: str) -> str:
     """
     match = _BASE.fullmatch(base)
     if match is not None:
-        key = f"{unquote(match['caption_id'], errors='surrogatepass')}/{match['sample_index']}"
-        if member_base(key) == base:
-            return key
+        with contextlib.suppress(UnicodeDecodeError):
+            key = f"{unquote(match['caption_id'], errors='surrogatepass')}/{match['sample_index']}"
+            if member_base(key) == base:
+                return key
     raise ValueError(f"{base!r} is not the name of a generated picture; expected such as 'train_7_0'.")

@@ -6,6 +6,7 @@ Both say what the set consists of: the settings, and every shard with its finger
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from gmail_kedro.records.shards import ShardError, index_shard, read_fingerprint
 
 COMPLETE_FILE = "set.json"
 UNFINISHED_FILE = "set.unfinished.json"
+_SHARD_ID = re.compile(r"[0-9]{5,}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class SetDescription:
     image_count: int
     truncated_prompt_count: int
     shards: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        # A shard id becomes a file name: nothing but digits may reach the disk.
+        bad = [name for name in self.shards if not _SHARD_ID.fullmatch(name)]
+        if bad:
+            raise ValueError(f"The shard id {bad[0]!r} must be five or more digits, such as '00012'.")
 
 
 class Location(NamedTuple):
@@ -124,6 +132,11 @@ class StoredImages:
     def __init__(self, folder: Path, description: SetDescription) -> None:
         self.folder = Path(folder)
         self.description = description
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the plan and the settings the set was made from."""
+        return self.description.fingerprint
 
     def __len__(self) -> int:
         return self.description.image_count

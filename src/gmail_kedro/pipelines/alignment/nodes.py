@@ -2,21 +2,17 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.params import AlignmentParams, RunParams
-
-if TYPE_CHECKING:
-    import torch
-    from peft import PeftModel
 
 logger = logging.getLogger(__name__)
 
 
-def encode_teacher(pairs: pd.DataFrame, corpus: Corpus, feature_store: Path, run: RunParams) -> "torch.Tensor":
+def encode_teacher(pairs: pd.DataFrame, corpus: Corpus, feature_store: Path, run: RunParams) -> torch.Tensor:
     """Returns the frozen teacher's embeddings of every pair's photograph, float32 [N, D], in the order of pairs."""
     from gmail_kedro.engine.features import FeatureStore
     from gmail_kedro.engine.inference import encode_images
@@ -38,11 +34,11 @@ def encode_teacher(pairs: pd.DataFrame, corpus: Corpus, feature_store: Path, run
 def align(
     pairs: pd.DataFrame,
     generated_images: GeneratedImages,
-    real_features: "torch.Tensor",
+    real_features: torch.Tensor,
     checkpoints: Path,
     params: AlignmentParams,
     run: RunParams,
-) -> tuple["PeftModel", pd.DataFrame]:
+) -> tuple[SavesItself, pd.DataFrame]:
     """Tunes the student on the training pairs.
 
     Returns:
@@ -103,8 +99,6 @@ def align(
 
 def _training_pairs(student, pairs, generated_images, real_features):  # noqa: ANN001, ANN202
     """Returns the training rows of the pairs as the step function reads them."""
-    import torch
-
     from gmail_kedro.engine.inference import PixelBatches
     from gmail_kedro.pipelines.alignment.training import TrainingPairs
 

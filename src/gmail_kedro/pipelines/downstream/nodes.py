@@ -1,29 +1,25 @@
 """Nodes of the downstream pipeline: features on the declared route, then the captioner."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 from gmail_kedro.params import DownstreamParams, RunParams
-
-if TYPE_CHECKING:
-    import torch
-
-    from gmail_kedro.zoo.adapters import StoredAdapter
-    from gmail_kedro.zoo.captioner import Captioner
+from gmail_kedro.zoo.adapters import StoredAdapter
+from gmail_kedro.zoo.captioner import Captioner
 
 
 def encode_training_images(
     pairs: pd.DataFrame,
     corpus: Corpus,
     generated_images: GeneratedImages,
-    adapter: "StoredAdapter",
+    adapter: StoredAdapter,
     feature_store: Path,
     params: DownstreamParams,
     run: RunParams,
-) -> "torch.Tensor":
+) -> torch.Tensor:
     """Returns the embeddings the captioner trains on, float32 [N, D], in the order of pairs.
 
     Generated pictures go through the student and photographs through the teacher, never the other way round.
@@ -53,11 +49,11 @@ def encode_training_images(
 
 def train_captioner(
     pairs: pd.DataFrame,
-    training_features: "torch.Tensor",
+    training_features: torch.Tensor,
     checkpoints: Path,
     params: DownstreamParams,
     run: RunParams,
-) -> tuple["Captioner", pd.DataFrame]:
+) -> tuple[Captioner, pd.DataFrame]:
     """Trains prefix mapper and language model on the training pairs' embeddings and captions.
 
     Returns:
@@ -112,7 +108,7 @@ def train_captioner(
 
 
 def _fingerprint(
-    features: "torch.Tensor", pairs: pd.DataFrame, params: DownstreamParams, run: RunParams
+    features: torch.Tensor, pairs: pd.DataFrame, params: DownstreamParams, run: RunParams
 ) -> dict[str, str]:
     """Returns what a checkpoint of this run depends on."""
     import hashlib

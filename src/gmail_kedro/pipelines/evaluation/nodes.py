@@ -2,19 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 from gmail_kedro.params import EvaluationParams, GenerationParams, RunParams
-
-if TYPE_CHECKING:
-    import torch
-    from matplotlib.figure import Figure
-
-    from gmail_kedro.zoo.adapters import StoredAdapter
+from gmail_kedro.zoo.adapters import StoredAdapter
 
 
 @dataclass(frozen=True)
@@ -31,10 +27,10 @@ class Benchmark:
     """
 
     image_ids: list[str]
-    image: "torch.Tensor"
+    image: torch.Tensor
     captions: list[str]
-    text: "torch.Tensor"
-    text_image_index: "torch.Tensor"
+    text: torch.Tensor
+    text_image_index: torch.Tensor
     truncated_count: int
 
 
@@ -50,9 +46,9 @@ class GapEmbeddings:
     """
 
     image_ids: list[str]
-    real: "torch.Tensor"
-    before: "torch.Tensor"
-    after: "torch.Tensor"
+    real: torch.Tensor
+    before: torch.Tensor
+    after: torch.Tensor
 
 
 def encode_benchmark(corpus: Corpus, feature_store: Path, params: EvaluationParams, run: RunParams) -> Benchmark:
@@ -61,8 +57,6 @@ def encode_benchmark(corpus: Corpus, feature_store: Path, params: EvaluationPara
     Raises:
         ValueError: If the split has no photographs.
     """
-    import torch
-
     from gmail_kedro.engine.inference import encode_images, encode_texts
     from gmail_kedro.zoo.encoders import build_encoder
 
@@ -101,9 +95,7 @@ def write_captions(
     return [{"image_id": key, "text": text} for key, text in zip(benchmark.image_ids, texts, strict=True)]
 
 
-def score_captions(
-    predictions: list[dict[str, str]], benchmark: Benchmark, params: EvaluationParams
-) -> dict[str, Any]:
+def score_captions(predictions: list[dict[str, str]], benchmark: Benchmark, params: EvaluationParams) -> dict[str, Any]:
     """Scores the captions against all references; what cannot run is listed with its reason."""
     from gmail_kedro.metrics.captioning import caption_scores
     from gmail_kedro.metrics.statistics import bootstrap_interval
@@ -133,10 +125,11 @@ def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> dict[str,
 
     result = retrieval_scores(benchmark.image, benchmark.text, benchmark.text_image_index)
     intervals = {}
-    for direction, hits in (("i2t", result.i2t_hits), ("t2i", result.t2i_hits)):
+    photographs = benchmark.text_image_index.numpy()  # captions of one photograph are resampled together
+    for direction, hits, groups in (("i2t", result.i2t_hits, None), ("t2i", result.t2i_hits, photographs)):
         for k, values in hits.items():
             interval = bootstrap_interval(
-                values.astype(float) * 100, count=params.bootstrap_count, seed=params.seed
+                values.astype(float) * 100, count=params.bootstrap_count, seed=params.seed, groups=groups
             )
             intervals[f"{direction}_r{k}"] = asdict(interval)
     return {
@@ -152,8 +145,6 @@ def score_classification(
     corpus: Corpus, benchmark: Benchmark, feature_store: Path, params: EvaluationParams, run: RunParams
 ) -> dict[str, Any]:
     """Scores the corpus's zero-shot tasks; a corpus without labels has none, and says so."""
-    import torch
-
     from gmail_kedro.engine.inference import encode_texts
     from gmail_kedro.metrics.classification import classification_result, zero_shot_weights
     from gmail_kedro.metrics.statistics import bootstrap_interval
@@ -172,9 +163,7 @@ def score_classification(
         result = classification_result(benchmark.image[rows], zero_shot_weights(embeddings), labels)
         scores[f"{name}_acc1"] = result.acc1
         correct = np.asarray(result.correct, dtype=float) * 100
-        intervals[f"{name}_acc1"] = asdict(
-            bootstrap_interval(correct, count=params.bootstrap_count, seed=params.seed)
-        )
+        intervals[f"{name}_acc1"] = asdict(bootstrap_interval(correct, count=params.bootstrap_count, seed=params.seed))
     return {"scores": scores, "intervals": intervals}
 
 
@@ -182,7 +171,7 @@ def encode_gap(
     pairs: pd.DataFrame,
     corpus: Corpus,
     generated_images: GeneratedImages,
-    adapter: "StoredAdapter",
+    adapter: StoredAdapter,
     feature_store: Path,
     run: RunParams,
 ) -> GapEmbeddings:
@@ -217,8 +206,8 @@ def score_gap(gap_embeddings: GapEmbeddings, params: EvaluationParams) -> dict[s
     return {"scores": scores, "intervals": intervals, "pair_count": len(gap_embeddings.image_ids)}
 
 
-def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], params: EvaluationParams) -> "Figure":
-    """Returns Fig. 3 for the held-out pairs."""
+def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], params: EvaluationParams) -> Any:
+    """Returns Fig. 3 for the held-out pairs, a matplotlib ``Figure``."""
     from gmail_kedro.reporting.figures import draw_tsne, tsne_plane
 
     count = params.tsne_count
@@ -275,7 +264,7 @@ def _evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
     return rows[rows["image_id"].isin(kept)]
 
 
-def _inference(feature_store: Path, run: RunParams) -> tuple["torch.device", dict[str, Any]]:
+def _inference(feature_store: Path, run: RunParams) -> tuple[torch.device, dict[str, Any]]:
     """Returns the device and the keyword arguments that every encoding call of a run shares."""
     from gmail_kedro.engine.features import FeatureStore
     from gmail_kedro.hardware import resolve_device

@@ -35,9 +35,7 @@ def measure_encoder() -> dict[str, Any]:
     prompts = [f"handwritten {digit}" for digit in range(10)]
     image, text = _embed(encoder, singles, prompts)
     right = (image @ text.T).argmax(1) == torch.tensor([scene.digits[0] for scene in singles.scenes])
-    scores["test_digit_accuracy"] = bootstrap_interval(
-        right.float().numpy() * 100, count=RESAMPLES, seed=0
-    )
+    scores["test_digit_accuracy"] = bootstrap_interval(right.float().numpy() * 100, count=RESAMPLES, seed=0)
     return scores
 
 
@@ -51,12 +49,13 @@ def measure_room_to_gain(*, seed: int) -> dict[str, Any]:
     before = _retrieve(encoder, pool, captions)
     _tune_on_real_pairs(encoder, seed=seed)
     after = _retrieve(encoder, pool, captions)
+    scenes = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
     gains = {}
-    for name, first, second in (
-        ("i2t_r1", before.i2t_hits[1], after.i2t_hits[1]),
-        ("t2i_r1", before.t2i_hits[1], after.t2i_hits[1]),
+    for name, first, second, groups in (
+        ("i2t_r1", before.i2t_hits[1], after.i2t_hits[1], None),
+        ("t2i_r1", before.t2i_hits[1], after.t2i_hits[1], scenes),
     ):
-        gains[f"gain_{name}"] = paired_difference(second * 100.0, first * 100.0, count=RESAMPLES, seed=0)
+        gains[f"gain_{name}"] = paired_difference(second * 100.0, first * 100.0, count=RESAMPLES, seed=0, groups=groups)
     return gains
 
 
@@ -84,9 +83,7 @@ def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[st
         said = torch.tensor([scene.ink in text for scene, text in zip(pool.scenes, prompts, strict=True)])
         both = number & (ink | ~said)
         scores[f"{kind}_number_read"] = bootstrap_interval(number.float().numpy() * 100, count=RESAMPLES, seed=0)
-        scores[f"{kind}_number_and_ink_read"] = bootstrap_interval(
-            both.float().numpy() * 100, count=RESAMPLES, seed=0
-        )
+        scores[f"{kind}_number_and_ink_read"] = bootstrap_interval(both.float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_real_read"] = float(
             reader.read(_pixels(pool)).number_is_right(pool.scenes).float().mean() * 100
         )
@@ -160,7 +157,9 @@ def _sample(generator, prompts: list[str]) -> np.ndarray:  # noqa: ANN001
     pictures = [
         np.asarray(picture)
         for start in range(0, len(prompts), 50)
-        for picture in generator.generate(prompts[start : start + 50], list(range(start, min(start + 50, len(prompts)))))
+        for picture in generator.generate(
+            prompts[start : start + 50], list(range(start, min(start + 50, len(prompts))))
+        )
     ]
     return np.stack(pictures)
 

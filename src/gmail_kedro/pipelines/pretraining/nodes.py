@@ -1,20 +1,12 @@
 """Nodes of the pretraining pipeline: the mini models, from the mini world alone."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from gmail_kedro.interfaces import SavesItself
 from gmail_kedro.params import PretrainingParams
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-    from transformers import PreTrainedTokenizerBase
 
-    from gmail_kedro.mini.pretrain_encoder import PackagedClip
-    from gmail_kedro.mini.pretrain_language_model import PackagedLanguageModel
-    from gmail_kedro.mini.reader import DigitReader
-
-
-def train_tokenizers(params: PretrainingParams) -> tuple["PreTrainedTokenizerBase", "PreTrainedTokenizerBase"]:
+def train_tokenizers(params: PretrainingParams) -> tuple[SavesItself, SavesItself]:
     """Returns the CLIP and the GPT-2 tokenizer of the mini world."""
     from gmail_kedro.mini.pretrain_encoder import CONTEXT_LENGTH
     from gmail_kedro.mini.pretrain_language_model import MAX_POSITIONS
@@ -27,7 +19,7 @@ def train_tokenizers(params: PretrainingParams) -> tuple["PreTrainedTokenizerBas
     )
 
 
-def train_digit_reader(params: PretrainingParams) -> "DigitReader":
+def train_digit_reader(params: PretrainingParams) -> SavesItself:
     """Returns the CNN that judges generated digits."""
     from gmail_kedro.mini.reader import train_reader
 
@@ -36,7 +28,7 @@ def train_digit_reader(params: PretrainingParams) -> "DigitReader":
     )
 
 
-def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> "PackagedClip":
+def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini CLIP with its tokenizer."""
     from transformers import CLIPTokenizer
 
@@ -55,9 +47,7 @@ def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingPa
     return PackagedClip(model, tokenizer)
 
 
-def train_generator(
-    clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams
-) -> "StableDiffusionPipeline":
+def train_generator(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini Stable Diffusion in float16."""
     import torch
     from transformers import CLIPTokenizer
@@ -76,7 +66,7 @@ def train_generator(
     return pipeline.to(torch.float16)
 
 
-def train_language_model(gpt2_tokenizer: Path, params: PretrainingParams) -> "PackagedLanguageModel":
+def train_language_model(gpt2_tokenizer: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini GPT-2 in float16 with its tokenizer."""
     from transformers import GPT2Tokenizer
 

@@ -2,21 +2,18 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 logger = logging.getLogger(__name__)
 PICTURE_COUNT = 8
 
 
-def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: GeneratedImages) -> "Figure":
-    """Returns Fig. 2 for the first held-out photographs."""
+def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: GeneratedImages) -> Any:
+    """Returns Fig. 2 for the first held-out photographs, a matplotlib ``Figure``."""
     from gmail_kedro.corpora.decoding import decode_image
     from gmail_kedro.reporting.figures import draw_pairs
 
@@ -26,9 +23,7 @@ def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: Gen
     return draw_pairs(real, generated, list(shown["caption"]))
 
 
-def summarize_runs(
-    all_scores: Mapping[str, Callable[[], dict[str, Any]]], scores: dict[str, Any], run_id: str
-) -> str:
+def summarize_runs(all_scores: Mapping[str, Callable[[], dict[str, Any]]], scores: dict[str, Any], run_id: str) -> str:
     """Returns the summary of every run with scores, this one last, and prints it with where to look."""
     from gmail_kedro.reporting.summary import summarize, where_to_look
 

@@ -1,0 +1,32 @@
+"""Wiring of the generation pipeline."""
+
+from kedro.pipeline import Pipeline, node
+
+from gmail_kedro.pipelines.generation.nodes import plan_generation, prepare_generation, read_captions, write_manifest
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """Returns: captions, then the plan, the pictures and their manifest.
+
+    Args:
+        **kwargs: Unused; Kedro's registry may pass some.
+    """
+    params = "params:generation"
+    return Pipeline(
+        [
+            node(read_captions, "corpus", "captions", name="read_captions"),
+            node(plan_generation, ["captions", params], "generation_plan", name="plan_generation"),
+            node(
+                prepare_generation,
+                ["generation_plan", params, "params:run"],
+                "generated_images",
+                name="generate_images",
+            ),
+            node(
+                write_manifest,
+                ["generation_plan", "generated_images", params],
+                "generated_manifest",
+                name="write_manifest",
+            ),
+        ]
+    )

@@ -1,0 +1,14 @@
+"""Wiring of the pairing pipeline."""
+
+from kedro.pipeline import Pipeline, node
+
+from gmail_kedro.pipelines.pairing.nodes import pair
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """Returns: the pairs.
+
+    Args:
+        **kwargs: Unused; Kedro's registry may pass some.
+    """
+    return Pipeline([node(pair, ["captions", "generated_manifest", "params:pairing"], "pairs", name="pair")])

@@ -1,0 +1,200 @@
+"""The reader takes what the published files hold and refuses, by name, what they should not hold."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gmail_kedro.corpora.decoding import decode_image
+from gmail_kedro.corpora.karpathy import read_karpathy, read_karpathy_corpus
+
+FLICKR8K = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "flickr8k"
+
+
+def test_captions_and_pictures(annotate, entries, images):
+    captions, pictures = read_karpathy(annotate(entries), images, name="own")
+    assert captions.to_dict("records") == [
+        {"caption_id": "1", "image_id": "900", "caption": "A cat.", "split": "train", "filename": "train2014/a.jpg"},
+        {"caption_id": "2", "image_id": "900", "caption": "A grey cat, asleep.", "split": "train",
+         "filename": "train2014/a.jpg"},
+        {"caption_id": "3", "image_id": "901", "caption": "A dog.", "split": "train", "filename": "val2014/b.jpg"},
+        {"caption_id": "4", "image_id": "902", "caption": "A bird.", "split": "test", "filename": "val2014/c.jpg"},
+    ]  # fmt: skip
+    assert pictures.read("901") == (images / "val2014" / "b.jpg").read_bytes()
+    assert pictures.missing(["900", "901", "902"]) == []
+
+
+def test_restval_is_left_out_when_not_named(annotate, entries, images):
+    captions, pictures = read_karpathy(annotate(entries), images, name="own", train_splits=["train"])
+    assert captions.image_id.tolist() == ["900", "900", "902"]
+    assert list(pictures.paths) == ["900", "902"]
+
+
+def test_a_split_of_ones_own_can_be_training(annotate, entries, images):
+    entries[1]["split"] = "extra"
+    captions, _ = read_karpathy(annotate(entries), images, name="own", train_splits=["train", "extra"])
+    assert captions.split.tolist() == ["train", "train", "train", "test"]
+
+
+def test_imgid_serves_where_there_is_no_cocoid_and_no_filepath(annotate, entries, images):
+    (images / "train2014" / "a.jpg").rename(images / "a.jpg")
+    del entries[0]["cocoid"], entries[0]["filepath"]
+    entries[2]["cocoid"] = None
+    captions, pictures = read_karpathy(annotate(entries), images, name="own")
+    assert captions.image_id.unique().tolist() == ["0", "901", "2"]
+    assert pictures.missing(["0"]) == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "caption"),
+    [
+        ("Ein Käse über dem „Tisch“ — 5 €!", "Ein Käse über dem „Tisch“ — 5 €!"),
+        ("一只猫 🐈 on a mat", "一只猫 🐈 on a mat"),
+        ('"It\'s" <odd> & 100% {braces} \\ , ; .', '"It\'s" <odd> & 100% {braces} \\ , ; .'),
+        ("  two\nlines\tand a\u00a0gap \n", "two lines and a gap"),
+        ("...", "..."),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_unicode_and_odd_punctuation_survive(annotate, entries, images, raw, caption, encoding):
+    entries[0]["sentences"][0]["raw"] = raw
+    captions, _ = read_karpathy(annotate(entries, encoding=encoding), images, name="own")
+    assert captions.caption[0] == caption
+
+
+def test_string_ids_are_kept(annotate, entries, images):
+    entries[0]["sentences"][0]["sentid"] = "007"
+    captions, _ = read_karpathy(annotate(entries), images, name="own")
+    assert captions.caption_id.tolist() == ["007", "2", "3", "4"]
+
+
+def test_an_absent_file_or_folder_is_named(tmp_path, annotate, entries, images):
+    with pytest.raises(FileNotFoundError, match=r"annotations file of the corpus 'own' '.*none.json' does not exist"):
+        read_karpathy(tmp_path / "none.json", images, name="own")
+    with pytest.raises(FileNotFoundError, match=r"images folder '.*nowhere' of the corpus 'own' does not exist"):
+        read_karpathy(annotate(entries), tmp_path / "nowhere", name="own")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"images": [', r"dataset_own.json' must be JSON. Got an error at line 1, column 13"),
+        (b"", "must be JSON"),
+        (b'{"images": "\xe9"}', r"must be UTF-8. Got byte 0xe9 at position 12"),
+        (b"[]", r"must be an object with a list 'images' \(Karpathy's layout\). Got list instead"),
+        (b'{"annotations": [], "info": 1}', r"Got \['annotations', 'info'\] instead"),
+        (b'{"images": {}}', "must be an object with a list 'images'"),
+        (b'{"images": []}', "of the corpus 'own' lists no images"),
+    ],
+)
+def test_a_file_of_another_layout_is_refused(tmp_path, images, content, message):
+    (tmp_path / "dataset_own.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_karpathy(tmp_path / "dataset_own.json", images, name="own")
+
+
+def _set(path, value):
+    """Returns a function that changes one place of the annotations; the value None removes the key."""
+
+    def change(entries):
+        *parents, last = path
+        for key in parents:
+            entries = entries[key]
+        if value is None:
+            del entries[last]
+        else:
+            entries[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            _set([1, "filename"], None),
+            r"images\[1\]: the key 'filename' is missing. Got the keys \['cocoid', 'filepath'",
+        ),
+        (_set([1, "split"], None), r"images\[1\] \('val2014/b.jpg'\): the key 'split' is missing"),
+        (_set([1, "sentences"], None), r"\('val2014/b.jpg'\): the key 'sentences' is missing"),
+        (_set([0, "sentences", 1, "raw"], None), r"\('train2014/a.jpg'\), sentences\[1\]: the key 'raw' is missing"),
+        (_set([0, "sentences", 1, "sentid"], None), r"sentences\[1\]: the key 'sentid' is missing"),
+        (_set([1], "b.jpg"), r"images\[1\]: must be an object with the key 'filename'. Got 'b.jpg'"),
+        (_set([0, "sentences", 0], "A cat."), r"sentences\[0\]: must be an object with the key 'sentid'. Got 'A cat.'"),
+        (_set([1, "filename"], "  "), "'filename' must be a non-blank string. Got '  '"),
+        (_set([1, "filename"], 7), "'filename' must be a non-blank string. Got 7"),
+        (_set([1, "filename"], "../../b.jpg"), r"must lie below the images folder. Got 'val2014/../../b.jpg'"),
+        (_set([1, "filename"], "/etc/b.jpg"), "must lie below the images folder. Got '/etc/b.jpg'"),
+        (_set([1, "split"], "dev"), r"must be one of \['train', 'restval', 'val', 'test'\]. Got 'dev'.*train_splits"),
+        (_set([1, "sentences"], []), r"\('val2014/b.jpg'\): 'sentences' must be a list of captions. Got none"),
+        (_set([1, "cocoid"], 1.5), "'cocoid' must be an integer or a string. Got 1.5"),
+        (_set([1, "cocoid"], True), "'cocoid' must be an integer or a string. Got True"),
+        (_set([1, "cocoid"], 900), r"images\[1\].*the image id '900' must be used once only.*images\[0\].*uses it too"),
+        (_set([1, "sentences", 0, "sentid"], 2), r"images\[1\].*the sentid '2' must be used once only.*images\[0\]"),
+        (_set([0, "sentences", 1, "sentid"], 1), "the sentid '1' must be used once only. the same entry uses it"),
+        (_set([2, "filename"], "b.jpg"), r"images\[2\].*the filename 'val2014/b.jpg' must be used once only"),
+        (_set([0, "sentences", 1, "raw"], " \n"), r"\(sentid 2\): the caption must be text. Got ' \\n'"),
+        (_set([0, "sentences", 1, "raw"], "\u200b"), r"\(sentid 2\): the caption must be text"),
+        (_set([0, "sentences", 1, "raw"], 5), r"\(sentid 2\): the caption must be text. Got 5"),
+    ],
+)
+def test_a_bad_entry_is_refused_by_name(annotate, entries, images, change, message):
+    change(entries)
+    with pytest.raises(ValueError, match=f"Corpus 'own', '.*dataset_own.json', .*{message}"):
+        read_karpathy(annotate(entries), images, name="own")
+
+
+def test_an_image_without_any_id_is_refused(annotate, entries, images):
+    del entries[1]["cocoid"], entries[1]["imgid"]
+    with pytest.raises(ValueError, match=r"images\[1\] \('val2014/b.jpg'\): the key 'imgid' is missing"):
+        read_karpathy(annotate(entries), images, name="own")
+
+
+def test_half_a_character_is_refused(tmp_path, entries, images):
+    entries[0]["sentences"][0]["raw"] = "a cat \ud83d"
+    path = tmp_path / "dataset_own.json"
+    path.write_text(json.dumps({"images": entries}), encoding="ascii")
+    with pytest.raises(ValueError, match=r"\(sentid 1\): the caption holds half a character"):
+        read_karpathy(path, images, name="own")
+
+
+@pytest.mark.parametrize("splits", [["train", "val"], ["test"], [], "train"])
+def test_training_on_evaluation_splits_is_refused(annotate, entries, images, splits):
+    message = re.escape(f"without ['val', 'test']. Got {splits!r} instead")
+    with pytest.raises(ValueError, match=f"train_splits of the corpus 'own' must be a list of splits {message}"):
+        read_karpathy(annotate(entries), images, name="own", train_splits=splits)
+
+
+def test_a_corpus_of_which_nothing_is_left_is_refused(annotate, entries, images):
+    with pytest.raises(ValueError, match=r"none of the 1 images is in val, test or the train_splits \['train'\]"):
+        read_karpathy(annotate(entries[1:2]), images, name="own", train_splits=["train"])
+
+
+def test_a_corpus_carries_its_tasks(tmp_path, annotate, entries, images):
+    tasks = {"animal": {"classes": ["cat", "dog"], "templates": ["a {}"], "labels": {"900": 0, "901": 1}}}
+    (tmp_path / "classification.json").write_text(json.dumps({"tasks": tasks}))
+    options = {"name": "own", "classification": tmp_path / "classification.json"}
+    corpus = read_karpathy_corpus(annotate(entries), images, **options)
+    assert corpus.name == "own"
+    assert len(corpus.captions) == 4
+    assert corpus.labels["animal"].labels == {"900": 0, "901": 1}
+    assert read_karpathy_corpus(annotate(entries), images, name="own").labels == {}
+
+
+def test_labels_by_other_ids_are_refused(tmp_path, annotate, entries, images):
+    tasks = {"animal": {"classes": ["cat", "dog"], "templates": ["a {}"], "labels": {"a.jpg": 0}}}
+    (tmp_path / "classification.json").write_text(json.dumps({"tasks": tasks}))
+    with pytest.raises(ValueError, match="Task 'animal' .* such as '900'. Got none, but ids such as 'a.jpg'"):
+        read_karpathy_corpus(annotate(entries), images, name="own", classification=tmp_path / "classification.json")
+
+
+@pytest.mark.skipif(not FLICKR8K.is_dir(), reason=f"the development data {FLICKR8K} is not on this machine")
+def test_flickr8k_as_published():
+    captions, pictures = read_karpathy(FLICKR8K / "dataset_flickr8k.json", FLICKR8K / "images", name="flickr8k")
+    assert len(captions) == 35_000
+    assert captions.image_id.nunique() == len(pictures) == 7_000
+    assert captions.drop_duplicates("image_id").split.value_counts().to_dict() == {"train": 6000, "val": 1000}
+    assert captions.caption[0] == "A child in a pink dress is climbing up a set of stairs in an entry way ."
+    first = captions.image_id[0]
+    assert decode_image(pictures.read(first), name=first).size == (112, 112)

@@ -1,0 +1,139 @@
+"""Corpora through the catalog: the mini world is written once and read like any other."""
+
+import json
+from pathlib import Path
+
+import pytest
+from kedro.io import DataCatalog, DatasetError
+from kedro.runner import SequentialRunner
+
+from gmail_kedro.corpora.checking import check_images
+from gmail_kedro.datasets.corpus import KarpathyCorpusDataset
+from gmail_kedro.datasets.mini_world import MiniWorldDataset
+from gmail_kedro.mini import corpus as mini_corpus
+from gmail_kedro.mini.questions import TASKS
+from gmail_kedro.params import MiniWorldParams
+from gmail_kedro.pipelines.mini_world import create_pipeline
+from gmail_kedro.pipelines.mini_world.nodes import build_mini_world
+
+PARAMS = MiniWorldParams(train_count=20, val_count=3, test_count=5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mini") / "world"
+    MiniWorldDataset(filepath=str(folder)).save(PARAMS)
+    return folder
+
+
+def test_the_mini_world_is_read_as_a_corpus(world):
+    corpus = MiniWorldDataset(filepath=str(world)).load()
+    assert corpus.name == "mini"
+    assert len(corpus.captions) == 28 * 5
+    assert corpus.captions.drop_duplicates("image_id").split.value_counts().to_dict() == {
+        "train": 20, "val": 3, "test": 5,
+    }  # fmt: skip
+    assert corpus.captions.caption_id.is_unique
+    assert list(corpus.labels) == list(TASKS)
+    assert set(corpus.labels["ink"].labels) == set(corpus.captions.image_id)
+    check_images(corpus, corpus.captions.image_id)
+
+
+def test_the_mini_world_is_an_ordinary_karpathy_corpus(world):
+    dataset = KarpathyCorpusDataset(
+        name="mini",
+        annotations=str(world / "dataset_mini.json"),
+        images=str(world / "images"),
+        classification=str(world / "classification.json"),
+    )
+    assert dataset.exists()
+    corpus, own = dataset.load(), MiniWorldDataset(filepath=str(world)).load()
+    assert corpus.captions.equals(own.captions)
+    assert corpus.labels == own.labels
+
+
+def test_saving_the_same_world_again_writes_nothing(world, monkeypatch):
+    def refuse(folder, params):
+        raise AssertionError("written again")
+
+    monkeypatch.setattr("gmail_kedro.datasets.mini_world.write_mini_world", refuse)
+    MiniWorldDataset(filepath=str(world)).save(PARAMS)
+    with pytest.raises(DatasetError, match="written again"):
+        MiniWorldDataset(filepath=str(world)).save(MiniWorldParams(train_count=20, val_count=3, test_count=5, seed=2))
+
+
+def test_other_parameters_replace_the_world(tmp_path):
+    dataset = MiniWorldDataset(filepath=str(tmp_path / "world"))
+    dataset.save(MiniWorldParams(train_count=2, val_count=1, test_count=1, seed=0))
+    dataset.save(MiniWorldParams(train_count=3, val_count=1, test_count=1, seed=0))
+    assert dataset.load().captions.image_id.nunique() == 5
+
+
+def test_a_world_exists_when_it_is_complete(tmp_path):
+    dataset = MiniWorldDataset(filepath=str(tmp_path / "world"))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="is not complete: it has no usable world.json"):
+        dataset.load()
+    dataset.save(PARAMS)
+    assert dataset.exists()
+    (tmp_path / "world" / mini_corpus.WORLD_FILE).unlink()
+    assert not dataset.exists()
+    dataset.save(PARAMS)
+    assert dataset.exists()
+
+
+def test_the_mini_world_is_made_from_its_parameters_only(tmp_path):
+    with pytest.raises(DatasetError, match="is made from MiniWorldParams. Got dict instead"):
+        MiniWorldDataset(filepath=str(tmp_path / "world")).save({"train_count": 3})
+
+
+def test_a_folder_of_somebody_elses_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DatasetError, match=r"must be empty or hold a mini world.*\['notes.txt'\]"):
+        MiniWorldDataset(filepath=str(tmp_path)).save(PARAMS)
+
+
+def test_a_corpus_of_photographs_is_read_only(world):
+    dataset = KarpathyCorpusDataset(name="own", annotations=str(world / "dataset_mini.json"), images=str(world))
+    with pytest.raises(DatasetError, match="The corpus 'own' .* is read-only: nothing can be saved to it"):
+        dataset.save(PARAMS)
+
+
+def test_errors_of_the_reader_reach_the_user(tmp_path, world):
+    absent = KarpathyCorpusDataset(name="own", annotations=str(tmp_path / "none.json"), images=str(world / "images"))
+    assert not absent.exists()
+    with pytest.raises(DatasetError, match="annotations file of the corpus 'own' '.*none.json' does not exist"):
+        absent.load()
+    (tmp_path / "empty.json").write_text(json.dumps({"images": []}))
+    empty = KarpathyCorpusDataset(name="own", annotations=str(tmp_path / "empty.json"), images=str(world / "images"))
+    with pytest.raises(DatasetError, match="lists no images"):
+        empty.load()
+
+
+def test_train_splits_come_from_the_catalog(tmp_path, world):
+    content = json.loads((world / "dataset_mini.json").read_text())
+    for image in content["images"][:5]:
+        image["split"] = "restval"
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    entry = {
+        "type": "gmail_kedro.datasets.corpus.KarpathyCorpusDataset",
+        "name": "own",
+        "annotations": str(tmp_path / "dataset.json"),
+        "images": str(world / "images"),
+    }
+    catalog = DataCatalog.from_config({"all": entry, "some": {**entry, "train_splits": ["train"]}})
+    assert catalog.load("all").captions.image_id.nunique() == 28
+    assert catalog.load("some").captions.image_id.nunique() == 23
+
+
+def test_the_pipeline_writes_the_world_through_the_catalog(tmp_path):
+    entry = {"type": "gmail_kedro.datasets.mini_world.MiniWorldDataset", "filepath": str(tmp_path / "world")}
+    catalog = DataCatalog.from_config({"corpus": entry})
+    catalog["params:mini_world"] = PARAMS
+    SequentialRunner().run(create_pipeline(), catalog)
+    assert mini_corpus.holds_world(tmp_path / "world", PARAMS)
+    assert catalog.load("corpus").captions.image_id.nunique() == 28
+
+
+def test_the_node_hands_the_parameters_on():
+    assert build_mini_world(PARAMS) is PARAMS

@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import pytest
+from kedro.io import DataCatalog, DatasetError
+
+from gmail_kedro.datasets.image_shards import ImageShardsDataset
+
+from ..records.painting import Painter, make_work, read_stamp, stamp
+
+
+def test_saving_generates_and_loading_reads_by_key(tmp_path: Path) -> None:
+    dataset = ImageShardsDataset(str(tmp_path / "set"))
+    assert not dataset.exists()
+    work = make_work()
+    dataset.save(work)
+    assert dataset.exists()
+    images = dataset.load()
+    assert list(images.keys()) == work.plan["key"].tolist()
+    assert [read_stamp(images.read(row.key)) == stamp(row.prompt, row.seed) for row in work.plan.itertuples()] == [
+        True
+    ] * 10
+
+
+def test_the_catalog_builds_it_from_yaml(tmp_path: Path) -> None:
+    entry = {"type": "gmail_kedro.datasets.image_shards.ImageShardsDataset", "filepath": str(tmp_path / "set")}
+    catalog = DataCatalog.from_config({"generated_images": entry})
+    catalog.save("generated_images", make_work())
+    assert catalog.exists("generated_images")
+    assert len(catalog.load("generated_images")) == 10
+
+
+def interrupted(tmp_path: Path) -> ImageShardsDataset:
+    def fail_in_the_fourth_batch() -> None:
+        if log.exists() and len(log.read_text().split()) == 6:
+            raise RuntimeError("CUDA out of memory")
+
+    log = tmp_path / "log"
+    dataset = ImageShardsDataset(str(tmp_path / "set"))
+    with pytest.raises(DatasetError, match=r"captions \['cap_3_0', 'cap_3_1'\] of shard 00001"):
+        dataset.save(make_work(painter=Painter(log, fail_in_the_fourth_batch)))
+    return dataset
+
+
+def test_an_interrupted_set_does_not_exist_and_says_how_to_resume(tmp_path: Path) -> None:
+    dataset = interrupted(tmp_path)
+    assert not dataset.exists()
+    with pytest.raises(
+        DatasetError,
+        match=r"incomplete: 2 of 3 shards missing \(first: 00001\). Resume with: kedro run --pipeline=generation",
+    ):
+        dataset.load()
+    dataset.save(make_work())
+    assert dataset.exists()
+
+
+def test_a_set_that_lost_a_shard_is_incomplete_and_repaired_by_saving(tmp_path: Path) -> None:
+    dataset = ImageShardsDataset(str(tmp_path))
+    dataset.save(make_work())
+    (tmp_path / "00002.tar").unlink()
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match=r"1 of 3 shards missing \(first: 00002\)"):
+        dataset.load()
+    dataset.save(make_work())
+    assert len(list(dataset.load().keys())) == 10
+
+
+def test_a_set_that_was_not_closed_is_not_loaded(tmp_path: Path) -> None:
+    dataset = ImageShardsDataset(str(tmp_path))
+    dataset.save(make_work())
+    (tmp_path / "set.json").rename(tmp_path / "set.unfinished.json")
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="has all 3 shards but was not closed"):
+        dataset.load()
+
+
+def test_nothing_there_and_nonsense_there_are_errors(tmp_path: Path) -> None:
+    dataset = ImageShardsDataset(str(tmp_path))
+    with pytest.raises(DatasetError, match="There is no generated set in .*kedro run --pipeline=generation"):
+        dataset.load()
+    (tmp_path / "set.json").write_text(json.dumps({"fingerprint": 1}))
+    assert not dataset.exists()
+    with pytest.raises(DatasetError, match="does not describe a generated set"):
+        dataset.load()
+    dataset.save(make_work())
+    assert dataset.exists()

@@ -1,0 +1,111 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from gmail_kedro.params import PairingParams
+from gmail_kedro.records.pairing import PAIR_COLUMNS, check_leakage, is_held_out, pair_by_caption
+from gmail_kedro.records.plan import plan_images
+
+from .painting import generation_params, make_captions
+
+HALF = PairingParams(val_fraction=0.5, seed=0)
+
+
+def make_manifest(captions: pd.DataFrame, **changes: object) -> pd.DataFrame:
+    return plan_images(captions, params=generation_params(**changes)).assign(status="made")
+
+
+def test_each_picture_meets_the_photograph_of_its_caption() -> None:
+    captions = make_captions(6)
+    manifest = make_manifest(captions, samples_per_caption=3).sample(frac=1, random_state=0)
+    pairs = pair_by_caption(captions.sample(frac=1, random_state=1), manifest, params=HALF)
+    assert tuple(pairs.columns) == PAIR_COLUMNS
+    assert len(pairs) == 36
+    by_id = captions.set_index("caption_id")
+    for row, key in zip(pairs.itertuples(), manifest["key"], strict=True):
+        source = by_id.loc[row.caption_id]
+        assert (row.image_id, row.real_key, row.caption) == (source.image_id, source.image_id, source.caption)
+        assert row.generated_key == key
+        assert key.startswith(f"{row.caption_id}/")
+
+
+def test_captions_a_photograph_may_vary() -> None:
+    captions = make_captions(4).drop(index=[1, 4, 5])
+    pairs = pair_by_caption(captions, make_manifest(captions), params=PairingParams(val_fraction=0.5, seed=1))
+    assert pairs["caption_id"].tolist() == ["cap_0_0", "cap_1_0", "cap_1_1", "cap_3_0", "cap_3_1"]
+
+
+def test_the_split_is_by_photograph_and_independent_of_the_other_rows() -> None:
+    captions = make_captions(200)
+    params = PairingParams(val_fraction=0.25, seed=3)
+    pairs = pair_by_caption(captions, make_manifest(captions), params=params)
+    assert (pairs.groupby("image_id")["split"].nunique() == 1).all()
+    share = (pairs.drop_duplicates("image_id")["split"] == "val").mean()
+    assert 0.15 < share < 0.35
+    fewer = pair_by_caption(captions, make_manifest(captions, image_count=50), params=params)
+    assert fewer["split"].tolist() == pairs["split"].tolist()[: len(fewer)]
+    other = pair_by_caption(captions, make_manifest(captions), params=PairingParams(val_fraction=0.25, seed=4))
+    assert (other["split"] != pairs["split"]).any()
+
+
+def test_held_out_shares_grow_with_the_fraction() -> None:
+    ids = [f"img_{n}" for n in range(500)]
+    chosen = [{i for i in ids if is_held_out(i, val_fraction=f, seed=0)} for f in (0.0, 0.1, 0.5, 1.0)]
+    assert chosen[0] == set()
+    assert chosen[0] < chosen[1] < chosen[2] < chosen[3] == set(ids)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "counts"), [(0.0, "5 photographs into train and 0"), (1.0, "0 .* and 5 into val")]
+)
+def test_refuses_an_empty_split(fraction: float, counts: str) -> None:
+    captions = make_captions(5)
+    with pytest.raises(ValueError, match=rf"val_fraction={fraction} .*{counts}"):
+        pair_by_caption(captions, make_manifest(captions), params=PairingParams(val_fraction=fraction, seed=0))
+
+
+def replaced(table: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
+    table = table.copy()
+    table.loc[row, column] = value
+    return table
+
+
+CAPTIONS = make_captions(5)
+MANIFEST = make_manifest(CAPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("captions", "manifest", "message"),
+    [
+        (CAPTIONS, replaced(MANIFEST, 3, "caption_id", "ghost"), "'caption_id': 'ghost'.*is an orphan"),
+        (CAPTIONS, replaced(MANIFEST, 3, "image_id", "img_0.jpg"), "'cap_1_1'.*has another image_id than"),
+        (CAPTIONS, replaced(MANIFEST, 3, "prompt", "other"), "'prompt': 'other'.*another prompt than .* caption"),
+        (replaced(CAPTIONS, 3, "caption", "Photograph 1"), MANIFEST, "'cap_1_1'.*another prompt"),
+        (replaced(CAPTIONS, 3, "caption", None), MANIFEST, "'cap_1_1'.*another prompt"),
+        (CAPTIONS, replaced(MANIFEST, 3, "status", "failed"), "'cap_1_1'.*was not made"),
+        (CAPTIONS, replaced(MANIFEST, 3, "status", np.nan), "'cap_1_1'.*was not made"),
+        (
+            CAPTIONS,
+            pd.concat([MANIFEST, MANIFEST.iloc[[3]]]),
+            "1 rows .*'cap_1_1'.*repeats the caption_id and sample_index",
+        ),
+        (pd.concat([CAPTIONS, CAPTIONS.iloc[[3]]]), MANIFEST, "'cap_1_1'.*repeats the caption_id"),
+        (CAPTIONS, MANIFEST.iloc[:0], "manifest is empty"),
+        (CAPTIONS.iloc[:0], MANIFEST, "captions table is empty"),
+        (CAPTIONS, MANIFEST.drop(columns=["prompt"]), r"manifest lacks the columns \['prompt'\]"),
+    ],
+)
+def test_refuses_what_does_not_fit_and_shows_the_row(
+    captions: pd.DataFrame, manifest: pd.DataFrame, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pair_by_caption(captions, manifest, params=HALF)
+
+
+def test_photographs_of_the_held_out_splits_never_train() -> None:
+    captions = make_captions(5)
+    pairs = pair_by_caption(captions, make_manifest(captions), params=HALF)
+    check_leakage(pairs, captions)
+    leaking = replaced(captions, 11, "image_id", "img_2.jpg")  # the test photograph is a training one, too
+    with pytest.raises(ValueError, match="2 pairs .*'cap_2_0'.*one of its test split"):
+        check_leakage(pairs, leaking)

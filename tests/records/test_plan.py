@@ -1,0 +1,101 @@
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gmail_kedro.records.plan import PLAN_COLUMNS, hash_plan, image_seed, plan_images
+
+from .painting import SETTINGS, generation_params, make_captions
+
+
+def table(*rows: tuple[object, ...]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["caption_id", "image_id", "caption", "split"])
+
+
+def test_one_row_a_picture_in_file_order() -> None:
+    plan = plan_images(make_captions(3), params=generation_params(samples_per_caption=2, shard_size=5, image_count=2))
+    assert tuple(plan.columns) == PLAN_COLUMNS
+    assert plan["key"].tolist() == [f"cap_{image}_{order}/{n}" for image in (0, 1) for order in (0, 1) for n in (0, 1)]
+    assert plan["image_id"].tolist() == ["img_0.jpg"] * 4 + ["img_1.jpg"] * 4
+    assert plan["prompt"].tolist()[2:4] == ["photograph 0, caption 1"] * 2
+    assert plan["shard_id"].tolist() == ["00000"] * 5 + ["00001"] * 3
+    assert plan["seed"].is_unique
+
+
+def test_takes_the_first_captions_of_each_photograph_even_if_they_are_scattered() -> None:
+    captions = table(
+        ("a0", "a", "x", "train"),
+        ("b0", "b", "x", "train"),
+        ("v0", "v", "x", "val"),
+        ("a1", "a", "x", "train"),
+        ("a2", "a", "x", "train"),
+        ("b1", "b", "x", "train"),
+    )
+    plan = plan_images(captions, params=generation_params(captions_per_image=2))
+    assert plan["caption_id"].tolist() == ["a0", "a1", "b0", "b1"]
+
+
+def test_more_photographs_only_add_rows() -> None:
+    small = plan_images(make_captions(5), params=generation_params(image_count=2))
+    large = plan_images(make_captions(5), params=generation_params(image_count=4))
+    pd.testing.assert_frame_equal(small, large.iloc[: len(small)])
+
+
+def test_seeds_are_those_of_the_first_release_and_depend_on_their_row_alone() -> None:
+    assert image_seed(7, "cap_0_0", 0) == 499427378875107866
+    plan = plan_images(make_captions(3), params=generation_params(samples_per_caption=2))
+    expected = [image_seed(7, row.caption_id, row.sample_index) for row in plan.itertuples()]
+    assert plan["seed"].tolist() == expected
+    assert plan["seed"].dtype == np.int64
+    assert min(expected) >= 0
+    assert image_seed(1, "2/c", 3) != image_seed(1, "c", 32)
+
+
+@pytest.mark.parametrize(
+    ("captions", "message"),
+    [
+        (table(), "captions table is empty"),
+        (make_captions().drop(columns="split"), r"lacks \['split'\]"),
+        (make_captions().query("split != 'train'"), r"No caption has split 'train'.*\['test', 'val'\]"),
+        (table(("a", "i", "x", "train"), ("a", "j", "y", "val")), "caption_id 'a' occurs more than once"),
+        (table(("a", "i", "x", "train"), ("b", "i", " \r\n\t", "train")), "caption 'b' is blank"),
+        (table(("b", "i", "", "train")), "caption 'b' is blank"),
+        (table(("b", "i", None, "train")), "caption 'b' is blank"),
+        (table(("b", "i", "\ufeff", "train")), "caption 'b' is blank"),
+        (table(("b", "i", "a \0 cat", "train")), "caption 'b' has a NUL"),
+        (table((1, "i", "x", "train")), r"caption_id must be text. Got 1 \(int\) in row 0"),
+        (table(("a", None, "x", "train")), "image_id must be text"),
+        (table(("a", "i", "x", "restval")), "split of caption 'a' is 'restval'"),
+        (table(("a" * 200, "i", "x", "train")), "shorter caption ids"),
+    ],
+)
+def test_refuses_a_table_that_cannot_be_planned(captions: pd.DataFrame, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan_images(captions, params=generation_params())
+
+
+def test_keeps_odd_captions_as_they_are() -> None:
+    texts = ["\ufeffa cat", "a cat\r\n", "a 🐈\ttab", "long " * 200_000]
+    captions = table(*[(f"c{n}", "i", text, "train") for n, text in enumerate(texts)])
+    assert plan_images(captions, params=generation_params(captions_per_image=9))["prompt"].tolist() == texts
+
+
+def test_the_hash_covers_rows_and_settings_and_survives_parquet(tmp_path) -> None:
+    plan = plan_images(make_captions(), params=generation_params(samples_per_caption=2))
+    plan.to_parquet(tmp_path / "plan.parquet")
+    wanted = hash_plan(plan, SETTINGS)
+    assert hash_plan(pd.read_parquet(tmp_path / "plan.parquet"), dict(reversed(SETTINGS.items()))) == wanted
+    others = [hash_plan(plan, SETTINGS | {"steps": 2}), hash_plan(plan.iloc[:-1], SETTINGS)]
+    others += [
+        hash_plan(plan.assign(**{name: plan[name].iloc[::-1].to_numpy()}), SETTINGS) for name in PLAN_COLUMNS[:5]
+    ]
+    assert wanted not in others
+
+
+def test_plans_a_large_corpus_in_reasonable_time() -> None:
+    started = time.perf_counter()
+    plan = plan_images(make_captions(50_000), params=generation_params(shard_size=1000))
+    hash_plan(plan, SETTINGS)
+    assert len(plan) == 100_000
+    assert time.perf_counter() - started < 10
