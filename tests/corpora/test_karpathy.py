@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.corpora.decoding import decode_image
 from gmail_kedro.corpora.karpathy import read_karpathy, read_karpathy_corpus
+from gmail_kedro.decoding import decode_image
 
 FLICKR8K = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "flickr8k"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from gmail_kedro.corpora.decoding import check_header, decode_image
+from gmail_kedro.decoding import check_header, decode_image
 from gmail_kedro.interfaces import Corpus
 
 SHOWN_COUNT = 5

@@ -37,7 +37,7 @@ class Checkpoint:
         self,
         step: int,
         optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        schedule: torch.optim.lr_scheduler.LambdaLR,
         rows: list[dict[str, float]],
         skipped_count: int,
     ) -> None:
@@ -62,7 +62,7 @@ class Checkpoint:
         os.replace(unfinished, self.path)
 
     def load(
-        self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
+        self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR
     ) -> tuple[int, list[dict[str, float]], int]:
         """Puts the state back and returns the next step, the history so far and the skipped count.
 

@@ -1,11 +1,11 @@
 """Runs an encoder over pictures and texts, batch by batch, with what was computed before reused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from tqdm import tqdm
 
-from gmail_kedro.corpora.decoding import decode_image
+from gmail_kedro.decoding import decode_image
 from gmail_kedro.engine.features import FeatureStore, hash_items
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
@@ -32,7 +32,7 @@ class PixelBatches:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __getitem__(self, rows: Sequence[int]) -> torch.Tensor:
+    def __getitem__(self, rows: Iterable[int]) -> torch.Tensor:
         """Returns float32 [B, 3, H, W] of the rows."""
         return torch.stack([self._picture(int(row)) for row in rows])
 

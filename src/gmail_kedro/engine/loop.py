@@ -34,7 +34,7 @@ class History:
 def fit(
     step: StepFunction,
     optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
     *,
     steps: int,
     clip_norm: float,
@@ -65,8 +65,8 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm))
-        row = {name: float(value.detach()) for name, value in losses.items()}
-        row |= {"step": index, "gradient_norm": gradient_norm, "learning_rate": schedule.get_last_lr()[0]}
+        row: dict[str, float] = {name: float(value.detach()) for name, value in losses.items()}
+        row |= {"step": index, "gradient_norm": gradient_norm, "learning_rate": float(schedule.get_last_lr()[0])}
         if math.isfinite(row["loss"]) and math.isfinite(gradient_norm):
             optimizer.step()
         else:

@@ -15,7 +15,7 @@ def build_adamw(
 
 def build_schedule(
     optimizer: torch.optim.Optimizer, *, kind: str, steps: int, warmup_steps: int = 0, restarts: int = 1
-) -> torch.optim.lr_scheduler.LRScheduler:
+) -> torch.optim.lr_scheduler.LambdaLR:
     """Returns a schedule that is stepped once per optimizer step.
 
     Args:

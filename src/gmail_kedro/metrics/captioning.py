@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def caption_scores(
     predictions: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
     *,
-    tokenizer: Literal["simple", "ptb"],
+    tokenizer: str,
     with_meteor: bool = True,
 ) -> CaptionResult:
     """Compares one predicted caption for each image with the image's reference captions.

@@ -117,7 +117,8 @@ def train_reader(*, steps: int, scene_count: int, batch_size: int, seed: int) ->
         rows = np.random.default_rng((seed, 6, index)).integers(0, len(images), batch_size)
         logits = reader(images[rows])
         targets = (truth.first[rows], truth.second[rows], truth.ink[rows])
-        return {"loss": sum(F.cross_entropy(a.float(), b) for a, b in zip(logits, targets, strict=True))}
+        terms = [F.cross_entropy(a.float(), b) for a, b in zip(logits, targets, strict=True)]
+        return {"loss": torch.stack(terms).sum()}
 
     with fast_arithmetic(torch.device("cpu"), precision="auto"):
         fit(step, optimizer, schedule, steps=steps, clip_norm=5.0)

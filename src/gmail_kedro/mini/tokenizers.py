@@ -4,6 +4,7 @@ Both are byte-level BPE, so any text in any language has tokens; only the merges
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,3 +91,17 @@ def train_gpt2_tokenizer(
     model = json.loads(learner._tokenizer.to_str())["model"]
     merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in model["merges"]]
     return GPT2Tokenizer(vocab=model["vocab"], merges=merges, pad_token=GPT2_END, model_max_length=context_length)
+
+
+def load_clip_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Returns the CLIP tokenizer stored in a folder."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def load_gpt2_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Returns the GPT-2 tokenizer stored in a folder."""
+    from transformers import GPT2Tokenizer
+
+    return GPT2Tokenizer.from_pretrained(folder)

@@ -1,10 +1,10 @@
 """Image-text encoders by name: CLIP through open_clip, from its hub tags or from a local folder."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -50,7 +50,13 @@ class OpenClipEncoder:
         tokenizer: open_clip's tokenizer of the model.
     """
 
-    def __init__(self, name: str, model: torch.nn.Module, preprocess, tokenizer) -> None:  # noqa: ANN001
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        preprocess: Callable[["Image"], torch.Tensor],
+        tokenizer: Any,
+    ) -> None:
         self.name = name
         self.model = model
         self._preprocess, self._tokenizer = preprocess, tokenizer

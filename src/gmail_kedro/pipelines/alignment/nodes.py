@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
+from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.params import AlignmentParams, RunParams
+from gmail_kedro.pipelines.alignment.training import TrainingPairs, alignment_step
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +39,12 @@ def align(
     checkpoints: Path,
     params: AlignmentParams,
     run: RunParams,
-) -> tuple[SavesItself, pd.DataFrame]:
+) -> tuple[SavesItself, pd.DataFrame, dict[str, str]]:
     """Tunes the student on the training pairs.
 
     Returns:
-        The adapter (the wrapped image tower, saved as PEFT saves it) and the history, one row a step.
+        The adapter (the wrapped image tower, saved as PEFT saves it), the history, one row a step, and the
+        hash of the weights it started from.
 
     Raises:
         ValueError: If there are fewer than two training pairs, or the adapter's targets do not exist.
@@ -52,7 +54,6 @@ def align(
     from gmail_kedro.engine.optim import build_adamw, build_schedule
     from gmail_kedro.engine.progress import step_progress
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.pipelines.alignment.training import alignment_step
     from gmail_kedro.zoo.adapters import add_adapter, trainable_parameters
     from gmail_kedro.zoo.encoders import build_encoder
 
@@ -68,7 +69,7 @@ def align(
         seed=run.seed,
     ).train()
     if params.objective == "none":
-        return tower, pd.DataFrame({"step": [], "loss": []})
+        return tower, pd.DataFrame({"step": [], "loss": []}), {"weights": fingerprint["weights"]}
     step = alignment_step(
         student, _training_pairs(student, pairs, generated_images, real_features), params, seed=run.seed, device=device
     )
@@ -94,13 +95,14 @@ def align(
             on_step=on_step,
         )
     checkpoint.remove()
-    return tower, pd.DataFrame(history.rows)
+    return tower, pd.DataFrame(history.rows), {"weights": fingerprint["weights"]}
 
 
-def _training_pairs(student, pairs, generated_images, real_features):  # noqa: ANN001, ANN202
+def _training_pairs(
+    student: ImageTextEncoder, pairs: pd.DataFrame, generated_images: GeneratedImages, real_features: torch.Tensor
+) -> TrainingPairs:
     """Returns the training rows of the pairs as the step function reads them."""
     from gmail_kedro.engine.inference import PixelBatches
-    from gmail_kedro.pipelines.alignment.training import TrainingPairs
 
     chosen = pairs.reset_index(drop=True).query("split == 'train'")
     if len(chosen) < 2:

@@ -6,14 +6,14 @@ from gmail_kedro.pipelines.alignment.nodes import align, encode_teacher
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: teacher features, then adapter and history."""
+    """Returns: teacher features, then adapter, history and lineage."""
     return Pipeline(
         [
             node(encode_teacher, ["pairs", "corpus", "feature_store", "params:run"], "real_features"),
             node(
                 align,
                 ["pairs", "generated_images", "real_features", "checkpoints", "params:alignment", "params:run"],
-                ["adapter", "alignment_history"],
+                ["adapter", "alignment_history", "alignment_lineage"],
             ),
         ]
     )

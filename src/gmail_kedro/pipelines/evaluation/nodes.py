@@ -154,7 +154,8 @@ def score_classification(
         return {"scores": {}, "intervals": {}, "unavailable": {"all": f"the corpus {corpus.name!r} has no labels"}}
     device, settings = _inference(feature_store, run)
     encoder = build_encoder(run.encoder, run.encoder_path, device=device)
-    scores, intervals = {}, {}
+    scores: dict[str, float] = {}
+    intervals: dict[str, Any] = {}
     for name, task in corpus.labels.items():
         rows = [row for row, image_id in enumerate(benchmark.image_ids) if image_id in task.labels]
         labels = torch.tensor([task.labels[benchmark.image_ids[row]] for row in rows])
@@ -195,7 +196,8 @@ def score_gap(gap_embeddings: GapEmbeddings, params: EvaluationParams) -> dict[s
     from gmail_kedro.method.gap import gap_report, paired_cosine
     from gmail_kedro.metrics.statistics import bootstrap_interval
 
-    scores, intervals = {}, {}
+    scores: dict[str, float] = {}
+    intervals: dict[str, Any] = {}
     for when, generated in (("before", gap_embeddings.before), ("after", gap_embeddings.after)):
         report = gap_report(generated, gap_embeddings.real, gap_embeddings.image_ids, seed=params.seed)
         scores |= {f"{name}_{when}": value for name, value in report.items()}
@@ -212,7 +214,7 @@ def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], 
 
     count = params.tsne_count
     real = gap_embeddings.real[:count].numpy()
-    planes = [
+    before, after = [
         tsne_plane(np.concatenate([real, generated[:count].numpy()]), seed=params.seed)
         for generated in (gap_embeddings.before, gap_embeddings.after)
     ]
@@ -221,7 +223,7 @@ def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], 
         f"probe AUC {gap[f'probe_auc_{when}']:.2f}, paired cosine {gap[f'paired_cosine_{when}']:.2f}"
         for when in ("before", "after")
     ]
-    return draw_tsne(*planes, notes)
+    return draw_tsne(before, after, notes)
 
 
 def collect_scores(

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.metrics.retrieval import retrieval_scores
+from gmail_kedro.interfaces import ImageGenerator
+from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
 from gmail_kedro.metrics.statistics import bootstrap_interval, paired_difference
 from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.reader import load_reader
@@ -146,13 +147,13 @@ def _embed(encoder: OpenClipEncoder, pool: ScenePool, texts: list[str]) -> tuple
     return torch.nn.functional.normalize(image, dim=-1), torch.nn.functional.normalize(text.float(), dim=-1)
 
 
-def _retrieve(encoder: OpenClipEncoder, pool: ScenePool, captions: list[list[str]]):  # noqa: ANN202
+def _retrieve(encoder: OpenClipEncoder, pool: ScenePool, captions: list[list[str]]) -> RetrievalResult:
     image, text = _embed(encoder, pool, [caption for texts in captions for caption in texts])
     index = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(texts) for texts in captions]))
     return retrieval_scores(image, text, index)
 
 
-def _sample(generator, prompts: list[str]) -> np.ndarray:  # noqa: ANN001
+def _sample(generator: ImageGenerator, prompts: list[str]) -> np.ndarray:
     """Returns uint8 [N, 32, 32, 3]; the seed of each picture is its position."""
     pictures = [
         np.asarray(picture)

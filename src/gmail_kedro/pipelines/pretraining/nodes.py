@@ -30,11 +30,10 @@ def train_digit_reader(params: PretrainingParams) -> SavesItself:
 
 def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini CLIP with its tokenizer."""
-    from transformers import CLIPTokenizer
-
     from gmail_kedro.mini.pretrain_encoder import PackagedClip, pretrain_clip
+    from gmail_kedro.mini.tokenizers import load_clip_tokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(clip_tokenizer)
+    tokenizer = load_clip_tokenizer(clip_tokenizer)
     model = pretrain_clip(
         tokenizer,
         steps=params.clip_steps,
@@ -50,12 +49,12 @@ def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingPa
 def train_generator(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini Stable Diffusion in float16."""
     import torch
-    from transformers import CLIPTokenizer
 
     from gmail_kedro.mini.pretrain_generator import pretrain_generator
+    from gmail_kedro.mini.tokenizers import load_clip_tokenizer
 
     pipeline = pretrain_generator(
-        CLIPTokenizer.from_pretrained(clip_tokenizer),
+        load_clip_tokenizer(clip_tokenizer),
         vae_steps=params.vae_steps,
         unet_steps=params.unet_steps,
         scene_count=params.scene_count,
@@ -68,11 +67,10 @@ def train_generator(clip_tokenizer: Path, checkpoints: Path, params: Pretraining
 
 def train_language_model(gpt2_tokenizer: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini GPT-2 in float16 with its tokenizer."""
-    from transformers import GPT2Tokenizer
-
     from gmail_kedro.mini.pretrain_language_model import PackagedLanguageModel, pretrain_language_model
+    from gmail_kedro.mini.tokenizers import load_gpt2_tokenizer
 
-    tokenizer = GPT2Tokenizer.from_pretrained(gpt2_tokenizer)
+    tokenizer = load_gpt2_tokenizer(gpt2_tokenizer)
     model = pretrain_language_model(
         tokenizer,
         steps=params.gpt2_steps,

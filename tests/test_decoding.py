@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from gmail_kedro.corpora.decoding import ORIENTATION_TAG, check_header, decode_image
+from gmail_kedro.decoding import ORIENTATION_TAG, check_header, decode_image
 
 
 def _difference(first: Image.Image, second: Image.Image) -> float:
