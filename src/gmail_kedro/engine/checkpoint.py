@@ -30,8 +30,8 @@ class Checkpoint:
         return self.path.exists()
 
     def is_due(self, step: int, steps: int) -> bool:
-        """Says whether a checkpoint is to be written after this many steps; the last step needs none."""
-        return self.every > 0 and step % self.every == 0 and step < steps
+        """Says whether a checkpoint is to be written after this many steps; always after the last."""
+        return step % self.every == 0 or step == steps
 
     def save(
         self,
