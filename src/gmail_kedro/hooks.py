@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +17,7 @@ from kedro.io import CatalogProtocol, DataCatalog
 from kedro.pipeline import Pipeline
 
 from gmail_kedro.tracking import RunRecorder, default_uri, git_state, lineage_of, prepare_store
+from gmail_kedro.zoo.checking import check_models
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,27 @@ class StoreHooks:
                     f"The runner {name} would split this run over several MLflow runs. Leave --runner away: "
                     "nodes run one after the other, and use all cores and GPUs themselves."
                 )
+
+
+class ModelHooks:
+    """Refuses models that do not exist before the first node runs."""
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Looks up every model that the pipeline's parameter groups name."""
+        groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
+        check_models({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
+
+
+class SummaryHooks:
+    """Shows the summary to whoever started the run."""
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        """Writes the summary to the terminal once it is stored."""
+        if dataset_name == "summary":
+            sys.stdout.write(f"\n{data}\n")
+            sys.stdout.flush()
 
 
 class TrackingHooks:

@@ -141,7 +141,7 @@ def gap_report(
     Raises:
         ValueError: As in the single measures.
     """
-    probe = probe_auc(generated, real, groups, seed=seed)
+    probe = probe_auc(generated, real, groups, seed=seed, folds=min(5, len(set(groups))))
     return {
         "paired_cosine": float(paired_cosine(generated, real).mean()),
         "random_cosine": float(random_cosine(generated, real, groups, seed=seed).mean()),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+COMPARABLE = ("corpus", "split", "image_count", "encoder", "generated_set")
 COLUMNS = (
     ("BLEU-4", "captioning", "bleu_4", 1),
     ("CIDEr", "captioning", "cider", 1),
@@ -14,44 +15,57 @@ COLUMNS = (
 )
 
 
-def summarize(all_scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the summary of all runs that have scores, in Markdown.
+def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the summary of a run beside the runs that are comparable with it, in Markdown.
 
     Args:
-        all_scores: The content of each run's ``scores.json``, by run id.
+        run_id: The run that has just ended.
+        scores: The content of its ``scores.json``.
+        others: The content of the other runs' files, by run id. A run of another corpus, split, size, encoder or
+            generated set is left out and named.
     """
-    first = next(iter(all_scores.values()))
-    protocol = first["protocol"]
-    parts = [
+    protocol = scores["protocol"]
+    comparable = {name: other for name, other in others.items() if _same_protocol(other["protocol"], protocol)}
+    strangers = sorted(others.keys() - comparable.keys())
+    lines = [
         "# Results",
         "",
-        f"Real images of the {protocol['split']} split, encoder {protocol['encoder']}, generator "
-        f"{protocol['generator']}. In brackets: 95 % bootstrap interval over images, one training seed.",
+        f"Corpus {protocol['corpus']}, {protocol['image_count']} real images of the {protocol['split']} split, encoder "
+        f"{protocol['encoder']}, {protocol['generated_image_count']} images by {protocol['generator']}. In brackets: "
+        "95 % bootstrap interval over images; one training seed.",
         "",
-        _captioning_table(all_scores),
+        _captioning_table(comparable | {run_id: scores}),
         "",
-        "Captioners are trained on the run's own features and read real images through the frozen teacher. "
+        "Each run's captioner is trained on the run's own features and reads real images through the frozen teacher. "
         "A probe AUC of 0.5 means that a linear classifier cannot tell generated from real.",
-        *_unavailable(first),
+        f"Before alignment: paired cosine {_cell(scores['gap'], 'paired_cosine_before', 3)}, probe AUC "
+        f"{_cell(scores['gap'], 'probe_auc_before', 3)}, centroid distance "
+        f"{_cell(scores['gap'], 'centroid_distance_before', 3)}.",
+        *_unavailable(scores),
+        *([f"Not comparable, left out: {', '.join(strangers)}."] if strangers else []),
         "",
         "## Zero-shot, on real images (frozen teacher: the same in every run by construction)",
         "",
-        _zero_shot_table(first),
+        _zero_shot_table(scores),
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(lines) + "\n\n" + where_to_look(run_id) + "\n"
 
 
 def where_to_look(run_id: str) -> str:
     """Returns the closing lines: where the results of a run lie and which command comes next."""
-    return "\n".join(
-        [
-            f"Scores       data/08_reporting/{run_id}/scores.json   summary: data/08_reporting/summary.md",
-            f"Figures      data/08_reporting/{run_id}/pairs.png   data/08_reporting/{run_id}/tsne.png",
-            f"Adapter      data/06_models/{run_id}/adapter (PEFT)",
-            "Compare runs make ui   (MLflow, on http://127.0.0.1:5000)",
-            "Next         kedro run --params=run_id=rank2,alignment.lora_rank=2 --pipeline=experiment",
-        ]
-    )
+    lines = [
+        f"scores        data/08_reporting/{run_id}/scores.json",
+        f"figures       data/08_reporting/{run_id}/pairs.png  data/08_reporting/{run_id}/tsne.png",
+        f"adapter       data/06_models/{run_id}/adapter (PEFT)",
+        "summary       data/08_reporting/summary.md",
+        "compare runs  make ui  (MLflow on http://127.0.0.1:5000)",
+        'next          kedro run --pipeline=experiment --params="run_id=rank2,alignment.lora_rank=2"',
+    ]
+    return "\n".join(["## Where to look", "", *(f"    {line}" for line in lines)])
+
+
+def _same_protocol(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return all(first.get(key) == second.get(key) for key in COMPARABLE)
 
 
 def _captioning_table(all_scores: Mapping[str, Mapping[str, Any]]) -> str:

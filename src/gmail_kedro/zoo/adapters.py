@@ -58,8 +58,34 @@ def add_adapter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tower = get_peft_model(encoder.image_tower, config)
+    _keep_attention_exact(tower)
     encoder.image_tower = tower
     return tower
+
+
+def _keep_attention_exact(tower: "PeftModel") -> None:
+    """Puts the frozen attention weights back, bit for bit, after every forward pass.
+
+    PEFT adds the update to the fused projections for the pass and subtracts it afterwards. What rounding leaves
+    behind would add up: the frozen weights would drift, and a resumed run would not equal a straight one.
+    """
+    from peft.tuners.lora.layer import MultiheadAttention
+
+    for module in tower.modules():
+        if not isinstance(module, MultiheadAttention):
+            continue
+        attention = module.get_base_layer()
+        entry = attention.in_proj_weight.detach().clone()
+        leave = attention.out_proj.get_base_layer().weight.detach().clone()
+
+        def restore(
+            module: torch.nn.Module, *_: object, entry: torch.Tensor = entry, leave: torch.Tensor = leave
+        ) -> None:
+            attention = module.get_base_layer()
+            attention.in_proj_weight.data.copy_(entry)
+            attention.out_proj.get_base_layer().weight.data.copy_(leave)
+
+        module.register_forward_hook(restore)
 
 
 def trainable_parameters(tower: "PeftModel") -> list[torch.nn.Parameter]:

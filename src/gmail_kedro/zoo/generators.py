@@ -144,6 +144,7 @@ def build_generator(
 
     folder = find_generator(name, path)
     diffusers_logging.disable_progress_bar()
+    diffusers_logging.set_verbosity_error()  # it would print every cut prompt; ours are counted
     pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from gmail_kedro.interfaces import Corpus, GeneratedImages
-from gmail_kedro.params import EvaluationParams, GenerationParams, RunParams
+from gmail_kedro.params import EvaluationParams, RunParams
+from gmail_kedro.records.stored import StoredImages
 from gmail_kedro.zoo.adapters import StoredAdapter
 
 
@@ -231,10 +232,10 @@ def collect_scores(
     retrieval: dict[str, Any],
     classification: dict[str, Any],
     gap: dict[str, Any],
-    generated_manifest: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: StoredImages,
     evaluation: EvaluationParams,
     run: RunParams,
-    generation: GenerationParams,
 ) -> dict[str, Any]:
     """Gathers a run's results with what they were measured on."""
     return {
@@ -243,12 +244,15 @@ def collect_scores(
         "classification": classification,
         "gap": gap,
         "protocol": {
+            "corpus": corpus.name,
             "split": evaluation.split,
+            "image_count": retrieval["image_count"],
             "encoder": run.encoder,
             "real_path": "frozen",
             "seed": run.seed,
-            "generator": generation.generator,
-            "generated_image_count": len(generated_manifest),
+            "generator": generated_images.description.settings["generator"],
+            "generated_set": generated_images.fingerprint,
+            "generated_image_count": generated_images.description.image_count,
         },
     }
 

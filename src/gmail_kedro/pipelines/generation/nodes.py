@@ -4,6 +4,7 @@ from functools import partial
 
 import pandas as pd
 
+from gmail_kedro.corpora.checking import check_images
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, RunParams
 from gmail_kedro.records.generate import GenerationWork
@@ -15,13 +16,16 @@ from gmail_kedro.records.stored import StoredImages
 def read_captions(corpus: Corpus) -> pd.DataFrame:
     """Returns the captions of a corpus: ``caption_id``, ``image_id``, ``caption``, ``split``.
 
+    Every photograph is decoded once here, so that a bad one is found before hours of generation.
+
     Args:
         corpus: The captioned photographs.
 
     Raises:
-        ValueError: If the table cannot be planned; the message names the row.
+        ValueError: If the table cannot be planned, or a photograph is missing or damaged; the message names it.
     """
     check_captions(corpus.captions)
+    check_images(corpus, list(corpus.captions["image_id"].unique()))
     return corpus.captions[list(CAPTION_COLUMNS)].reset_index(drop=True)
 
 

@@ -1,6 +1,5 @@
 """Nodes of the reporting pipeline: pictures side by side, and the summary of all runs."""
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +7,6 @@ import pandas as pd
 
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 
-logger = logging.getLogger(__name__)
 PICTURE_COUNT = 8
 
 
@@ -24,10 +22,8 @@ def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: Gen
 
 
 def summarize_runs(all_scores: Mapping[str, Callable[[], dict[str, Any]]], scores: dict[str, Any], run_id: str) -> str:
-    """Returns the summary of every run with scores, this one last, and prints it with where to look."""
-    from gmail_kedro.reporting.summary import summarize, where_to_look
+    """Returns the summary of this run beside every comparable run that has scores."""
+    from gmail_kedro.reporting.summary import summarize
 
     others = {name: load() for name, load in sorted(all_scores.items()) if name != run_id}
-    text = summarize(others | {run_id: scores})
-    logger.info("\n%s\n%s", text, where_to_look(run_id))
-    return text
+    return summarize(run_id, scores, others)

@@ -1,0 +1,34 @@
+"""Checks the models that a configuration names, before any work is done with them."""
+
+from collections.abc import Mapping
+
+from gmail_kedro.params import DownstreamParams, GenerationParams, RunParams
+from gmail_kedro.zoo.encoders import ENCODERS
+from gmail_kedro.zoo.generators import GENERATORS
+from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
+from gmail_kedro.zoo.registry import local_folder, look_up
+
+
+def check_models(groups: Mapping[str, object]) -> None:
+    """Checks that the zoo knows every model of the parameter groups, and that given paths exist.
+
+    Args:
+        groups: Parameter groups by name; other groups than those that name models are passed over.
+
+    Raises:
+        UnknownModelError: If a name is not known; lists the known ones.
+        MissingWeightsError: If a local path is not there.
+    """
+    for group in groups.values():
+        if isinstance(group, RunParams):
+            _check("encoder", group.encoder, group.encoder_path, ENCODERS)
+        if isinstance(group, GenerationParams):
+            _check("generator", group.generator, group.generator_path, GENERATORS)
+        if isinstance(group, DownstreamParams):
+            _check("language model", group.language_model, group.language_model_path, LANGUAGE_MODELS)
+
+
+def _check(kind: str, name: str, path: str | None, specs: Mapping[str, object]) -> None:
+    look_up(kind, name, specs)
+    if path is not None:
+        local_folder(kind, name, path)

@@ -1,0 +1,93 @@
+"""Bad input ends with one clear sentence, before any work is lost."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from .conftest import make_project
+
+CAPTIONS = ["a dog runs.", "Zwei Hunde – „spielen“ 🐕!!", "two dogs; one ball?", "dogs " * 120, "un café à l'ombre"]
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Thirty small photographs with free captions, in Karpathy's layout."""
+    folder = tmp_path / "photographs"
+    (folder / "images").mkdir(parents=True)
+    images = []
+    for number in range(30):
+        name = f"photo_{number}.jpg"
+        Image.effect_noise((70 + number, 50), 60).convert("RGB").save(folder / "images" / name)
+        images.append(
+            {
+                "filename": name,
+                "imgid": number,
+                "split": "train" if number < 24 else "val",
+                "sentences": [{"raw": raw, "sentid": 5 * number + i} for i, raw in enumerate(CAPTIONS)],
+            }
+        )
+    (folder / "dataset.json").write_text(json.dumps({"images": images}, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def own(tmp_path, repository, run_in, photographs, monkeypatch):
+    """Runs a pipeline on the photographs as a user of the own_corpus profile would."""
+    project = make_project(tmp_path / "project", repository) if (tmp_path / "project").mkdir() is None else None
+    monkeypatch.chdir(project)
+
+    def run(*pipelines, **parameters):
+        places = {"annotations": str(photographs / "dataset.json"), "images": str(photographs / "images")}
+        run_in(project, *pipelines, env="own_corpus", set="own", run_id="own", **(places | parameters))
+        return project
+
+    return run
+
+
+def test_own_photographs_go_all_the_way(own):
+    project = own("gmail", pairing={"val_fraction": 0.5}, generation={"image_count": 24, "captions_per_image": 2})
+    scores = json.loads((project / "data/08_reporting/own/scores.json").read_text())
+    assert scores["protocol"]["corpus"] == "own" and scores["protocol"]["split"] == "val"
+    assert scores["retrieval"]["image_count"] == 6
+    assert scores["retrieval"]["truncated_caption_count"] == 6
+    assert scores["classification"]["unavailable"]["all"] == "the corpus 'own' has no labels"
+    described = json.loads((project / "data/02_intermediate/own/shards/set.json").read_text())
+    assert described["image_count"] == 48
+    assert described["truncated_prompt_count"] > 0
+
+
+def test_missing_photograph(own, photographs):
+    (photographs / "images/photo_3.jpg").unlink()
+    with pytest.raises(Exception, match=r"photo_3.jpg"):
+        own("generation")
+
+
+def test_corrupt_photograph(own, photographs):
+    path = photographs / "images/photo_4.jpg"
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(Exception, match=r"1 of the 30 pictures needed from the corpus 'own' cannot be used(.|\n)*4"):
+        own("generation")
+
+
+def test_empty_captions_file(own, photographs):
+    (photographs / "dataset.json").write_text("")
+    with pytest.raises(Exception, match="dataset.json"):
+        own("generation")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"run": {"encoder": "clip_vit_b_31"}}, "no encoder 'clip_vit_b_31'. Known names: clip_vit_b_16"),
+        ({"generation": {"generator": "sd9"}}, "no generator 'sd9'. Known names: mini_stable_diffusion"),
+        ({"alignment": {"temperature": -0.1}}, "alignment.temperature must be greater than 0. Got -0.1"),
+        ({"alignment": {"lora_rnak": 8}}, "lora_rnak"),
+        ({"alignment": {"objective": "eq2"}}, r"alignment.objective must be one of \['none', 'eq1', 'eq1_moments'\]"),
+        ({"alignment": {"lora_rank": "four"}}, "alignment.lora_rank must be an integer. Got 'four'"),
+    ],
+)
+def test_bad_parameters_stop_the_run_before_its_first_node(own, photographs, parameters, message):
+    with pytest.raises(Exception, match=message):
+        own("gmail", **parameters)
+    assert not (photographs.parent / "project/data").exists()
