@@ -46,14 +46,14 @@ def own(tmp_path, repository, run_in, photographs, monkeypatch):
 
 
 def test_own_photographs_go_all_the_way(own):
-    project = own("gmail", pairing={"val_fraction": 0.5}, generation={"image_count": 24, "captions_per_image": 2})
+    project = own("gmail", pairing={"val_fraction": 0.5}, generation={"image_count": 24, "captions_per_image": 4})
     scores = json.loads((project / "data/08_reporting/own/scores.json").read_text())
     assert scores["protocol"]["corpus"] == "own" and scores["protocol"]["split"] == "val"
     assert scores["retrieval"]["image_count"] == 6
     assert scores["retrieval"]["truncated_caption_count"] == 6
     assert scores["classification"]["unavailable"]["all"] == "the corpus 'own' has no labels"
     described = json.loads((project / "data/02_intermediate/own/shards/set.json").read_text())
-    assert described["image_count"] == 48
+    assert described["image_count"] == 96
     assert described["truncated_prompt_count"] > 0
 
 

@@ -6,6 +6,7 @@ U-Net on the 8x8 latent grid, a CLIP text encoder and a flow-matching multistep 
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.mini.captions import describe, web_text
+from gmail_kedro.mini.captions import describe, number_in_words, web_text
+from gmail_kedro.mini.latent_reader import train_latent_reader
+from gmail_kedro.mini.reader import Reading, scene_targets
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import ScenePool, draw_pool
 
@@ -32,6 +35,9 @@ CAPTION_DROPOUT = 0.1
 EMA_DECAY = 0.999
 DRAWING_STEPS = 3500
 OBEYING_NOISE = 1.5
+READING_FROM = 8500
+READING_WEIGHT = 0.1
+READING_STEPS = 1500
 FLOW_SHIFT = 3.0
 KL_WEIGHT = 1e-5
 
@@ -65,13 +71,13 @@ def pretrain_generator(
     vae = _train_vae(images, steps=vae_steps, batch_size=batch_size, seed=seed, work=work)
     latents = _encode_latents(vae, images)
     pipeline = _assemble(vae, tokenizer)
-    tokens = _tokenize_prompts(pool, pipeline.tokenizer, seed=seed)
+    prompts = _draw_prompts(pool, pipeline.tokenizer, seed=seed)
     facts = {"steps": str(unet_steps), "seed": str(seed), "scenes": str(scene_count)}
     checkpoint = Checkpoint(work / "unet.safetensors", facts, every=500)
     _train_unet(
         pipeline,
         latents,
-        tokens,
+        prompts,
         steps=unet_steps,
         batch_size=batch_size,
         seed=seed,
@@ -210,20 +216,41 @@ def _encode_latents(vae: "AutoencoderKL", images: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def _tokenize_prompts(pool: ScenePool, tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> torch.Tensor:
-    """Returns token ids [N, 4, 32]: three captions and one web text for every scene."""
+@dataclass(frozen=True)
+class _Prompts:
+    """What the scenes are called: four texts each.
+
+    Attributes:
+        tokens: Token ids [N, 4, 32].
+        names_number: Whether the text says which number it is, bool [N, 4].
+        truth: The number of every scene.
+    """
+
+    tokens: torch.Tensor
+    names_number: torch.Tensor
+    truth: Reading
+
+
+def _draw_prompts(pool: ScenePool, tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> _Prompts:
+    """Returns three captions and one web text for every scene."""
     rng = np.random.default_rng((seed, 2))
-    texts = [
-        text for scene in pool.scenes for text in (*describe(scene, rng)[: PROMPTS_PER_SCENE - 1], web_text(scene, rng))
-    ]
+    texts, names = [], []
+    for scene in pool.scenes:
+        for text in (*describe(scene, rng)[: PROMPTS_PER_SCENE - 1], web_text(scene, rng)):
+            texts.append(text)
+            names.append(scene.number in text or number_in_words(scene.digits) in text)
     encoded = tokenizer(texts, padding="max_length", max_length=PROMPT_TOKENS, truncation=True, return_tensors="pt")
-    return encoded.input_ids.view(len(pool.scenes), PROMPTS_PER_SCENE, PROMPT_TOKENS)
+    return _Prompts(
+        tokens=encoded.input_ids.view(len(pool.scenes), PROMPTS_PER_SCENE, PROMPT_TOKENS),
+        names_number=torch.tensor(names).view(len(pool.scenes), PROMPTS_PER_SCENE),
+        truth=scene_targets(pool.scenes),
+    )
 
 
 def _train_unet(
     pipeline: "StableDiffusionPipeline",
     latents: torch.Tensor,
-    tokens: torch.Tensor,
+    prompts: _Prompts,
     *,
     steps: int,
     batch_size: int,
@@ -231,25 +258,35 @@ def _train_unet(
     checkpoint: Checkpoint,
     on_progress: Callable[[int, "StableDiffusionPipeline"], None] | None,
 ) -> None:
-    """Trains by flow matching: x_t = (1-t) x_0 + t noise, and the network predicts noise - x_0."""
+    """Trains by flow matching: x_t = (1-t) x_0 + t noise, and the network predicts noise - x_0.
+
+    Three stages: learn to draw, then (high noise) to obey the caption, then (reading loss) to obey its digits.
+    """
     unet, text_encoder, tokenizer = pipeline.unet.train(), pipeline.text_encoder.train(), pipeline.tokenizer
     empty = tokenizer("", padding="max_length", max_length=PROMPT_TOKENS, return_tensors="pt").input_ids[0]
     trained = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = build_adamw(trained, learning_rate=1e-3, weight_decay=0.01)
-    schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=200)
+    schedule = build_schedule(optimizer, kind="linear", steps=steps, warmup_steps=200)
+    reader = train_latent_reader(latents, prompts.truth, steps=READING_STEPS, seed=seed)
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((seed, 3, index))
         rows = rng.integers(0, len(latents), batch_size)
-        prompts = tokens[rows, rng.integers(0, PROMPTS_PER_SCENE, batch_size)]
+        which = rng.integers(0, PROMPTS_PER_SCENE, batch_size)
         dropped = torch.from_numpy(rng.random(batch_size) < CAPTION_DROPOUT)
-        states = text_encoder(torch.where(dropped[:, None], empty, prompts)).last_hidden_state
+        states = text_encoder(torch.where(dropped[:, None], empty, prompts.tokens[rows, which])).last_hidden_state
         clean = latents[rows]
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         time = torch.from_numpy(rng.normal(_noise_level(index), 1.0, batch_size).astype(np.float32)).sigmoid()
         mixed = torch.lerp(clean, noise, time[:, None, None, None])
         velocity = unet(mixed, time * 1000, encoder_hidden_states=states).sample.float()
-        return {"loss": (velocity - (noise - clean)).square().mean()}
+        flow = (velocity - (noise - clean)).square().mean()
+        if index < READING_FROM:
+            return {"loss": flow}
+        drawn = mixed - time[:, None, None, None] * velocity
+        told = prompts.names_number[rows, which] & ~dropped
+        reading = (reader.loss(drawn, prompts.truth, rows) * told).sum() / told.sum().clamp_min(1)
+        return {"loss": flow + READING_WEIGHT * reading, "flow": flow, "reading": reading}
 
     @torch.no_grad()
     def after_step(index: int, row: dict[str, float]) -> None:
@@ -258,7 +295,7 @@ def _train_unet(
             average = optimizer.state[parameter].setdefault("average", parameter.detach().clone())
             average.lerp_(parameter, 1 - decay)
         _report("unet", every=200)(index, row)
-        if on_progress is not None and (index + 1) % 1000 == 0:
+        if on_progress is not None and (index + 1) % 500 == 0:
             _swap_averages(optimizer)
             on_progress(index + 1, pipeline)
             _swap_averages(optimizer)
@@ -296,6 +333,7 @@ def _to_unit(images: torch.Tensor) -> torch.Tensor:
 def _report(name: str, *, every: int) -> Callable[[int, dict[str, float]], None]:
     def report(index: int, row: dict[str, float]) -> None:
         if (index + 1) % every == 0:
-            logger.info("%s step %d: loss %.4f, %.0f s", name, index + 1, row["loss"], row["seconds"])
+            losses = {key: round(value, 4) for key, value in row.items() if key not in ("step", "learning_rate")}
+            logger.info("%s step %d: %s", name, index + 1, losses)
 
     return report

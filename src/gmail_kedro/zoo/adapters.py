@@ -78,12 +78,9 @@ def _keep_attention_exact(tower: "PeftModel") -> None:
         entry = attention.in_proj_weight.detach().clone()
         leave = attention.out_proj.get_base_layer().weight.detach().clone()
 
-        def restore(
-            module: torch.nn.Module, *_: object, entry: torch.Tensor = entry, leave: torch.Tensor = leave
-        ) -> None:
-            attention = module.get_base_layer()
-            attention.in_proj_weight.data.copy_(entry)
-            attention.out_proj.get_base_layer().weight.data.copy_(leave)
+        def restore(_: object, __: object, ___: object, kept: tuple = (attention, entry, leave)) -> None:
+            kept[0].in_proj_weight.data.copy_(kept[1])
+            kept[0].out_proj.get_base_layer().weight.data.copy_(kept[2])
 
         module.register_forward_hook(restore)
 
