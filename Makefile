@@ -18,7 +18,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 find_python = $(firstword $(foreach name,python3.11 python3 python,$(shell \
 	$(name) -c 'import sys; print(sys.executable) if sys.version_info[:2] == (3, 11) else None' 2>/dev/null)))
 
-.PHONY: help install demo test lint weights ui clean
+.PHONY: help install demo test lint repro weights ui clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: install  ## style, format, import contracts, types
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+repro: install  ## re-run what is stale, stage by stage, with DVC
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 weights: install  ## retrain the mini models that ship in the package (hours on a CPU)
 	$(BIN)/kedro run --pipeline=pretraining
