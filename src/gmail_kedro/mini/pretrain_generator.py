@@ -16,9 +16,11 @@ import torch
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.captions import describe, number_in_words, web_text
 from gmail_kedro.mini.latent_reader import train_latent_reader
+from gmail_kedro.mini.pretrain_vae import LATENT_CHANNELS, encode_latents, train_vae
 from gmail_kedro.mini.reader import Reading, scene_targets
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import ScenePool, draw_pool
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LATENT_CHANNELS, TEXT_WIDTH, PROMPT_TOKENS = 16, 128, 32
+TEXT_WIDTH, PROMPT_TOKENS = 128, 32
 PROMPTS_PER_SCENE = 4
 CAPTION_DROPOUT = 0.1
 EMA_DECAY = 0.999
@@ -39,7 +41,6 @@ READING_FROM = 8500
 READING_WEIGHT = 0.1
 READING_STEPS = 1500
 FLOW_SHIFT = 3.0
-KL_WEIGHT = 1e-5
 
 
 def pretrain_generator(
@@ -68,8 +69,8 @@ def pretrain_generator(
     torch.manual_seed(seed)
     pool = draw_pool(load_scans("train"), count=scene_count, seed=seed)
     images = torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
-    vae = _train_vae(images, steps=vae_steps, batch_size=batch_size, seed=seed, work=work)
-    latents = _encode_latents(vae, images)
+    vae = train_vae(images, steps=vae_steps, batch_size=batch_size, seed=seed, work=work)
+    latents = encode_latents(vae, images)
     pipeline = _assemble(vae, tokenizer)
     prompts = _draw_prompts(pool, pipeline.tokenizer, seed=seed)
     facts = {"steps": str(unet_steps), "seed": str(seed), "scenes": str(scene_count)}
@@ -85,23 +86,6 @@ def pretrain_generator(
         on_progress=on_progress,
     )
     return pipeline
-
-
-def build_vae() -> "AutoencoderKL":
-    """Returns an untrained f=4 autoencoder with 16 latent channels for 32x32 images."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        block_out_channels=(16, 48, 64),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
-        norm_num_groups=4,
-        sample_size=32,
-        scaling_factor=1.0,
-        mid_block_add_attention=False,
-    )
 
 
 def build_unet() -> "UNet2DConditionModel":
@@ -166,54 +150,6 @@ def _assemble(vae: "AutoencoderKL", tokenizer: "PreTrainedTokenizerBase") -> "St
         feature_extractor=None,
         requires_safety_checker=False,
     )
-
-
-def _train_vae(images: torch.Tensor, *, steps: int, batch_size: int, seed: int, work: Path) -> "AutoencoderKL":
-    """Returns an autoencoder whose latents have zero mean and unit variance in every channel."""
-    vae = build_vae().train()
-    optimizer = build_adamw(vae.parameters(), learning_rate=2e-3, weight_decay=0.0)
-    schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=100)
-
-    def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 1, index))
-        batch = _to_unit(images[rng.integers(0, len(images), batch_size)])
-        posterior = vae.encode(batch).latent_dist
-        rebuilt = vae.decode(posterior.mode() + 0.05 * torch.randn_like(posterior.mode())).sample.float()
-        error = (rebuilt - batch).square().mean() + 0.5 * (rebuilt - batch).abs().mean()
-        return {"loss": error + KL_WEIGHT * posterior.kl().mean()}
-
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=steps,
-            clip_norm=1.0,
-            checkpoint=Checkpoint(work / "vae.safetensors", {"steps": str(steps), "seed": str(seed)}, every=500),
-            on_step=_report("vae", every=200),
-        )
-    _whiten_latents(vae.eval(), images[:2048])
-    return vae
-
-
-@torch.no_grad()
-def _whiten_latents(vae: "AutoencoderKL", images: torch.Tensor) -> None:
-    """Folds a per-channel affine map into the 1x1 convolutions around the latents, so that they are standardised."""
-    latents = _encode_latents(vae, images)
-    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    enter, leave = vae.quant_conv, vae.post_quant_conv
-    leave.bias.add_(leave.weight[:, :, 0, 0] @ mean)
-    leave.weight.mul_(deviation[None, :, None, None])
-    enter.weight[:LATENT_CHANNELS].div_(deviation[:, None, None, None])
-    enter.bias[:LATENT_CHANNELS].sub_(mean).div_(deviation)
-    enter.bias[LATENT_CHANNELS:].sub_(2 * deviation.log())
-
-
-@torch.no_grad()
-def _encode_latents(vae: "AutoencoderKL", images: torch.Tensor) -> torch.Tensor:
-    """Returns the most likely latents of uint8 images: float32 [N, 16, 8, 8]."""
-    parts = [vae.encode(_to_unit(part)).latent_dist.mode().float() for part in images.split(256)]
-    return torch.cat(parts)
 
 
 @dataclass(frozen=True)
@@ -294,7 +230,7 @@ def _train_unet(
         for parameter in trained:
             average = optimizer.state[parameter].setdefault("average", parameter.detach().clone())
             average.lerp_(parameter, 1 - decay)
-        _report("unet", every=200)(index, row)
+        report_losses(logger, "unet", every=200)(index, row)
         if on_progress is not None and (index + 1) % 500 == 0:
             _swap_averages(optimizer)
             on_progress(index + 1, pipeline)
@@ -323,17 +259,3 @@ def _swap_averages(optimizer: torch.optim.Optimizer) -> None:
         kept = parameter.detach().clone()
         parameter.copy_(state["average"])
         state["average"].copy_(kept)
-
-
-def _to_unit(images: torch.Tensor) -> torch.Tensor:
-    """Maps uint8 pixels to [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def _report(name: str, *, every: int) -> Callable[[int, dict[str, float]], None]:
-    def report(index: int, row: dict[str, float]) -> None:
-        if (index + 1) % every == 0:
-            losses = {key: round(value, 4) for key, value in row.items() if key not in ("step", "learning_rate")}
-            logger.info("%s step %d: %s", name, index + 1, losses)
-
-    return report

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.registry import MissingWeightsError, mute_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -145,6 +145,7 @@ def load_captioner(folder: Path, *, device: torch.device) -> Captioner:
 
     if not (folder / CONFIG_FILE).is_file():
         raise MissingWeightsError(f"There is no captioner at {folder}. Train it: kedro run --pipeline=downstream")
+    mute_transformers()
     facts = json.loads((folder / CONFIG_FILE).read_text())
     mapper = PrefixMapper(facts["embed_dim"], facts["prefix_length"], facts["width"])
     mapper.load_state_dict(load_file(folder / MAPPER_FILE))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder, local_folder, look_up, packaged_weights
+from gmail_kedro.zoo.registry import (
+    MissingWeightsError,
+    hash_folder,
+    local_folder,
+    look_up,
+    mute_transformers,
+    packaged_weights,
+)
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -143,9 +150,10 @@ def build_generator(
     from diffusers.utils import logging as diffusers_logging
 
     folder = find_generator(name, path)
+    mute_transformers()
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()  # it would print every cut prompt; ours are counted
-    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     return DiffusersGenerator(

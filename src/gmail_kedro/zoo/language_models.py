@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gmail_kedro.zoo.registry import MissingWeightsError, local_folder, look_up, packaged_weights
+from gmail_kedro.zoo.registry import MissingWeightsError, local_folder, look_up, mute_transformers, packaged_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,6 +42,7 @@ def build_language_model(name: str, path: str | None) -> tuple["PreTrainedModel"
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    mute_transformers()
     spec = look_up("language model", name, LANGUAGE_MODELS)
     if path is not None:
         source = str(local_folder("language model", name, path))
