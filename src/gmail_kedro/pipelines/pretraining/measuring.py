@@ -21,7 +21,7 @@ from gmail_kedro.zoo.language_models import build_language_model
 
 CPU = torch.device("cpu")
 TEST_COUNT, RESAMPLES = 500, 2000
-TUNING_PAIRS, TUNING_STEPS = 1500, 200
+TUNING_PAIRS, TUNING_STEPS = 1500, 120
 
 
 def measure_encoder() -> dict[str, Any]:
