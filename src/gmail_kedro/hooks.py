@@ -62,9 +62,9 @@ class StoreHooks:
 class ModelHooks:
     """Refuses models that do not exist before the first node runs."""
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Looks up every model that the pipeline's parameter groups name."""
+        """Looks up every model that the pipeline's parameter groups name, before an MLflow run is started."""
         groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
         check_models({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
 

@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -5,6 +6,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
+from PIL import Image
 
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
 from gmail_kedro.interfaces import Corpus
@@ -18,6 +20,15 @@ from ..records.painting import REVISION, Painter, generation_params, make_captio
 
 TABLES = ("captions", "generation_plan", "generated_manifest")
 RUN = RunParams(seed=0, device="cpu", precision="float32", encoder="e", encoder_path=None, image_batch_size=8)
+
+
+class OnePhotograph:
+    """The same small photograph under every key."""
+
+    def read(self, key: str) -> bytes:
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 8), "gray").save(stream, "JPEG")
+        return stream.getvalue()
 
 
 @pytest.fixture
@@ -35,7 +46,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
 
 def run_pipeline(folder: Path, **changes: object) -> dict[str, pd.DataFrame]:
-    corpus = Corpus("tiny", make_captions(), images=None, labels={})
+    corpus = Corpus("tiny", make_captions(), images=OnePhotograph(), labels={})
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
