@@ -32,6 +32,7 @@ def generator_card(scores: dict[str, Any], params: PretrainingParams) -> str:
         f"f=4 autoencoder with 16 latent channels ({params.vae_steps} steps), U-Net and CLIP text encoder trained "
         f"together by flow matching on captions and web texts ({params.unet_steps} steps of "
         f"{params.generator_batch_size}, AdamW 1e-3, EMA, 10 % caption dropout), seed {params.seed}, float16. "
+        "Three stages: drawing, obeying the caption at high noise, and a reading loss on its digits. "
         f"Measured with {params.sampling_steps} steps and guidance {params.sampling_guidance}."
     )
     note = (
