@@ -6,7 +6,7 @@ Pictures of one caption are one another's positives (StableRep, SynCLR): no labe
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,7 +39,8 @@ def build_synclr_tower() -> "VisionTransformer":
     """Returns an untrained tower: timm's ``test_vit``, which ends in its normalised class token."""
     import timm
 
-    return timm.create_model(ARCHITECTURE, num_classes=0, global_pool="token")
+    tower: Any = timm.create_model(ARCHITECTURE, num_classes=0, global_pool="token")
+    return tower
 
 
 def pretrain_synclr(

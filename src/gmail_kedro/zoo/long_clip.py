@@ -75,7 +75,7 @@ class LongTextTower(torch.nn.Module):
         self.positional_embedding_res = torch.nn.Parameter(positions.clone())
         self.context_length, self.vocab_size = len(positions), tower.vocab_size
         mask = torch.full((len(positions), len(positions)), float("-inf")).triu(1)
-        self.register_buffer("attn_mask", mask, persistent=False)
+        self.attn_mask = torch.nn.Buffer(mask, persistent=False)
 
     def forward(self, text: torch.Tensor) -> torch.Tensor:
         """Maps token ids [B, L], L up to the table's length, to embeddings [B, D]."""

@@ -45,7 +45,7 @@ def load_synclr(
         )
     checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES)
     config = _read_config(name, path, architecture)
-    trunk = timm.create_model(config["architecture"], num_classes=0, global_pool="token")
+    trunk: Any = timm.create_model(config["architecture"], num_classes=0, global_pool="token")
     load_strictly(name, trunk, _image_tower(read_state_dict(name, checkpoint)), source=str(checkpoint))
     side = config.get("image_size") or trunk.default_cfg["input_size"][-1]
     preprocess = image_transform_v2(PreprocessCfg(size=side), is_train=False)
