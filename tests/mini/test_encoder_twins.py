@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from gmail_kedro.mini.lessons import copying_loss, draw_lessons, matching_loss, standardize
+from gmail_kedro.mini.long_texts import shuffle_sentences
 from gmail_kedro.mini.pretrain_clip_vision import PackagedClipVision, build_clip_vision, pretrain_clip_vision
 from gmail_kedro.mini.pretrain_long_clip import (
     PackagedLongClip,
@@ -17,7 +18,6 @@ from gmail_kedro.mini.pretrain_long_clip import (
     main_components,
     openai_names,
     pretrain_long_clip,
-    shuffle_sentences,
 )
 from gmail_kedro.mini.pretrain_siglip import PackagedSigLip, pretrain_siglip, sigmoid_loss
 from gmail_kedro.mini.pretrain_synclr import (

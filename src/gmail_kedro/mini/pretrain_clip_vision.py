@@ -106,3 +106,10 @@ class PackagedClipVision:
         CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(
             folder
         )
+
+
+def load_vision_tower(folder: Path) -> "CLIPVisionModelWithProjection":
+    """Returns the tower stored in a folder, float32."""
+    from transformers import CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)

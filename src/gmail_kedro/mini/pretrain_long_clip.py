@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,13 @@ from gmail_kedro.engine.loop import StepFunction, fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.mini.captions import describe_at_length, web_text
 from gmail_kedro.mini.lessons import matching_loss, standardize
+from gmail_kedro.mini.long_texts import (
+    TEXTS_PER_SCENE,
+    WEB_TOKENS,
+    tokenize_long_captions,
+    tokenize_web_texts,
+)
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import IMAGE_SIZE, Scene, draw_pool
 from gmail_kedro.zoo.long_clip import stretch_clip
@@ -27,8 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHORT_CONTEXT, WEB_TOKENS, LONG_TOKENS = 77, 28, 112
-TEXTS_PER_SCENE = 4
+SHORT_CONTEXT = 77
 COMPONENTS = 32
 SMOOTHING = 0.1
 CPU = torch.device("cpu")
@@ -153,7 +156,7 @@ def _learn_short(
     model: "CustomTextCLIP", scenes: Pictured, tokenizer: "PreTrainedTokenizerBase", training: Training
 ) -> None:
     """Trains the text tower of a 77-token CLIP on web texts; the image tower is finished and its output cached."""
-    tokens = _tokenize_web_texts(scenes.scenes, tokenizer, seed=training.seed)
+    tokens = tokenize_web_texts(scenes.scenes, tokenizer, seed=training.seed)
     with torch.no_grad(), fast_arithmetic(CPU, precision="auto"):
         targets = torch.cat([model.encode_image(standardize(part)).float() for part in scenes.images.split(250)])
     optimizer = build_adamw([*model.text.parameters(), model.logit_scale], learning_rate=2e-3, weight_decay=0.05)
@@ -176,8 +179,8 @@ def _learn_long(
 ) -> None:
     """Tunes a stretched CLIP: images against long captions, and their main components against short texts."""
     count = min(LONG_SCENES, len(scenes.images))
-    long_tokens = _tokenize_long_captions(scenes.scenes[:count], tokenizer, seed=training.seed)
-    short_tokens = _tokenize_web_texts(scenes.scenes[:count], tokenizer, seed=training.seed)
+    long_tokens = tokenize_long_captions(scenes.scenes[:count], tokenizer, seed=training.seed)
+    short_tokens = tokenize_web_texts(scenes.scenes[:count], tokenizer, seed=training.seed)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_adamw(learning, learning_rate=4e-4, weight_decay=0.01)
     schedule = build_schedule(optimizer, kind="cosine", steps=training.steps, warmup_steps=min(20, training.steps))
@@ -220,13 +223,6 @@ def main_components(features: torch.Tensor, count: int) -> torch.Tensor:
     return centred @ directions.T @ directions + mean
 
 
-def shuffle_sentences(text: str, rng: np.random.Generator) -> str:
-    """Returns the sentences of a long caption in another order, so that any fact may come late."""
-    sentences = text.removesuffix(".").split(". ")
-    rng.shuffle(sentences)
-    return ". ".join(sentences) + "."
-
-
 @dataclass(frozen=True)
 class PackagedLongClip:
     """A trained Long-CLIP with what the zoo needs beside the weights.
@@ -253,24 +249,3 @@ class PackagedLongClip:
 
 def _scale(model: "CustomTextCLIP") -> torch.Tensor:
     return model.logit_scale.clamp(0, np.log(100)).exp()
-
-
-def _tokenize_web_texts(scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> torch.Tensor:
-    """Returns ids [N, 4, 28] of web texts."""
-    rng = np.random.default_rng((seed, 43))
-    texts = [web_text(scene, rng) for scene in scenes for _ in range(TEXTS_PER_SCENE)]
-    return _pad(tokenizer, texts, WEB_TOKENS).view(len(scenes), TEXTS_PER_SCENE, WEB_TOKENS)
-
-
-def _tokenize_long_captions(
-    scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerBase", *, seed: int
-) -> torch.Tensor:
-    """Returns ids [N, 112] of long captions, half of them with their sentences in another order."""
-    rng = np.random.default_rng((seed, 44))
-    texts = [describe_at_length(scene, rng) for scene in scenes]
-    texts = [shuffle_sentences(text, rng) if rng.random() < 0.5 else text for text in texts]
-    return _pad(tokenizer, texts, LONG_TOKENS)
-
-
-def _pad(tokenizer: "PreTrainedTokenizerBase", texts: list[str], length: int) -> torch.Tensor:
-    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
