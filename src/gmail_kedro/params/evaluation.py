@@ -1,0 +1,34 @@
+"""What is measured on real images."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gmail_kedro.params.base import Parameters, rules
+
+
+@dataclass(frozen=True)
+class EvaluationParams(Parameters):
+    """What is measured on real test images.
+
+    Attributes:
+        split: ``val`` while tuning, ``test`` once at the end.
+        image_count: Largest number of test photographs, or null for all.
+        beam_size: Beams of the captioner's search.
+        caption_tokenizer: ``simple`` (no Java) or ``ptb`` (Java).
+        bootstrap_count: Resamples behind each interval.
+        tsne_count: Pairs in the t-SNE figure.
+        seed: Seeds resampling, probes and t-SNE.
+    """
+
+    split: str
+    image_count: int | None
+    beam_size: int
+    caption_tokenizer: str
+    bootstrap_count: int
+    tsne_count: int
+    seed: int
+
+    GROUP: ClassVar[str] = "evaluation"
+    RULES: ClassVar[dict[str, Any]] = rules(
+        positive="image_count beam_size bootstrap_count tsne_count", not_negative="seed"
+    ) | {"split": ("val", "test"), "caption_tokenizer": ("simple", "ptb")}
