@@ -38,7 +38,7 @@ def test_every_adapter_tensor_gets_a_gradient_and_the_base_none(encoder, images,
 
 def test_training_leaves_the_frozen_weights_alone_and_storing_keeps_the_student(encoder, images, tmp_path):
     teacher = build_encoder("mini_clip", None, device=CPU)
-    frozen = hash_tensors(teacher.model.state_dict())
+    frozen = hash_tensors(teacher.image_tower.state_dict())
     tower = add_adapter(encoder, **SETTINGS)
     optimizer = torch.optim.AdamW(trainable_parameters(tower), lr=1e-2)
     for _ in range(3):
@@ -51,12 +51,12 @@ def test_training_leaves_the_frozen_weights_alone_and_storing_keeps_the_student(
     student = load_student(teacher, stored)
     assert torch.allclose(student.encode_image(images), trained, atol=1e-5)
     assert not torch.allclose(trained, build_encoder("mini_clip", None, device=CPU).encode_image(images), atol=1e-3)
-    fresh = build_encoder("mini_clip", None, device=CPU).model
+    fresh = build_encoder("mini_clip", None, device=CPU).image_tower
     assert hash_tensors(fresh.state_dict()) == frozen
     inside = {
         name.replace("base_model.model.", "").replace("base_layer.", ""): v for name, v in tower.state_dict().items()
     }
-    for name, value in fresh.visual.state_dict().items():
+    for name, value in fresh.state_dict().items():
         assert torch.equal(inside[name], value), name
 
 
