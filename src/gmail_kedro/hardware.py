@@ -40,9 +40,7 @@ def fast_arithmetic(device: torch.device, *, precision: str) -> Iterator[None]:
     Raises:
         ValueError: If the precision is not one of the three.
     """
-    if precision not in ("float32", "bfloat16", "auto"):
-        raise ValueError(f"The precision must be float32, bfloat16 or auto. Got {precision!r} instead.")
-    reduced = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
+    reduced = resolve_precision(device, precision) == "bfloat16"
     flash = torch.backends.cuda.flash_sdp_enabled()
     torch.backends.cuda.enable_flash_sdp(flash and device.type != "cpu")
     try:
@@ -50,6 +48,19 @@ def fast_arithmetic(device: torch.device, *, precision: str) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.enable_flash_sdp(flash)
+
+
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """Returns ``float32`` or ``bfloat16``: what ``auto`` means on this device, or the choice itself.
+
+    Raises:
+        ValueError: If the precision is not one of the three.
+    """
+    if precision not in ("float32", "bfloat16", "auto"):
+        raise ValueError(f"The precision must be float32, bfloat16 or auto. Got {precision!r} instead.")
+    if precision == "auto":
+        return "bfloat16" if multiplies_bfloat16(device) else "float32"
+    return precision
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -1,16 +1,21 @@
 """Runs an encoder over pictures and texts, batch by batch, with what was computed before reused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from tqdm import tqdm
 
 from gmail_kedro.decoding import decode_image
 from gmail_kedro.engine.features import FeatureStore, hash_items
-from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.hardware import fast_arithmetic, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
 
 MEMORY_LIMIT_BYTES = 2 << 30
+VIEWS: dict[str, Callable[[ImageTextEncoder, torch.Tensor], torch.Tensor]] = {
+    "embedding": lambda encoder, images: encoder.encode_image(images),
+    "pooled": lambda encoder, images: encoder.pool_image(images)[0],
+    "patch_mean": lambda encoder, images: encoder.pool_image(images)[1].mean(dim=1),
+}
 
 
 class PixelBatches:
@@ -58,8 +63,9 @@ def encode_images(
     batch_size: int,
     device: torch.device,
     precision: str,
+    view: str = "embedding",
 ) -> torch.Tensor:
-    """Returns embeddings of pictures, float32 [N, D], not normalised; repeated calls read the store.
+    """Returns features of pictures, float32 [N, ...], not normalised; repeated calls read the store.
 
     Args:
         encoder: The frozen teacher, or a student with its adapter merged.
@@ -69,13 +75,19 @@ def encode_images(
         batch_size: Pictures at once.
         device: Where the encoder is.
         precision: ``auto``, ``float32`` or ``bfloat16``.
+        view: ``embedding`` [N, D], ``pooled`` [N, W] (before the projection) or ``patch_mean`` [N, W'].
+
+    Raises:
+        ValueError: If the view is unknown.
     """
+    if view not in VIEWS:
+        raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
     unique = list(dict.fromkeys(keys))
     facts = {
-        "kind": "image",
+        "kind": view,
         "encoder": encoder.fingerprint,
-        "precision": precision,
-        "items": hash_items(unique, [source.read(key) for key in unique]),
+        "precision": resolve_precision(device, precision),
+        "items": hash_items(unique, source.read),
     }
 
     def compute() -> torch.Tensor:
@@ -83,7 +95,7 @@ def encode_images(
         starts = tqdm(range(0, len(unique), batch_size), desc=f"Encoding {len(unique)} pictures", disable=None)
         with torch.no_grad(), fast_arithmetic(device, precision=precision):
             parts = [
-                encoder.encode_image(pixels[range(start, min(start + batch_size, len(unique)))].to(device))
+                VIEWS[view](encoder, pixels[range(start, min(start + batch_size, len(unique)))].to(device))
                 for start in starts
             ]
         return torch.cat(parts).float().cpu()
@@ -116,8 +128,8 @@ def encode_texts(
     facts = {
         "kind": "text",
         "encoder": encoder.fingerprint,
-        "precision": precision,
-        "items": hash_items(unique, [b""] * len(unique)),
+        "precision": resolve_precision(device, precision),
+        "items": hash_items(unique, lambda _: b""),
     }
 
     def compute() -> torch.Tensor:

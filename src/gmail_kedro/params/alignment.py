@@ -180,16 +180,24 @@ class AlignmentParams(Parameters):
 
     def _check_terms(self) -> None:
         texts = self.generated_text_weight + self.real_text_weight
-        trains_real = self.topology == "shared" or self.projection != "none"
+        trains_real = self.topology == "shared" or self.real_path == "proj"
         self.refuse_unless(self.tune == "none" or self.total_weight > 0, "align_weight", "above 0, or another weight")
         self.refuse_unless(
             not self.real_text_weight or trains_real,
             "real_text_weight",
-            "0 without a shared tower or a projection: nothing on the real side could learn",
+            "0 unless topology is shared or real_path is proj: nothing on the real side could learn",
         )
         self.refuse_unless(not self.tune_text or texts > 0, "tune_text", "false without a text term")
         self.refuse_unless(
             self.moment_reference == "cache" or self.negatives == "queue", "moment_reference", "cache without a queue"
+        )
+        self.refuse_unless(
+            not self.moment_weight or self.real_path == "frozen", "moment_weight", "0 unless real_path is frozen"
+        )
+        self.refuse_unless(
+            self.micro_batch_size is None or not self.projection_batch_norm,
+            "micro_batch_size",
+            "null with projection_batch_norm, whose statistics are the batch's",
         )
 
     @property

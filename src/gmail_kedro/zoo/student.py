@@ -79,6 +79,10 @@ class Student:
         """Returns the parameters that training changes: adapters or towers, and heads."""
         return [parameter for module in self.modules() for parameter in trainable_parameters(module)]
 
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Returns the running statistics of the heads, by name; the towers have none that training changes."""
+        return {} if self.heads is None else dict(self.heads.named_buffers())
+
     def train(self, mode: bool = True) -> None:
         """Switches dropout and batch statistics on or off in what is tuned."""
         for module in self.modules():

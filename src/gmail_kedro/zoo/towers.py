@@ -80,6 +80,7 @@ class TowerEncoder:
         self.context_length = 0 if reading.tokenizer is None else int(reading.tokenizer.context_length)
         self.lora_targets, self.block_pattern = family.lora_targets, family.block_pattern
         self.block_count = len(find_blocks(towers.image, family.block_pattern))
+        self.head: torch.nn.Module | None = None  # a trained head, in place of the projection
         self._reading, self._family = reading, family
 
     def preprocess(self, image: "Image") -> torch.Tensor:
@@ -119,6 +120,12 @@ class TowerEncoder:
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Maps images [B, 3, H, W] to embeddings [B, D], not normalised."""
         pooled, _ = self.image_tower(images)
+        return self.project(pooled)
+
+    def project(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Maps pooled features [B, W] to embeddings [B, D]."""
+        if self.head is not None:
+            return self.head(pooled)
         return pooled if self.projection is None else pooled @ self.projection
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
