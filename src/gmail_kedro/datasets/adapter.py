@@ -5,8 +5,8 @@ from pathlib import Path
 from kedro.io import DatasetError
 
 from gmail_kedro.datasets.pretrained import PretrainedDataset
-from gmail_kedro.zoo.student import StoredStudent, open_student
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.student import StoredStudent, open_student
 
 
 class AdapterDataset(PretrainedDataset):

@@ -87,8 +87,9 @@ def mmd_loss(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     x, y = normalize_rows(generated), normalize_rows(real)
     squared = [(2 - 2 * left @ right.T).clamp_min(0) for left, right in ((x, x), (y, y), (x, y))]
     scale = squared[2].detach().mean().clamp_min(torch.finfo(x.dtype).tiny)
-    kernels = [sum(torch.exp(-part / (2 * factor * scale)) for factor in MMD_BANDWIDTHS) for part in squared]
-    (xx, yy, xy), b, m = kernels, len(x), len(y)
+    factors = torch.tensor(MMD_BANDWIDTHS, dtype=x.dtype, device=x.device)[:, None, None]
+    xx, yy, xy = (torch.exp(-part / (2 * factors * scale)).sum(0) for part in squared)
+    b, m = len(x), len(y)
     within = (xx.sum() - xx.trace()) / (b * (b - 1)) + (yy.sum() - yy.trace()) / (m * (m - 1))
     return within - 2 * xy.mean()
 

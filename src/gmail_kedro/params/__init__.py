@@ -5,7 +5,7 @@ One flat frozen dataclass for each ``params:`` group of ``conf/``; Kedro builds 
 
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.base import ParameterError, Parameters
-from gmail_kedro.params.downstream import DownstreamParams
+from gmail_kedro.params.downstream import DownstreamParams, RetrieverParams
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.params.mini_world import MiniWorldParams
@@ -22,5 +22,6 @@ __all__ = [
     "ParameterError",
     "Parameters",
     "PretrainingParams",
+    "RetrieverParams",
     "RunParams",
 ]

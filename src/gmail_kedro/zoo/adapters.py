@@ -60,7 +60,7 @@ def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: in
 
     config = LoraConfig(
         r=spec.rank,
-        lora_alpha=spec.alpha,  # type: ignore[arg-type]
+        lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=list(spec.targets),
         layers_to_transform=None if spec.blocks is None else list(spec.blocks),
@@ -70,7 +70,7 @@ def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: in
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        wrapped = get_peft_model(tower, config)  # type: ignore[arg-type]
+        wrapped = get_peft_model(tower, config)
     _keep_attention_exact(wrapped)
     return wrapped
 

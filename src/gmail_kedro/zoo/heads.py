@@ -25,9 +25,7 @@ class ProjectionHead(torch.nn.Module):
             raise ValueError(f"The kind of a projection must be linear, residual or mlp. Got {kind!r} instead.")
         width, embed_dim = start.shape
         self.weight = torch.nn.Parameter(start.detach().float().T.clone()) if kind != "mlp" else None
-        self.mlp = _mlp(width, embed_dim) if kind != "linear" else None
-        if kind == "residual":
-            torch.nn.init.zeros_(self.mlp[-1].weight)
+        self.mlp = _mlp(width, embed_dim, is_zero=kind == "residual") if kind != "linear" else None
         self.norm = torch.nn.BatchNorm1d(embed_dim) if batch_norm else None
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
@@ -56,8 +54,9 @@ class DualProjection(torch.nn.Module):
         self.real = ProjectionHead(kind, start, batch_norm=batch_norm)
 
 
-def _mlp(width: int, embed_dim: int) -> torch.nn.Sequential:
+def _mlp(width: int, embed_dim: int, *, is_zero: bool) -> torch.nn.Sequential:
     hidden = HIDDEN_FACTOR * embed_dim
-    return torch.nn.Sequential(
-        torch.nn.Linear(width, hidden, bias=False), torch.nn.GELU(), torch.nn.Linear(hidden, embed_dim, bias=False)
-    )
+    last = torch.nn.Linear(hidden, embed_dim, bias=False)
+    if is_zero:
+        torch.nn.init.zeros_(last.weight)
+    return torch.nn.Sequential(torch.nn.Linear(width, hidden, bias=False), torch.nn.GELU(), last)

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.zoo.heads import DualProjection
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
+from gmail_kedro.zoo.heads import DualProjection
 from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
 from gmail_kedro.zoo.towers import TowerEncoder
 
@@ -60,7 +60,9 @@ class Student:
         encoder.image_tower = tune_tower(encoder.image_tower, spec.image, owner=encoder.name, seed=seed)
         if spec.text.kind != "none":
             if encoder.text_tower is None:
-                raise ValueError(f"The encoder {encoder.name!r} has no text tower to tune. Set alignment.tune_text: false.")
+                raise ValueError(
+                    f"The encoder {encoder.name!r} has no text tower to tune. Set alignment.tune_text: false."
+                )
             encoder.text_tower = tune_tower(encoder.text_tower, spec.text, owner=encoder.name, seed=seed + 1)
         self.heads = _build_heads(encoder, spec, seed=seed)
 
@@ -153,7 +155,7 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
     if spec.teacher != encoder.fingerprint:
         raise ValueError(
             f"The student in {student.folder} was tuned from another encoder than {encoder.name!r} (weights "
-            f"{spec.teacher[:12]} and {encoder.fingerprint[:12]}). Align again, or set run.encoder to the one it came from."
+            f"{spec.teacher[:12]} and {encoder.fingerprint[:12]}). Align again, or set run.encoder back."
         )
     path = spec.real_path if route == "real" else "lora_proj"
     changed = False
@@ -189,7 +191,9 @@ def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> tor
     assert heads is not None
     path = student.folder / HEADS_FILE
     if not path.is_file():
-        raise MissingWeightsError(f"There is no {HEADS_FILE} in {student.folder}. Align again: kedro run --pipeline=align")
+        raise MissingWeightsError(
+            f"There is no {HEADS_FILE} in {student.folder}. Align again: kedro run --pipeline=align"
+        )
     heads.load_state_dict(load_file(path))
     head = heads.generated if route == "generated" else heads.real
     return head.eval().requires_grad_(False)
@@ -197,6 +201,4 @@ def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> tor
 
 def _tuning(facts: dict[str, Any]) -> TuningSpec:
     blocks = facts.pop("blocks")
-    return TuningSpec(
-        **{**facts, "targets": tuple(facts["targets"])}, blocks=None if blocks is None else tuple(blocks)
-    )
+    return TuningSpec(**{**facts, "targets": tuple(facts["targets"])}, blocks=None if blocks is None else tuple(blocks))

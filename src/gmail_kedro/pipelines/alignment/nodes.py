@@ -1,22 +1,24 @@
 """Nodes of the alignment pipeline: the teacher's view once, then the student, then a training-free map."""
 
-import logging
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
+from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
+    build_objective,
     build_student,
     fingerprint_run,
     load_data,
     needs_text,
     teacher_views,
 )
+from gmail_kedro.zoo.student import StoredStudent
 
-logger = logging.getLogger(__name__)
+CHUNK_ROWS = 4096
 
 
 def encode_teacher(
@@ -28,25 +30,17 @@ def encode_teacher(
         ``embedding`` [N, D] of the photographs, and where the parameters ask for them ``pooled`` [N, W],
         ``patch_mean`` [N, W'] and ``text`` [N, D], the captions' embeddings.
     """
-    from gmail_kedro.engine.features import FeatureStore
-    from gmail_kedro.engine.inference import encode_images, encode_texts
-    from gmail_kedro.hardware import resolve_device
+    from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
     from gmail_kedro.zoo.encoders import build_encoder
 
-    device = resolve_device(run.device)
-    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
-    settings = {
-        "store": FeatureStore(feature_store),
-        "batch_size": run.image_batch_size,
-        "device": device,
-        "precision": run.precision,
-    }
+    encoding = run_encoding(feature_store, run)
+    encoder = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
     keys = list(pairs["real_key"])
     features = {
-        view: encode_images(encoder, corpus.images, keys, view=view, **settings) for view in teacher_views(params)
+        view: encode_images(encoder, corpus.images, keys, encoding, view=view) for view in teacher_views(params)
     }
     if needs_text(params):
-        features["text"] = encode_texts(encoder, list(pairs["caption"]), **settings)
+        features["text"] = encode_texts(encoder, list(pairs["caption"]), encoding)
     return features
 
 
@@ -70,11 +64,8 @@ def align(
     """
     from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.engine.early_stopping import EarlyStopping
-    from gmail_kedro.engine.loop import fit
-    from gmail_kedro.engine.optim import build_adamw, build_schedule
-    from gmail_kedro.engine.progress import step_progress
-    from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.pipelines.alignment.preparation import build_objective
+    from gmail_kedro.engine.training import TrainingPlan, train
+    from gmail_kedro.hardware import resolve_device
     from gmail_kedro.pipelines.alignment.training import AlignmentStep
 
     device = resolve_device(run.device)
@@ -85,16 +76,6 @@ def align(
     data = load_data(student, pairs, corpus, generated_images, teacher_features, params)
     objective = build_objective(student, data, params, device=device)
     step = AlignmentStep(student, data, objective, params, seed=run.seed, device=device)
-    parameters = [*student.parameters(), *(value for value in objective.parameters() if value.requires_grad)]
-    logger.info("Aligning: %d parameters are trained", sum(parameter.numel() for parameter in parameters))
-    optimizer = build_adamw(parameters, learning_rate=params.learning_rate, weight_decay=params.weight_decay)
-    schedule = build_schedule(
-        optimizer,
-        kind=params.schedule,
-        steps=params.steps,
-        warmup_steps=params.warmup_steps,
-        restarts=params.restarts,
-    )
     checkpoint = Checkpoint(
         checkpoints / "alignment.safetensors",
         fingerprint_run(student, pairs, params, run),
@@ -104,19 +85,55 @@ def align(
     stopping = None
     if params.validate_every is not None:
         stopping = EarlyStopping(step.validate, every=params.validate_every, patience=params.patience)
+    plan = TrainingPlan(
+        title="Aligning",
+        steps=params.steps,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        clip_norm=params.clip_norm,
+        schedule=params.schedule,
+        warmup_steps=params.warmup_steps,
+        restarts=params.restarts,
+    )
     student.train()
-    with fast_arithmetic(device, precision=run.precision), step_progress("Aligning", params.steps) as on_step:
-        history = fit(
-            step,
-            optimizer,
-            schedule,
-            steps=params.steps,
-            clip_norm=params.clip_norm,
-            checkpoint=checkpoint,
-            early_stopping=stopping,
-            on_step=on_step,
-        )
+    parameters = [*student.parameters(), *objective.learned_parameters()]
+    history = train(step, parameters, plan, checkpoint, device=device, precision=run.precision, early_stopping=stopping)
     checkpoint.remove()
-    if history.skipped_count:
-        logger.warning("%d steps were skipped: their loss or gradient was not finite", history.skipped_count)
+    student.train(False)
     return student, pd.DataFrame(history.rows), lineage
+
+
+def fit_training_free(
+    pairs: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: GeneratedImages,
+    adapter: StoredStudent,
+    feature_store: Path,
+    params: AlignmentParams,
+    run: RunParams,
+) -> FeatureMap:
+    """Fits the training-free map from generated to real features, on the training pairs alone.
+
+    It is fitted on what the routes give after tuning, so it repairs what tuning left; each photograph counts once.
+    """
+    from gmail_kedro.engine.inference import encode_images, run_encoding
+    from gmail_kedro.method.realign import fit_feature_map
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.student import take_route
+
+    if params.training_free == "none":
+        return fit_feature_map("none", lambda: [], lambda: [])
+    encoding, chosen = run_encoding(feature_store, run), pairs[pairs["split"] == "train"]
+    photographs = list(dict.fromkeys(chosen["real_key"]))
+    features = {}
+    for route, source, keys in (
+        ("generated", generated_images, list(chosen["generated_key"])),
+        ("real", corpus.images, photographs),
+    ):
+        encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=encoding.device), adapter, route)
+        features[route] = encode_images(encoder, source, keys, encoding)
+    return fit_feature_map(
+        params.training_free,
+        lambda: features["generated"].split(CHUNK_ROWS),
+        lambda: features["real"].split(CHUNK_ROWS),
+    )

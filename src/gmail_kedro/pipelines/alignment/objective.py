@@ -49,6 +49,10 @@ class Objective(torch.nn.Module):
         self._mmd_rows = moment_rows[np.linspace(0, len(moment_rows) - 1, min(MMD_SAMPLE, len(moment_rows)), dtype=int)]
         self._moments = embedding_moments(teacher["embedding"][moment_rows]) if params.moment_weight else None
 
+    def learned_parameters(self) -> list[torch.nn.Parameter]:
+        """Returns what the objective itself learns: the temperature, and the bias of the sigmoid form."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     @property
     def sees_generated(self) -> bool:
         """Whether any term looks at generated images."""

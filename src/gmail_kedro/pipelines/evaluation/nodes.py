@@ -9,20 +9,23 @@ import pandas as pd
 import torch
 
 from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import EvaluationParams, RunParams
 from gmail_kedro.records.stored import StoredImages
-from gmail_kedro.zoo.adapters import StoredAdapter
+from gmail_kedro.zoo.student import StoredStudent
+from gmail_kedro.zoo.towers import TowerEncoder
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Embeddings of real evaluation images and their captions, all through the frozen teacher.
+    """Embeddings of real evaluation images, through the real route, and of their captions.
 
     Attributes:
         image_ids: The photographs, N of them.
         image: float32 [N, D].
         captions: The captions, M of them.
-        text: float32 [M, D].
+        text: float32 [M, D], or None where the encoder reads no texts.
+        tuned_text: The same through the text tower tuned downstream, or None where none was.
         text_image_index: Row in ``image`` of each caption's photograph, int64 [M].
         truncated_count: Captions longer than the text tower reads.
     """
@@ -30,7 +33,8 @@ class Benchmark:
     image_ids: list[str]
     image: torch.Tensor
     captions: list[str]
-    text: torch.Tensor
+    text: torch.Tensor | None
+    tuned_text: torch.Tensor | None
     text_image_index: torch.Tensor
     truncated_count: int
 
@@ -52,27 +56,41 @@ class GapEmbeddings:
     after: torch.Tensor
 
 
-def encode_benchmark(corpus: Corpus, feature_store: Path, params: EvaluationParams, run: RunParams) -> Benchmark:
-    """Encodes the evaluation split: images once, captions once.
+def encode_benchmark(
+    corpus: Corpus,
+    adapter: StoredStudent,
+    feature_map: FeatureMap,
+    text_tower: Path,
+    feature_store: Path,
+    params: EvaluationParams,
+    run: RunParams,
+) -> Benchmark:
+    """Encodes the evaluation split through the real route: images once, captions before and after tuning.
 
     Raises:
         ValueError: If the split has no photographs.
     """
-    from gmail_kedro.engine.inference import encode_images, encode_texts
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
+    from gmail_kedro.zoo.text_tower import put_text_tower
 
-    device, settings = _inference(feature_store, run)
-    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
+    encoding = run_encoding(feature_store, run)
+    encoder = _real_route(adapter, run, encoding.device)
     rows = _evaluation_rows(corpus, params)
-    image_ids = list(dict.fromkeys(rows["image_id"]))
+    image_ids, captions = list(dict.fromkeys(rows["image_id"])), list(rows["caption"])
     position = {image_id: index for index, image_id in enumerate(image_ids)}
+    image = encode_images(encoder, corpus.images, image_ids, encoding)
+    reads = encoder.text_tower is not None
+    text = encode_texts(encoder, captions, encoding) if reads else None
+    truncated_count = encoder.count_truncated(captions) if reads else 0
+    is_tuned = put_text_tower(encoder, text_tower)
     return Benchmark(
         image_ids=image_ids,
-        image=encode_images(encoder, corpus.images, image_ids, **settings),
-        captions=list(rows["caption"]),
-        text=encode_texts(encoder, list(rows["caption"]), **settings),
+        image=image if feature_map.kind == "none" else feature_map.target(image),
+        captions=captions,
+        text=text,
+        tuned_text=encode_texts(encoder, captions, encoding) if is_tuned else None,
         text_image_index=torch.tensor([position[image_id] for image_id in rows["image_id"]]),
-        truncated_count=encoder.count_truncated(list(rows["caption"])),
+        truncated_count=truncated_count,
     )
 
 
@@ -120,11 +138,31 @@ def score_captions(predictions: list[dict[str, str]], benchmark: Benchmark, para
 
 
 def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> dict[str, Any]:
-    """Scores zero-shot retrieval in both directions, every image with all its captions."""
+    """Scores retrieval in both directions, every image with all its captions.
+
+    ``i2t_r1`` and the like are zero-shot; ``tuned_i2t_r1`` are those of the text tower tuned downstream.
+    """
+    scores: dict[str, float] = {}
+    intervals: dict[str, Any] = {}
+    for prefix, text in (("", benchmark.text), ("tuned_", benchmark.tuned_text)):
+        if text is not None:
+            found, around = _retrieval(benchmark, text, params)
+            scores |= {f"{prefix}{name}": value for name, value in found.items()}
+            intervals |= {f"{prefix}{name}": value for name, value in around.items()}
+    return {
+        "scores": scores,
+        "intervals": intervals,
+        "image_count": len(benchmark.image),
+        "caption_count": len(benchmark.captions),
+        "truncated_caption_count": benchmark.truncated_count,
+    }
+
+
+def _retrieval(benchmark: Benchmark, text: torch.Tensor, params: EvaluationParams) -> tuple[dict[str, float], Any]:
     from gmail_kedro.metrics.retrieval import retrieval_scores
     from gmail_kedro.metrics.statistics import bootstrap_interval
 
-    result = retrieval_scores(benchmark.image, benchmark.text, benchmark.text_image_index)
+    result = retrieval_scores(benchmark.image, text, benchmark.text_image_index)
     intervals = {}
     photographs = benchmark.text_image_index.numpy()  # captions of one photograph are resampled together
     for direction, hits, groups in (("i2t", result.i2t_hits, None), ("t2i", result.t2i_hits, photographs)):
@@ -133,35 +171,35 @@ def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> dict[str,
                 values.astype(float) * 100, count=params.bootstrap_count, seed=params.seed, groups=groups
             )
             intervals[f"{direction}_r{k}"] = asdict(interval)
-    return {
-        "scores": result.scores(),
-        "intervals": intervals,
-        "image_count": len(benchmark.image),
-        "caption_count": len(benchmark.captions),
-        "truncated_caption_count": benchmark.truncated_count,
-    }
+    return result.scores(), intervals
 
 
 def score_classification(
-    corpus: Corpus, benchmark: Benchmark, feature_store: Path, params: EvaluationParams, run: RunParams
+    corpus: Corpus,
+    benchmark: Benchmark,
+    adapter: StoredStudent,
+    feature_store: Path,
+    params: EvaluationParams,
+    run: RunParams,
 ) -> dict[str, Any]:
-    """Scores the corpus's zero-shot tasks; a corpus without labels has none, and says so."""
-    from gmail_kedro.engine.inference import encode_texts
+    """Scores the corpus's zero-shot tasks; without labels, or without a text tower, there are none, and it says so."""
+    from gmail_kedro.engine.inference import encode_texts, run_encoding
     from gmail_kedro.metrics.classification import classification_result, zero_shot_weights
     from gmail_kedro.metrics.statistics import bootstrap_interval
-    from gmail_kedro.zoo.encoders import build_encoder
 
     if not corpus.labels:
         return {"scores": {}, "intervals": {}, "unavailable": {"all": f"the corpus {corpus.name!r} has no labels"}}
-    device, settings = _inference(feature_store, run)
-    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
+    if benchmark.text is None:
+        return {"scores": {}, "intervals": {}, "unavailable": {"all": f"the encoder {run.encoder!r} reads no texts"}}
+    encoding = run_encoding(feature_store, run)
+    encoder = _real_route(adapter, run, encoding.device)
     scores: dict[str, float] = {}
     intervals: dict[str, Any] = {}
     for name, task in corpus.labels.items():
         rows = [row for row, image_id in enumerate(benchmark.image_ids) if image_id in task.labels]
         labels = torch.tensor([task.labels[benchmark.image_ids[row]] for row in rows])
         prompts = [template.format(label) for label in task.classes for template in task.templates]
-        embeddings = encode_texts(encoder, prompts, **settings).view(len(task.classes), len(task.templates), -1)
+        embeddings = encode_texts(encoder, prompts, encoding).view(len(task.classes), len(task.templates), -1)
         result = classification_result(benchmark.image[rows], zero_shot_weights(embeddings), labels)
         scores[f"{name}_acc1"] = result.acc1
         correct = np.asarray(result.correct, dtype=float) * 100
@@ -173,22 +211,22 @@ def encode_gap(
     pairs: pd.DataFrame,
     corpus: Corpus,
     generated_images: GeneratedImages,
-    adapter: StoredAdapter,
+    adapter: StoredStudent,
     feature_store: Path,
     run: RunParams,
 ) -> GapEmbeddings:
     """Encodes the held-out pairs, one generated picture for each photograph, before and after alignment."""
-    from gmail_kedro.engine.inference import encode_images
-    from gmail_kedro.zoo.adapters import load_student
+    from gmail_kedro.engine.inference import encode_images, run_encoding
     from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.student import take_route
 
-    device, settings = _inference(feature_store, run)
+    encoding = run_encoding(feature_store, run)
     held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id")
-    teacher = build_encoder(run.encoder, run.encoder_path, device=device)
-    real = encode_images(teacher, corpus.images, list(held_out["real_key"]), **settings)
-    before = encode_images(teacher, generated_images, list(held_out["generated_key"]), **settings)
-    student = load_student(teacher, adapter)
-    after = encode_images(student, generated_images, list(held_out["generated_key"]), **settings)
+    teacher = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
+    real = encode_images(teacher, corpus.images, list(held_out["real_key"]), encoding)
+    before = encode_images(teacher, generated_images, list(held_out["generated_key"]), encoding)
+    student = take_route(teacher, adapter, "generated")
+    after = encode_images(student, generated_images, list(held_out["generated_key"]), encoding)
     return GapEmbeddings(image_ids=list(held_out["image_id"]), real=real, before=before, after=after)
 
 
@@ -234,6 +272,7 @@ def collect_scores(
     gap: dict[str, Any],
     corpus: Corpus,
     generated_images: StoredImages,
+    adapter: StoredStudent,
     evaluation: EvaluationParams,
     run: RunParams,
 ) -> dict[str, Any]:
@@ -248,7 +287,7 @@ def collect_scores(
             "split": evaluation.split,
             "image_count": retrieval["image_count"],
             "encoder": run.encoder,
-            "real_path": "frozen",
+            "real_path": adapter.spec.real_path,
             "seed": run.seed,
             "generator": generated_images.description.settings["generator"],
             "generated_set": generated_images.fingerprint,
@@ -270,15 +309,9 @@ def _evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
     return rows[rows["image_id"].isin(kept)]
 
 
-def _inference(feature_store: Path, run: RunParams) -> tuple[torch.device, dict[str, Any]]:
-    """Returns the device and the keyword arguments that every encoding call of a run shares."""
-    from gmail_kedro.engine.features import FeatureStore
-    from gmail_kedro.hardware import resolve_device
+def _real_route(adapter: StoredStudent, run: RunParams, device: torch.device) -> TowerEncoder:
+    """Returns what real images go through."""
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.student import take_route
 
-    device = resolve_device(run.device)
-    return device, {
-        "store": FeatureStore(feature_store),
-        "batch_size": run.image_batch_size,
-        "device": device,
-        "precision": run.precision,
-    }
+    return take_route(build_encoder(run.encoder, run.encoder_path, device=device), adapter, "real")

@@ -20,7 +20,11 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     evaluation, run = "params:evaluation", "params:run"
     return Pipeline(
         [
-            node(encode_benchmark, ["corpus", "feature_store", evaluation, run], "benchmark"),
+            node(
+                encode_benchmark,
+                ["corpus", "adapter", "feature_map", "text_tower", "feature_store", evaluation, run],
+                "benchmark",
+            ),
             node(
                 write_captions,
                 ["captioner", "benchmark", evaluation, run, "params:downstream.max_tokens"],
@@ -30,7 +34,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             node(score_retrieval, ["benchmark", evaluation], "retrieval_scores"),
             node(
                 score_classification,
-                ["corpus", "benchmark", "feature_store", evaluation, run],
+                ["corpus", "benchmark", "adapter", "feature_store", evaluation, run],
                 "classification_scores",
             ),
             node(
@@ -49,6 +53,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "gap_scores",
                     "corpus",
                     "generated_images",
+                    "adapter",
                     evaluation,
                     run,
                 ],
