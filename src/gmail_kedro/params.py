@@ -48,6 +48,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "not_negative": (lambda value: value >= 0, "0 or greater"),
     "fraction": (lambda value: 0 <= value <= 1, "between 0 and 1"),
     "not_empty": (lambda value: len(value) > 0, "not empty"),
+    "jpeg_quality": (lambda value: 1 <= value <= 95, "between 1 and 95"),
 }
 
 
@@ -298,8 +299,7 @@ class EvaluationParams(Parameters):
         beam_size: Beams of the captioner's search.
         caption_tokenizer: ``simple`` (no Java) or ``ptb`` (Java).
         bootstrap_count: Resamples behind each interval.
-        tsne_count: Pairs in the t-SNE figure.
-        seed: Seeds resampling, probes and t-SNE.
+        seed: Seeds the resampling.
     """
 
     split: str
@@ -307,13 +307,13 @@ class EvaluationParams(Parameters):
     beam_size: int
     caption_tokenizer: str
     bootstrap_count: int
-    tsne_count: int
     seed: int
 
     GROUP: ClassVar[str] = "evaluation"
-    RULES: ClassVar[dict[str, Any]] = _rules(
-        positive="image_count beam_size bootstrap_count tsne_count", not_negative="seed"
-    ) | {"split": ("val", "test"), "caption_tokenizer": ("simple", "ptb")}
+    RULES: ClassVar[dict[str, Any]] = _rules(positive="image_count beam_size bootstrap_count", not_negative="seed") | {
+        "split": ("val", "test"),
+        "caption_tokenizer": ("simple", "ptb"),
+    }
 
 
 @dataclass(frozen=True)
@@ -357,4 +357,36 @@ class PretrainingParams(Parameters):
         positive="scene_count clip_steps clip_stop_after clip_batch_size vae_steps unet_steps generator_batch_size "
         "gpt2_steps gpt2_batch_size reader_steps reader_batch_size sampling_steps",
         not_negative="seed sampling_guidance",
+    )
+
+
+@dataclass(frozen=True)
+class DiagnosticsParams(Parameters):
+    """How the gap between generated and real embeddings is measured on held-out pairs.
+
+    Attributes:
+        pair_count: Largest number of held-out photographs, or null for all.
+        neighbour_count: Neighbours of the mixing rate and of the preserved neighbourhoods.
+        frame_rank: Directions that the fixed frame counts as principal.
+        codec_size: Shorter side of the codec-matched pictures, in pixels.
+        codec_quality: JPEG quality of the codec-matched pictures, 1 to 95.
+        bootstrap_count: Resamples behind each interval.
+        tsne_count: Pairs in the t-SNE figure.
+        seed: Seeds resampling, probes, strangers and t-SNE.
+    """
+
+    pair_count: int | None
+    neighbour_count: int
+    frame_rank: int
+    codec_size: int
+    codec_quality: int
+    bootstrap_count: int
+    tsne_count: int
+    seed: int
+
+    GROUP: ClassVar[str] = "diagnostics"
+    RULES: ClassVar[dict[str, Any]] = _rules(
+        positive="pair_count neighbour_count frame_rank codec_size bootstrap_count tsne_count",
+        not_negative="seed",
+        jpeg_quality="codec_quality",
     )

@@ -1,4 +1,4 @@
-"""Nodes of the evaluation pipeline: real test images on the frozen route, and the gap before and after."""
+"""Nodes of the evaluation pipeline: real test images on the frozen route."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params import EvaluationParams, RunParams
 from gmail_kedro.records.stored import StoredImages
-from gmail_kedro.zoo.adapters import StoredAdapter
 
 
 @dataclass(frozen=True)
@@ -33,23 +32,6 @@ class Benchmark:
     text: torch.Tensor
     text_image_index: torch.Tensor
     truncated_count: int
-
-
-@dataclass(frozen=True)
-class GapEmbeddings:
-    """Held-out pairs as the teacher and the student see them, for diagnostics.
-
-    Attributes:
-        image_ids: Photograph of each pair, N of them.
-        real: Teacher on the photographs, float32 [N, D].
-        before: Teacher on the generated pictures, float32 [N, D].
-        after: Student on the generated pictures, float32 [N, D].
-    """
-
-    image_ids: list[str]
-    real: torch.Tensor
-    before: torch.Tensor
-    after: torch.Tensor
 
 
 def encode_benchmark(corpus: Corpus, feature_store: Path, params: EvaluationParams, run: RunParams) -> Benchmark:
@@ -167,64 +149,6 @@ def score_classification(
         correct = np.asarray(result.correct, dtype=float) * 100
         intervals[f"{name}_acc1"] = asdict(bootstrap_interval(correct, count=params.bootstrap_count, seed=params.seed))
     return {"scores": scores, "intervals": intervals}
-
-
-def encode_gap(
-    pairs: pd.DataFrame,
-    corpus: Corpus,
-    generated_images: GeneratedImages,
-    adapter: StoredAdapter,
-    feature_store: Path,
-    run: RunParams,
-) -> GapEmbeddings:
-    """Encodes the held-out pairs, one generated picture for each photograph, before and after alignment."""
-    from gmail_kedro.engine.inference import encode_images
-    from gmail_kedro.zoo.adapters import load_student
-    from gmail_kedro.zoo.encoders import build_encoder
-
-    device, settings = _inference(feature_store, run)
-    held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id")
-    teacher = build_encoder(run.encoder, run.encoder_path, device=device)
-    real = encode_images(teacher, corpus.images, list(held_out["real_key"]), **settings)
-    before = encode_images(teacher, generated_images, list(held_out["generated_key"]), **settings)
-    student = load_student(teacher, adapter)
-    after = encode_images(student, generated_images, list(held_out["generated_key"]), **settings)
-    return GapEmbeddings(image_ids=list(held_out["image_id"]), real=real, before=before, after=after)
-
-
-def score_gap(gap_embeddings: GapEmbeddings, params: EvaluationParams) -> dict[str, Any]:
-    """Measures the gap between generated and real embeddings before and after alignment."""
-    from gmail_kedro.method.gap import gap_report, paired_cosine
-    from gmail_kedro.metrics.statistics import bootstrap_interval
-
-    scores: dict[str, float] = {}
-    intervals: dict[str, Any] = {}
-    for when, generated in (("before", gap_embeddings.before), ("after", gap_embeddings.after)):
-        report = gap_report(generated, gap_embeddings.real, gap_embeddings.image_ids, seed=params.seed)
-        scores |= {f"{name}_{when}": value for name, value in report.items()}
-        cosines = paired_cosine(generated, gap_embeddings.real).numpy()
-        intervals[f"paired_cosine_{when}"] = asdict(
-            bootstrap_interval(cosines, count=params.bootstrap_count, seed=params.seed)
-        )
-    return {"scores": scores, "intervals": intervals, "pair_count": len(gap_embeddings.image_ids)}
-
-
-def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], params: EvaluationParams) -> Any:
-    """Returns Fig. 3 for the held-out pairs, a matplotlib ``Figure``."""
-    from gmail_kedro.reporting.figures import draw_tsne, tsne_plane
-
-    count = params.tsne_count
-    real = gap_embeddings.real[:count].numpy()
-    before, after = [
-        tsne_plane(np.concatenate([real, generated[:count].numpy()]), seed=params.seed)
-        for generated in (gap_embeddings.before, gap_embeddings.after)
-    ]
-    gap = gap_scores["scores"]
-    notes = [
-        f"probe AUC {gap[f'probe_auc_{when}']:.2f}, paired cosine {gap[f'paired_cosine_{when}']:.2f}"
-        for when in ("before", "after")
-    ]
-    return draw_tsne(before, after, notes)
 
 
 def collect_scores(

@@ -4,19 +4,16 @@ from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.pipelines.evaluation.nodes import (
     collect_scores,
-    draw_tsne_figure,
     encode_benchmark,
-    encode_gap,
     score_captions,
     score_classification,
-    score_gap,
     score_retrieval,
     write_captions,
 )
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: embeddings, captions, the four groups of scores, Fig. 3 and the scores file."""
+    """Returns: embeddings, captions, three groups of scores, and the scores file with the gap's beside them."""
     evaluation, run = "params:evaluation", "params:run"
     return Pipeline(
         [
@@ -33,13 +30,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 ["corpus", "benchmark", "feature_store", evaluation, run],
                 "classification_scores",
             ),
-            node(
-                encode_gap,
-                ["pairs", "corpus", "generated_images", "adapter", "feature_store", run],
-                "gap_embeddings",
-            ),
-            node(score_gap, ["gap_embeddings", evaluation], "gap_scores"),
-            node(draw_tsne_figure, ["gap_embeddings", "gap_scores", evaluation], "tsne_figure"),
             node(
                 collect_scores,
                 [
