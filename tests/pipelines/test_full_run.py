@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+WHEN = ("before", "after")
 ADAPTER = "data/06_models/{}/adapter/adapter_model.safetensors"
 
 ALIGN_ALONE = """
@@ -42,8 +43,9 @@ def test_scores_say_what_was_measured_on_what(project):
     gap = scores["gap"]["scores"]
     assert all(math.isfinite(value) for value in gap.values())
     assert gap["random_cosine_before"] < gap["paired_cosine_before"] <= 1
-    interval = scores["gap"]["intervals"]["paired_cosine_after"]
-    assert interval["low"] <= gap["paired_cosine_after"] <= interval["high"]
+    for name in ("paired_cosine_after", "probe_auc_before"):
+        interval = scores["gap"]["intervals"][name]
+        assert interval["low"] <= gap[name] <= interval["high"]
 
 
 def test_results_lie_where_the_summary_says(project):
@@ -54,10 +56,28 @@ def test_results_lie_where_the_summary_says(project):
     assert "| main |" in summary
 
 
+def test_the_gap_is_measured_before_and_after_and_with_matched_codecs(project):
+    gap = json.loads((project / "data/08_reporting/main/gap.json").read_text())
+    scores, matched = gap["scores"], gap["codec_matched"]
+    assert gap == json.loads((project / "data/08_reporting/main/scores.json").read_text())["gap"]
+    assert gap["pair_count"] == 6
+    for name in ("probe_auc", "probe_null_auc", "paired_cosine", "centroid_distance"):
+        assert all(math.isfinite(side[f"{name}_{when}"]) for side in (scores, matched["scores"]) for when in WHEN)
+    assert matched["scores"]["paired_cosine_before"] != scores["paired_cosine_before"]
+    assert matched["codec_size"] == 32 and matched["codec_quality"] == 75
+    for when in WHEN:
+        bias = scores[f"pmb_norm_{when}"] ** 2 + scores[f"pob_norm_{when}"] ** 2
+        assert bias == pytest.approx(scores[f"centroid_distance_{when}"] ** 2, rel=1e-6)
+        assert -1 <= scores[f"generated_text_cosine_{when}"] < scores[f"paired_cosine_{when}"]
+    assert scores["real_text_cosine_before"] == scores["real_text_cosine_after"]  # the real side is frozen
+    assert scores["effective_rank_real_before"] == scores["effective_rank_real_after"]
+    assert 0 < scores["preserved_cosine"] < 1  # the student has moved
+
+
 def test_figures_are_pictures(project):
     from PIL import Image
 
-    for name in ("pairs", "tsne"):
+    for name in ("pairs", "tsne", "spectra"):
         with Image.open(project / f"data/08_reporting/main/{name}.png") as figure:
             assert figure.width > 800 and len(set(figure.convert("L").getdata())) > 20
 
@@ -116,6 +136,7 @@ def test_without_an_objective_the_student_is_the_teacher(project, run_in, monkey
     gap = json.loads((project / "data/08_reporting/frozen/scores.json").read_text())["gap"]["scores"]
     for name in ("paired_cosine", "probe_auc", "centroid_distance"):
         assert gap[f"{name}_before"] == pytest.approx(gap[f"{name}_after"], abs=1e-5)
+    assert gap["preserved_cosine"] == pytest.approx(1.0, abs=1e-5) and gap["pob_drift"] < 1e-3
     assert "| main |" in (project / "data/08_reporting/summary.md").read_text()
 
 

@@ -5,6 +5,7 @@ One flat frozen dataclass for each ``params:`` group of ``conf/``; Kedro builds 
 
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.base import ParameterError, Parameters
+from gmail_kedro.params.diagnostics import DiagnosticsParams
 from gmail_kedro.params.downstream import DownstreamParams, RetrieverParams
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.generation import GenerationParams, PairingParams
@@ -14,6 +15,7 @@ from gmail_kedro.params.run import RunParams
 
 __all__ = [
     "AlignmentParams",
+    "DiagnosticsParams",
     "DownstreamParams",
     "EvaluationParams",
     "GenerationParams",

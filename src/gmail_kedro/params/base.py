@@ -57,6 +57,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "fraction": (lambda value: 0 <= value <= 1, "between 0 and 1"),
     "below_one": (lambda value: 0 <= value < 1, "at least 0 and less than 1"),
     "not_empty": (lambda value: len(value) > 0, "not empty"),
+    "jpeg_quality": (lambda value: 1 <= value <= 95, "between 1 and 95"),
 }
 
 

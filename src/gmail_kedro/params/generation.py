@@ -40,8 +40,8 @@ class GenerationParams(Parameters):
 
     GROUP: ClassVar[str] = "generation"
     RULES: ClassVar[dict[str, Any]] = rules(
-        positive="image_count captions_per_image samples_per_caption steps resolution batch_size shard_size "
-        "jpeg_quality",
+        positive="image_count captions_per_image samples_per_caption steps resolution batch_size shard_size",
+        jpeg_quality="jpeg_quality",
         not_negative="seed guidance",
         not_empty="generator",
     )

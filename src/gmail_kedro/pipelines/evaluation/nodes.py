@@ -1,5 +1,6 @@
-"""Nodes of the evaluation pipeline: real test images on the frozen route, and the gap before and after."""
+"""Nodes of the evaluation pipeline: real images on the real route."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.interfaces import Corpus
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import EvaluationParams, RunParams
 from gmail_kedro.records.stored import StoredImages
@@ -37,23 +38,6 @@ class Benchmark:
     tuned_text: torch.Tensor | None
     text_image_index: torch.Tensor
     truncated_count: int
-
-
-@dataclass(frozen=True)
-class GapEmbeddings:
-    """Held-out pairs as the teacher and the student see them, for diagnostics.
-
-    Attributes:
-        image_ids: Photograph of each pair, N of them.
-        real: Teacher on the photographs, float32 [N, D].
-        before: Teacher on the generated pictures, float32 [N, D].
-        after: Student on the generated pictures, float32 [N, D].
-    """
-
-    image_ids: list[str]
-    real: torch.Tensor
-    before: torch.Tensor
-    after: torch.Tensor
 
 
 def encode_benchmark(
@@ -114,8 +98,14 @@ def write_captions(
     return [{"image_id": key, "text": text} for key, text in zip(benchmark.image_ids, texts, strict=True)]
 
 
-def score_captions(predictions: list[dict[str, str]], benchmark: Benchmark, params: EvaluationParams) -> dict[str, Any]:
-    """Scores the captions against all references; what cannot run is listed with its reason."""
+def score_captions(
+    predictions: list[dict[str, str]], benchmark: Benchmark, params: EvaluationParams
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Scores the captions against all references; what cannot run is listed with its reason.
+
+    Returns:
+        The scores, and those that are means over images one by one: ``image_id``, ``measure``, ``value``.
+    """
     from gmail_kedro.metrics.captioning import caption_scores
     from gmail_kedro.metrics.statistics import bootstrap_interval
 
@@ -123,42 +113,54 @@ def score_captions(predictions: list[dict[str, str]], benchmark: Benchmark, para
     for caption, index in zip(benchmark.captions, benchmark.text_image_index.tolist(), strict=True):
         references[benchmark.image_ids[index]].append(caption)
     result = caption_scores(
-        {row["image_id"]: row["text"] for row in predictions}, references, tokenizer=params.caption_tokenizer
+        {row["image_id"]: row["text"] for row in predictions},
+        references,
+        tokenizer=params.caption_tokenizer,
+        with_meteor=params.meteor,
     )
     intervals = {
         name: asdict(bootstrap_interval(values, count=params.bootstrap_count, seed=params.seed))
         for name, values in result.per_image.items()
     }
-    return {
+    scores = {
         "scores": result.scores,
         "intervals": intervals,
         "unavailable": result.unavailable,
         "tokenizer": result.tokenizer,
     }
+    return scores, pd.concat([_items(result.image_ids, name, values) for name, values in result.per_image.items()])
 
 
-def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> dict[str, Any]:
+def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> tuple[dict[str, Any], pd.DataFrame]:
     """Scores retrieval in both directions, every image with all its captions.
 
-    ``i2t_r1`` and the like are zero-shot; ``tuned_i2t_r1`` are those of the text tower tuned downstream.
+    Returns:
+        The scores: ``i2t_r1`` and the like are zero-shot, ``tuned_i2t_r1`` those of the text tower tuned downstream;
+        and recall at 1 image by image: ``image_id``, ``measure``, ``value`` (text to image: mean over its captions).
     """
     scores: dict[str, float] = {}
     intervals: dict[str, Any] = {}
+    items = [_items([], "i2t_r1", np.zeros(0))]
     for prefix, text in (("", benchmark.text), ("tuned_", benchmark.tuned_text)):
         if text is not None:
-            found, around = _retrieval(benchmark, text, params)
+            found, around, by_image = _retrieval(benchmark, text, params)
             scores |= {f"{prefix}{name}": value for name, value in found.items()}
             intervals |= {f"{prefix}{name}": value for name, value in around.items()}
-    return {
+            items += [_items(benchmark.image_ids, f"{prefix}{name}", values) for name, values in by_image.items()]
+    result = {
         "scores": scores,
         "intervals": intervals,
         "image_count": len(benchmark.image),
         "caption_count": len(benchmark.captions),
         "truncated_caption_count": benchmark.truncated_count,
     }
+    return result, pd.concat(items)
 
 
-def _retrieval(benchmark: Benchmark, text: torch.Tensor, params: EvaluationParams) -> tuple[dict[str, float], Any]:
+def _retrieval(
+    benchmark: Benchmark, text: torch.Tensor, params: EvaluationParams
+) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
+    """Returns recalls, their intervals, and recall at 1 of each image."""
     from gmail_kedro.metrics.retrieval import retrieval_scores
     from gmail_kedro.metrics.statistics import bootstrap_interval
 
@@ -171,7 +173,12 @@ def _retrieval(benchmark: Benchmark, text: torch.Tensor, params: EvaluationParam
                 values.astype(float) * 100, count=params.bootstrap_count, seed=params.seed, groups=groups
             )
             intervals[f"{direction}_r{k}"] = asdict(interval)
-    return result.scores(), intervals
+    t2i = np.bincount(photographs, weights=result.t2i_hits[1] * 100.0) / np.bincount(photographs)
+    return result.scores(), intervals, {"i2t_r1": result.i2t_hits[1] * 100.0, "t2i_r1": t2i}
+
+
+def _items(image_ids: Sequence[str], measure: str, values: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"image_id": list(image_ids), "measure": measure, "value": values.astype(float)})
 
 
 def score_classification(
@@ -207,62 +214,9 @@ def score_classification(
     return {"scores": scores, "intervals": intervals}
 
 
-def encode_gap(
-    pairs: pd.DataFrame,
-    corpus: Corpus,
-    generated_images: GeneratedImages,
-    adapter: StoredStudent,
-    feature_store: Path,
-    run: RunParams,
-) -> GapEmbeddings:
-    """Encodes the held-out pairs, one generated picture for each photograph, before and after alignment."""
-    from gmail_kedro.engine.inference import encode_images, run_encoding
-    from gmail_kedro.zoo.encoders import build_encoder
-    from gmail_kedro.zoo.student import take_route
-
-    encoding = run_encoding(feature_store, run)
-    held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id")
-    teacher = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
-    real = encode_images(teacher, corpus.images, list(held_out["real_key"]), encoding)
-    before = encode_images(teacher, generated_images, list(held_out["generated_key"]), encoding)
-    student = take_route(teacher, adapter, "generated")
-    after = encode_images(student, generated_images, list(held_out["generated_key"]), encoding)
-    return GapEmbeddings(image_ids=list(held_out["image_id"]), real=real, before=before, after=after)
-
-
-def score_gap(gap_embeddings: GapEmbeddings, params: EvaluationParams) -> dict[str, Any]:
-    """Measures the gap between generated and real embeddings before and after alignment."""
-    from gmail_kedro.method.gap import gap_report, paired_cosine
-    from gmail_kedro.metrics.statistics import bootstrap_interval
-
-    scores: dict[str, float] = {}
-    intervals: dict[str, Any] = {}
-    for when, generated in (("before", gap_embeddings.before), ("after", gap_embeddings.after)):
-        report = gap_report(generated, gap_embeddings.real, gap_embeddings.image_ids, seed=params.seed)
-        scores |= {f"{name}_{when}": value for name, value in report.items()}
-        cosines = paired_cosine(generated, gap_embeddings.real).numpy()
-        intervals[f"paired_cosine_{when}"] = asdict(
-            bootstrap_interval(cosines, count=params.bootstrap_count, seed=params.seed)
-        )
-    return {"scores": scores, "intervals": intervals, "pair_count": len(gap_embeddings.image_ids)}
-
-
-def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], params: EvaluationParams) -> Any:
-    """Returns Fig. 3 for the held-out pairs, a matplotlib ``Figure``."""
-    from gmail_kedro.reporting.figures import draw_tsne, tsne_plane
-
-    count = params.tsne_count
-    real = gap_embeddings.real[:count].numpy()
-    before, after = [
-        tsne_plane(np.concatenate([real, generated[:count].numpy()]), seed=params.seed)
-        for generated in (gap_embeddings.before, gap_embeddings.after)
-    ]
-    gap = gap_scores["scores"]
-    notes = [
-        f"probe AUC {gap[f'probe_auc_{when}']:.2f}, paired cosine {gap[f'paired_cosine_{when}']:.2f}"
-        for when in ("before", "after")
-    ]
-    return draw_tsne(before, after, notes)
+def collect_items(captioning_items: pd.DataFrame, retrieval_items: pd.DataFrame) -> pd.DataFrame:
+    """Returns all scores that are means over images, image by image, for paired comparisons of runs."""
+    return pd.concat([captioning_items, retrieval_items], ignore_index=True)
 
 
 def collect_scores(
