@@ -115,7 +115,7 @@ def crossed_difference(a: np.ndarray, b: np.ndarray, *, count: int, seed: int, c
     if a.ndim != 2 or a.shape != b.shape or a.size == 0:
         raise ValueError(f"A crossed difference needs two arrays [seeds, items]. Got {a.shape} and {b.shape} instead.")
     difference = _check_values(np.asarray(a - b).reshape(-1), "differences").reshape(a.shape)
-    rng, seeds, items = np.random.default_rng(seed), len(difference), difference.shape[1]
+    rng, seeds, items = np.random.default_rng(seed), a.shape[0], a.shape[1]
     means = np.empty(count)
     for index in range(count):
         rows = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)

@@ -30,17 +30,11 @@ def study_table(folder: Path, variants: Sequence[str], seeds: Sequence[int], *, 
         ``low``, ``high``: the paired difference with its 95 % interval; for the gap, over seeds alone.
     """
     rows = []
-    gaps = {variant: _gaps(folder, variant, seeds) for variant in variants}
-    items = {variant: _items(folder, variant, seeds) for variant in variants}
+    runs = {variant: _scores_by_seed(folder, variant, seeds) for variant in variants}
     for variant in variants:
-        for measure in GAP_MEASURES:
+        for measure in (*GAP_MEASURES, *ITEM_MEASURES):
             values, reference = (
-                {seed: run[measure] for seed, run in gaps[name].items()} for name in (variant, baseline)
-            )
-            rows.append(_row(variant, measure, values, reference))
-        for measure in ITEM_MEASURES:
-            values, reference = (
-                {seed: run[measure] for seed, run in items[name].items() if measure in run}
+                {seed: scores[measure] for seed, scores in runs[name].items() if measure in scores}
                 for name in (variant, baseline)
             )
             rows.append(_row(variant, measure, values, reference))
