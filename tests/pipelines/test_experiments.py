@@ -1,10 +1,12 @@
 """Every named run of experiments.yml aligns through the real pipeline, and its routes are what it declares."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.student import open_student, take_route
@@ -38,8 +40,6 @@ def test_it_aligns_and_moves_the_routes_it_declares(name, project, run_in, monke
 
 @pytest.mark.parametrize("name", ["mixed", "realign", "c3", "mean_shift", "revision_stage_1"])
 def test_consumers_train_on_every_source(name, project, run_in, monkeypatch):
-    import json
-
     monkeypatch.chdir(project)
     run_id = f"source_{name}"
     run_in(
@@ -52,6 +52,8 @@ def test_consumers_train_on_every_source(name, project, run_in, monkeypatch):
     )
     scores = json.loads((project / f"data/08_reporting/{run_id}/scores.json").read_text())
     assert scores["captioning"]["scores"]["cider"] >= 0
+    kind = group_of(name, "alignment").get("training_free", "none")
+    with safe_open(project / f"data/06_models/{run_id}/feature_map.safetensors", "pt") as stored:
+        assert stored.metadata() == {"kind": kind}
     gap = scores["gap"]["scores"]
-    if name in ("realign", "mean_shift"):  # c3 moves both sides to their own centre
-        assert gap["centroid_distance_after"] < gap["centroid_distance_before"]
+    assert (gap["paired_cosine_after"] == gap["paired_cosine_before"]) == (kind == "none")
