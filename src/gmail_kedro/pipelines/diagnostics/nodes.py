@@ -58,20 +58,12 @@ def encode_gap(
     run: RunParams,
 ) -> GapEmbeddings:
     """Encodes the held-out pairs, as stored and codec-matched, before and after alignment."""
-    from gmail_kedro.engine.features import FeatureStore
     from gmail_kedro.engine.inference import encode_images, encode_texts
-    from gmail_kedro.hardware import resolve_device
     from gmail_kedro.records.codec import CodecMatchedImages
     from gmail_kedro.zoo.adapters import load_student
     from gmail_kedro.zoo.encoders import build_encoder
 
-    device = resolve_device(run.device)
-    settings: dict[str, Any] = {
-        "store": FeatureStore(feature_store),
-        "batch_size": run.image_batch_size,
-        "device": device,
-        "precision": run.precision,
-    }
+    device, settings = _inference(feature_store, run)
     held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id").head(params.pair_count)
     real_keys, generated_keys = list(held_out["real_key"]), list(held_out["generated_key"])
     codec = {"size": params.codec_size, "quality": params.codec_quality}
@@ -169,3 +161,17 @@ def _score_views(
         low, high = probe_interval(generated, views.real, groups, count=count, seed=seed, folds=folds)
         intervals[f"probe_auc_{when}"] = {"mean": scores[f"probe_auc_{when}"], "low": low, "high": high}
     return {"scores": scores, "intervals": intervals}
+
+
+def _inference(feature_store: Path, run: RunParams) -> tuple[torch.device, dict[str, Any]]:
+    """Returns the device and the keyword arguments that every encoding call shares."""
+    from gmail_kedro.engine.features import FeatureStore
+    from gmail_kedro.hardware import resolve_device
+
+    device = resolve_device(run.device)
+    return device, {
+        "store": FeatureStore(feature_store),
+        "batch_size": run.image_batch_size,
+        "device": device,
+        "precision": run.precision,
+    }
