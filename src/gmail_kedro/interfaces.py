@@ -12,41 +12,97 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """How a model's own image-text loss reads cosines.
+
+    Attributes:
+        scale: What a cosine is multiplied by, one over the temperature.
+        bias: What is added to it in a sigmoid loss (SigLIP); None for a softmax loss (CLIP).
+    """
+
+    scale: float
+    bias: float | None
+
+
 class ImageTextEncoder(Protocol):
     """An image-text model as the rest of the house sees it. Embeddings are not normalised.
 
     Attributes:
         name: The zoo's name of the model.
         embed_dim: Width D of the embeddings.
-        context_length: Longest text, in tokens, start and end included.
-        image_tower: The module an adapter is put into.
+        pooled_dim: Width W of the image tower's pooled features, before the projection.
+        context_length: Longest text, in tokens, start and end included; 0 for a vision-only model.
         fingerprint: Hash of the weights and the preprocessing; equal fingerprints give equal embeddings.
+        contrast: How the model's own loss reads cosines.
+        image_tower: The module an adapter is put into; maps images [B, 3, H, W] to pooled features [B, W] and
+            patch tokens [B, P, W'].
+        text_tower: Maps token ids to embeddings; None for a vision-only model.
+        projection: The frozen projection [W, D]; None where W is D and nothing is projected.
+        lora_targets: Modules of the image tower in which every LoRA tensor gets a gradient.
+        block_pattern: Name of the image tower's list of transformer blocks, as PEFT's ``layers_pattern``.
+        block_count: Number of those blocks.
     """
 
     name: str
     embed_dim: int
+    pooled_dim: int
     context_length: int
-    image_tower: torch.nn.Module
     fingerprint: str
+    contrast: Contrast
+    image_tower: torch.nn.Module
+    text_tower: torch.nn.Module | None
+    projection: torch.Tensor | None
+    lora_targets: tuple[str, ...]
+    block_pattern: str
+    block_count: int
 
     def preprocess(self, image: "Image") -> torch.Tensor:
         """Maps a picture to the tower's input, float32 of shape [3, H, W]."""
         ...
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """Maps texts to token ids [B, L]; longer texts are cut, the end token kept."""
+        """Maps texts to token ids [B, L]; longer texts are cut, the end token kept.
+
+        Raises:
+            ValueError: If the model is vision-only.
+        """
         ...
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Counts the texts that ``tokenize`` would cut."""
+        """Counts the texts that ``tokenize`` would cut.
+
+        Raises:
+            ValueError: If the model is vision-only.
+        """
+        ...
+
+    def pool_image(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps images [B, 3, H, W] to the tower's pooled features [B, W] and patch tokens [B, P, W']."""
         ...
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Maps images [B, 3, H, W] to embeddings [B, D]."""
+        """Maps images [B, 3, H, W] to embeddings [B, D]: the pooled features, projected."""
         ...
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Maps token ids [B, L] to embeddings [B, D]."""
+        """Maps token ids [B, L] to embeddings [B, D].
+
+        Raises:
+            ValueError: If the model is vision-only.
+        """
+        ...
+
+    def drop_patches(self, fraction: float) -> None:
+        """Leaves out a random share of the patches, in [0, 1), while the tower is in training mode.
+
+        Raises:
+            ValueError: If the share is out of range, or the tower has no patch dropout.
+        """
+        ...
+
+    def checkpoint_activations(self) -> None:
+        """Trades time for memory: activations of the blocks are computed again in the backward pass."""
         ...
 
 

@@ -98,7 +98,7 @@ def test_alignment_changed_the_adapter_and_recorded_every_step(project):
     assert second and all(float(value.abs().max()) > 0 for value in second)
     history = pd.read_csv(project / "data/08_reporting/main/alignment_history.csv")
     assert list(history["step"]) == list(range(6))
-    assert {"loss", "eq1", "moments", "learning_rate", "gradient_norm"} <= set(history.columns)
+    assert {"loss", "align", "moments", "learning_rate", "gradient_norm"} <= set(history.columns)
     assert not list((project / "data/06_models/main/checkpoints").iterdir())
 
 
@@ -130,14 +130,26 @@ def test_two_runs_with_one_seed_give_the_same_bytes_and_another_seed_does_not(pr
     assert first != other
 
 
-def test_without_an_objective_the_student_is_the_teacher(project, run_in, monkeypatch):
+def test_without_tuning_the_student_is_the_teacher(project, run_in, monkeypatch):
     monkeypatch.chdir(project)
-    run_in(project, "experiment", run_id="frozen", alignment={"objective": "none"})
+    run_in(project, "experiment", run_id="frozen", alignment={"tune": "none"})
     gap = json.loads((project / "data/08_reporting/frozen/scores.json").read_text())["gap"]["scores"]
     for name in ("paired_cosine", "probe_auc", "centroid_distance"):
         assert gap[f"{name}_before"] == pytest.approx(gap[f"{name}_after"], abs=1e-5)
     assert gap["preserved_cosine"] == pytest.approx(1.0, abs=1e-5) and gap["pob_drift"] < 1e-3
     assert "| main |" in (project / "data/08_reporting/summary.md").read_text()
+
+
+def test_algorithm_1_leaves_every_zero_shot_number_as_clip_has_it(project, run_in, monkeypatch):
+    """Real images go through the frozen teacher, so no tuning can move them, not by one bit."""
+    monkeypatch.chdir(project)
+    run_in(project, "experiment", run_id="clip", alignment={"tune": "none"}, retriever={"steps": 0})
+    run_in(project, "experiment", run_id="eq1", alignment={"moment_weight": 0}, retriever={"steps": 0})
+    clip, eq1 = (
+        json.loads((project / f"data/08_reporting/{name}/scores.json").read_text()) for name in ("clip", "eq1")
+    )
+    assert clip["retrieval"] == eq1["retrieval"] and clip["classification"] == eq1["classification"]
+    assert clip["gap"]["scores"]["paired_cosine_after"] != eq1["gap"]["scores"]["paired_cosine_after"]
 
 
 def test_generation_is_not_done_twice(project, run_in, monkeypatch):

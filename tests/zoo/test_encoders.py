@@ -19,7 +19,8 @@ def test_mini_clip_keeps_the_contract(encoder):
     assert image.shape == (3, 32, 32) and tokens.shape == (2, 77)
     assert encoder.encode_image(image[None]).shape == (1, encoder.embed_dim) == (1, 128)
     assert encoder.encode_text(tokens).shape == (2, 128)
-    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    towers = (encoder.image_tower, encoder.text_tower)
+    assert not any(parameter.requires_grad for tower in towers for parameter in tower.parameters())
 
 
 def test_open_clip_itself_loads_the_folder():
@@ -83,4 +84,4 @@ def test_full_size_architecture_loads_a_checkpoint_file(tmp_path):
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
     encoder = build_encoder("clip_vit_b_32", str(path), device=CPU)
     assert encoder.embed_dim == 512 and encoder.context_length == 77
-    assert torch.equal(encoder.model.visual.proj, model.visual.proj)
+    assert torch.equal(encoder.projection, model.visual.proj)

@@ -7,27 +7,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.engine.inference import Encoding
+from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageSource
+from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import DiagnosticsParams, RunParams
-from gmail_kedro.zoo.adapters import StoredAdapter
+from gmail_kedro.zoo.student import StoredStudent
 
 
 @dataclass(frozen=True)
 class GapViews:
-    """The pictures of N pairs as the teacher and the student see them.
+    """The pictures of N pairs before and after alignment.
 
     Attributes:
         real: Teacher on the photographs, float32 [N, D].
         before: Teacher on the generated pictures, float32 [N, D].
-        after: Student on the generated pictures, float32 [N, D].
+        real_after: The real route and the training-free map on the photographs, float32 [N, D].
+        after: The generated route and the map on the generated pictures, float32 [N, D].
     """
 
     real: torch.Tensor
     before: torch.Tensor
+    real_after: torch.Tensor
     after: torch.Tensor
 
 
@@ -39,49 +42,72 @@ class GapEmbeddings:
         image_ids: Photograph of each pair, N of them.
         stored: The pictures as they are stored.
         codec_matched: The same pictures after one resize and JPEG for both sides.
-        text: Teacher on the captions of the pairs, float32 [N, D].
+        text: Teacher on the captions of the pairs, float32 [N, D], or None where it reads no texts.
     """
 
     image_ids: list[str]
     stored: GapViews
     codec_matched: GapViews
-    text: torch.Tensor
+    text: torch.Tensor | None
 
 
 def encode_gap(
     pairs: pd.DataFrame,
     corpus: Corpus,
     generated_images: GeneratedImages,
-    adapter: StoredAdapter,
+    adapter: StoredStudent,
+    feature_map: FeatureMap,
     feature_store: Path,
     params: DiagnosticsParams,
     run: RunParams,
 ) -> GapEmbeddings:
     """Encodes the held-out pairs, as stored and codec-matched, before and after alignment."""
-    from gmail_kedro.engine.inference import encode_images, encode_texts
+    from gmail_kedro.engine.inference import encode_texts, run_encoding
     from gmail_kedro.records.codec import CodecMatchedImages
-    from gmail_kedro.zoo.adapters import load_student
     from gmail_kedro.zoo.encoders import build_encoder
 
-    device, settings = _inference(feature_store, run)
+    encoding = run_encoding(feature_store, run)
     held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id").head(params.pair_count)
-    real_keys, generated_keys = list(held_out["real_key"]), list(held_out["generated_key"])
+    teacher = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
+    text = None if teacher.text_tower is None else encode_texts(teacher, list(held_out["caption"]), encoding)
     codec = {"size": params.codec_size, "quality": params.codec_quality}
-    sources = {
-        "stored": (corpus.images, generated_images),
-        "codec_matched": (CodecMatchedImages(corpus.images, **codec), CodecMatchedImages(generated_images, **codec)),
+    see = partial(_see, held_out, adapter=adapter, feature_map=feature_map, encoding=encoding, run=run)
+    return GapEmbeddings(
+        image_ids=list(held_out["image_id"]),
+        stored=see(corpus.images, generated_images),
+        codec_matched=see(CodecMatchedImages(corpus.images, **codec), CodecMatchedImages(generated_images, **codec)),
+        text=text,
+    )
+
+
+def _see(
+    held_out: pd.DataFrame,
+    photographs: ImageSource,
+    pictures: ImageSource,
+    *,
+    adapter: StoredStudent,
+    feature_map: FeatureMap,
+    encoding: Encoding,
+    run: RunParams,
+) -> GapViews:
+    """Encodes both sides of the pairs by the teacher, and each by its own route."""
+    from gmail_kedro.engine.inference import encode_images
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.student import take_route
+
+    sides = {
+        "real": (photographs, list(held_out["real_key"])),
+        "generated": (pictures, list(held_out["generated_key"])),
     }
-    teacher = build_encoder(run.encoder, run.encoder_path, device=device)
-    text = encode_texts(teacher, list(held_out["caption"]), **settings)
-    seen: dict[str, dict[str, torch.Tensor]] = {}
-    for name, (photographs, pictures) in sources.items():
-        real = encode_images(teacher, photographs, real_keys, **settings)
-        seen[name] = {"real": real, "before": encode_images(teacher, pictures, generated_keys, **settings)}
-    student = load_student(teacher, adapter)  # changes the teacher's tower in place, so it comes last
-    for name, (_, pictures) in sources.items():
-        seen[name]["after"] = encode_images(student, pictures, generated_keys, **settings)
-    views = {name: GapViews(**embeddings) for name, embeddings in seen.items()}
-    return GapEmbeddings(image_ids=list(held_out["image_id"]), text=text, **views)
+    seen = {}
+    for name, (source, keys) in sides.items():
+        encoder = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
+        before = encode_images(encoder, source, keys, encoding)
+        seen[name] = before, encode_images(take_route(encoder, adapter, name), source, keys, encoding)
+    (real, real_after), (before, after) = seen["real"], seen["generated"]
+    if feature_map.kind != "none":
+        real_after, after = feature_map.target(real_after), feature_map.source(after)
+    return GapViews(real=real, before=before, real_after=real_after, after=after)
 
 
 def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[str, Any]:
@@ -102,7 +128,8 @@ def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[
         seed=params.seed,
     )
     result = _score_views(stored, report_all, groups, params)
-    biases = [decompose_gap(frame, generated, stored.real).pob for generated in (stored.after, stored.before)]
+    clouds = (stored.after, stored.real_after), (stored.before, stored.real)
+    biases = [decompose_gap(frame, generated, real).pob for generated, real in clouds]
     drift = relative_drift(*biases)
     result["scores"] |= {"pob_drift": drift} if math.isfinite(drift) else {}
     result["scores"] |= source_preservation(stored.before, stored.after, neighbour_count=params.neighbour_count)
@@ -116,10 +143,9 @@ def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], 
     from gmail_kedro.reporting.figures import draw_tsne, tsne_plane
 
     views, count = gap_embeddings.stored, params.tsne_count
-    real = views.real[:count].numpy()
     before, after = [
-        tsne_plane(np.concatenate([real, generated[:count].numpy()]), seed=params.seed)
-        for generated in (views.before, views.after)
+        tsne_plane(torch.cat([real[:count], generated[:count]]).numpy(), seed=params.seed)
+        for real, generated in ((views.real, views.before), (views.real_after, views.after))
     ]
     gap = gap_scores["scores"]
     notes = [
@@ -154,24 +180,11 @@ def _score_views(
     count, seed, folds = params.bootstrap_count, params.seed, min(5, len(groups))
     scores: dict[str, float] = {}
     intervals: dict[str, Any] = {}
-    for when, generated in (("before", views.before), ("after", views.after)):
-        scores |= {f"{name}_{when}": value for name, value in report(generated, views.real).items()}
-        cosines = paired_cosine(generated, views.real).numpy()
+    times = {"before": (views.before, views.real), "after": (views.after, views.real_after)}
+    for when, (generated, real) in times.items():
+        scores |= {f"{name}_{when}": value for name, value in report(generated, real).items()}
+        cosines = paired_cosine(generated, real).numpy()
         intervals[f"paired_cosine_{when}"] = asdict(bootstrap_interval(cosines, count=count, seed=seed))
-        low, high = probe_interval(generated, views.real, groups, count=count, seed=seed, folds=folds)
+        low, high = probe_interval(generated, real, groups, count=count, seed=seed, folds=folds)
         intervals[f"probe_auc_{when}"] = {"mean": scores[f"probe_auc_{when}"], "low": low, "high": high}
     return {"scores": scores, "intervals": intervals}
-
-
-def _inference(feature_store: Path, run: RunParams) -> tuple[torch.device, dict[str, Any]]:
-    """Returns the device and the keyword arguments that every encoding call shares."""
-    from gmail_kedro.engine.features import FeatureStore
-    from gmail_kedro.hardware import resolve_device
-
-    device = resolve_device(run.device)
-    return device, {
-        "store": FeatureStore(feature_store),
-        "batch_size": run.image_batch_size,
-        "device": device,
-        "precision": run.precision,
-    }

@@ -12,7 +12,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             node(
                 encode_gap,
-                ["pairs", "corpus", "generated_images", "adapter", "feature_store", diagnostics, run],
+                ["pairs", "corpus", "generated_images", "adapter", "feature_map", "feature_store", diagnostics, run],
                 "gap_embeddings",
             ),
             node(score_gap, ["gap_embeddings", diagnostics], "gap_scores"),

@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.pipelines.evaluation.nodes import (
+    collect_items,
     collect_scores,
     encode_benchmark,
     score_captions,
@@ -17,17 +18,22 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     evaluation, run = "params:evaluation", "params:run"
     return Pipeline(
         [
-            node(encode_benchmark, ["corpus", "feature_store", evaluation, run], "benchmark"),
+            node(
+                encode_benchmark,
+                ["corpus", "adapter", "feature_map", "text_tower", "feature_store", evaluation, run],
+                "benchmark",
+            ),
             node(
                 write_captions,
                 ["captioner", "benchmark", evaluation, run, "params:downstream.max_tokens"],
                 "predictions",
             ),
-            node(score_captions, ["predictions", "benchmark", evaluation], "captioning_scores"),
-            node(score_retrieval, ["benchmark", evaluation], "retrieval_scores"),
+            node(score_captions, ["predictions", "benchmark", evaluation], ["captioning_scores", "captioning_items"]),
+            node(score_retrieval, ["benchmark", evaluation], ["retrieval_scores", "retrieval_items"]),
+            node(collect_items, ["captioning_items", "retrieval_items"], "item_scores"),
             node(
                 score_classification,
-                ["corpus", "benchmark", "feature_store", evaluation, run],
+                ["corpus", "benchmark", "adapter", "feature_store", evaluation, run],
                 "classification_scores",
             ),
             node(
@@ -39,6 +45,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "gap_scores",
                     "corpus",
                     "generated_images",
+                    "adapter",
                     evaluation,
                     run,
                 ],

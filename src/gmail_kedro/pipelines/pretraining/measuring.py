@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.interfaces import ImageGenerator
+from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
 from gmail_kedro.metrics.statistics import bootstrap_interval, paired_difference
 from gmail_kedro.mini.captions import describe
@@ -15,7 +16,7 @@ from gmail_kedro.mini.reader import load_reader
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import Scene, ScenePool, draw_pool
 from gmail_kedro.params import PretrainingParams
-from gmail_kedro.zoo.encoders import OpenClipEncoder, build_encoder
+from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.generators import build_generator
 from gmail_kedro.zoo.language_models import build_language_model
 
@@ -137,7 +138,7 @@ def _pixels(pool: ScenePool) -> torch.Tensor:
     return torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
 
 
-def _embed(encoder: OpenClipEncoder, pool: ScenePool, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def _embed(encoder: ImageTextEncoder, pool: ScenePool, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns unit image and text embeddings, pictures through the encoder's own preprocessing."""
     from PIL import Image
 
@@ -145,10 +146,10 @@ def _embed(encoder: OpenClipEncoder, pool: ScenePool, texts: list[str]) -> tuple
     with torch.no_grad(), fast_arithmetic(CPU, precision="auto"):
         image = torch.cat([encoder.encode_image(part) for part in images.split(250)]).float()
         text = torch.cat([encoder.encode_text(encoder.tokenize(texts[i : i + 250])) for i in range(0, len(texts), 250)])
-    return torch.nn.functional.normalize(image, dim=-1), torch.nn.functional.normalize(text.float(), dim=-1)
+    return F.normalize(image, dim=-1), F.normalize(text.float(), dim=-1)
 
 
-def _retrieve(encoder: OpenClipEncoder, pool: ScenePool, captions: list[list[str]]) -> RetrievalResult:
+def _retrieve(encoder: ImageTextEncoder, pool: ScenePool, captions: list[list[str]]) -> RetrievalResult:
     image, text = _embed(encoder, pool, [caption for texts in captions for caption in texts])
     index = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(texts) for texts in captions]))
     return retrieval_scores(image, text, index)
@@ -166,7 +167,7 @@ def _sample(generator: ImageGenerator, prompts: list[str]) -> np.ndarray:
     return np.stack(pictures)
 
 
-def _tune_on_real_pairs(encoder: OpenClipEncoder, *, seed: int) -> None:
+def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
     """Tunes all weights on real training pairs by the symmetric contrastive loss."""
     from PIL import Image
 
@@ -177,18 +178,27 @@ def _tune_on_real_pairs(encoder: OpenClipEncoder, *, seed: int) -> None:
     pool, captions = _captioned_pool("train", TUNING_PAIRS)
     images = torch.stack([encoder.preprocess(Image.fromarray(pixels)) for pixels in pool.pixels])
     tokens = torch.stack([encoder.tokenize(texts) for texts in captions])
-    model = encoder.model.train().requires_grad_(True)
-    optimizer = build_adamw(model.parameters(), learning_rate=2e-4, weight_decay=0.05)
+    weights = _unfreeze(encoder)
+    logit_scale = torch.nn.Parameter(torch.tensor(encoder.contrast.scale).log())
+    optimizer = build_adamw([*weights, logit_scale], learning_rate=2e-4, weight_decay=0.05)
     schedule = build_schedule(optimizer, kind="cosine", steps=TUNING_STEPS, warmup_steps=20)
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rows = batch_rows(index, count=len(images), batch_size=128, seed=seed)
         which = np.random.default_rng((seed, 10, index)).integers(0, tokens.shape[1], len(rows))
-        image_logits, text_logits = model.get_logits(images[rows], tokens[rows, which])
-        target = torch.arange(len(rows))
-        cross_entropy = torch.nn.functional.cross_entropy
-        return {"loss": (cross_entropy(image_logits, target) + cross_entropy(text_logits, target)) / 2}
+        image = F.normalize(encoder.encode_image(images[rows]), dim=-1)
+        text = F.normalize(encoder.encode_text(tokens[rows, which]), dim=-1)
+        logits, target = logit_scale.exp() * image @ text.T, torch.arange(len(rows))
+        return {"loss": (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2}
 
     with fast_arithmetic(CPU, precision="auto"):
         fit(step, optimizer, schedule, steps=TUNING_STEPS, clip_norm=1.0)
-    model.eval().requires_grad_(False)
+    for weight in weights:
+        weight.requires_grad_(False)
+
+
+def _unfreeze(encoder: ImageTextEncoder) -> list[Any]:
+    """Lets all weights of an image-text encoder learn, and returns them."""
+    towers = [tower for tower in (encoder.image_tower, encoder.text_tower) if tower is not None]
+    weights = [*(parameter for tower in towers for parameter in tower.parameters()), encoder.projection]
+    return [weight.requires_grad_(True) for weight in weights if weight is not None]
