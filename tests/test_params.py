@@ -8,7 +8,14 @@ import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
 
-from gmail_kedro.params import AlignmentParams, EvaluationParams, ParameterError, Parameters, RunParams
+from gmail_kedro.params import (
+    AlignmentParams,
+    DiagnosticsParams,
+    EvaluationParams,
+    ParameterError,
+    Parameters,
+    RunParams,
+)
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +83,12 @@ def test_a_profile_keeps_what_it_does_not_mention(base: dict):
 def test_a_wrong_value_is_refused_by_name(name: str, value: object, expected: str, base: dict):
     with pytest.raises(ParameterError, match=rf"parameter alignment\.{name} must be {expected}"):
         AlignmentParams(**{**base["alignment"], name: value})
+
+
+@pytest.mark.parametrize("quality", [0, 96])
+def test_a_jpeg_quality_is_one(quality: int, base: dict):
+    with pytest.raises(ParameterError, match=rf"diagnostics\.codec_quality must be between 1 and 95. Got {quality}"):
+        DiagnosticsParams(**{**base["diagnostics"], "codec_quality": quality})
 
 
 def test_the_message_says_what_came_and_where_to_set_it(base: dict):

@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 
+from gmail_kedro.method.probe import probe_auc
 from gmail_kedro.method.realign import KINDS, FeatureMap, fit_feature_map
 
 
@@ -146,6 +147,21 @@ def test_noise_has_the_stated_variance_in_each_coordinate():
     fitted = fit_feature_map("c3", lambda: [source], lambda: [target], noise_variance=0.25)
     assert torch.allclose(fitted.source(source, noise_seed=0), normalized(drawn), rtol=0, atol=1e-12)
     assert float(fit("c3", source, target).noise_variance) == 0.016
+
+
+def test_a_map_closes_the_gap_of_rows_it_was_not_fitted_on():
+    rng = torch.Generator().manual_seed(0)
+    real = torch.randn(400, 64, generator=rng)
+    generated = real + 0.5 * torch.randn(400, 64, generator=rng)
+    generated[:, 0] += 4.0
+    groups, half = list(range(200)), (slice(0, 200), slice(200, 400))
+    aucs = {"none": probe_auc(generated[half[1]], real[half[1]], groups, seed=0).auc}
+    for name, fitted_on in (("others", half[0]), ("themselves", half[1])):
+        fitted = fit("realign", generated[fitted_on], real[fitted_on])
+        aucs[name] = probe_auc(fitted.source(generated[half[1]]), real[half[1]], groups, seed=0).auc
+    assert aucs["none"] > 0.8
+    assert 0.4 < aucs["others"] < 0.6
+    assert aucs["themselves"] < 0.45  # the artefact that the documentation warns of
 
 
 def test_one_chunk_is_held_at_a_time():

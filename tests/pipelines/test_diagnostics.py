@@ -11,6 +11,7 @@ from PIL import Image
 
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.method.frame import decompose_gap, fit_frame
+from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import DiagnosticsParams, RunParams
 from gmail_kedro.pipelines.diagnostics.nodes import (
     GapEmbeddings,
@@ -20,7 +21,7 @@ from gmail_kedro.pipelines.diagnostics.nodes import (
     encode_gap,
     score_gap,
 )
-from gmail_kedro.zoo import adapters
+from gmail_kedro.zoo import student
 
 RUN = RunParams(seed=0, device="cpu", precision="float32", encoder="mini_clip", encoder_path=None, image_batch_size=64)
 SETTINGS = {
@@ -64,12 +65,13 @@ def make_pairs(count: int) -> pd.DataFrame:
 @pytest.fixture
 def encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Encodes pairs that differ in nothing but their codec; the student is the teacher."""
-    monkeypatch.setattr(adapters, "load_student", lambda encoder, adapter: encoder)
+    monkeypatch.setattr(student, "take_route", lambda encoder, stored, route: encoder)
 
     def encode(**changes: object) -> GapEmbeddings:
         corpus = Corpus("tiny", pd.DataFrame(), images=Scenes("PNG"), labels={})
         params = DiagnosticsParams(**{**SETTINGS, **changes})
-        return encode_gap(make_pairs(50), corpus, Scenes("JPEG", quality=15), None, tmp_path, params, RUN)
+        pictures, unmapped = Scenes("JPEG", quality=15), FeatureMap("none")
+        return encode_gap(make_pairs(50), corpus, pictures, None, unmapped, tmp_path, params, RUN)
 
     return encode
 
@@ -96,8 +98,8 @@ def clouds(shift_before: float, shift_after: float, rows: int = 120) -> GapEmbed
     generated = real + 0.2 * torch.randn(rows, 12, generator=rng)
     direction = torch.zeros(12)
     direction[0] = 1
-    views = GapViews(real, generated + shift_before * direction, generated + shift_after * direction)
-    same = GapViews(real, real, real)
+    views = GapViews(real, generated + shift_before * direction, real, generated + shift_after * direction)
+    same = GapViews(real, real, real, real)
     return GapEmbeddings([f"photo_{row}" for row in range(rows)], views, same, text=real)
 
 
@@ -130,7 +132,7 @@ def test_the_frame_is_that_of_before_alignment():
     views = clouds(3.0, 0.0).stored
     away = torch.zeros(12)
     away[11] = 3  # a frame of after alignment would hold this direction
-    moved = GapViews(views.real, views.before, views.after + away)
+    moved = GapViews(views.real, views.before, views.real, views.after + away)
     embeddings = GapEmbeddings(clouds(0, 0).image_ids, moved, moved, text=views.real)
     scores = score_gap(embeddings, DiagnosticsParams(**SETTINGS | {"frame_rank": 2}))["scores"]
     frame = fit_frame(moved.before, moved.real, rank=2)
@@ -150,3 +152,15 @@ def test_figures_are_drawn_with_their_numbers():
     ]  # fmt: skip
     real = axis.get_lines()[0].get_ydata()
     assert len(real) == 12 and sum(real) == pytest.approx(scores["scores"]["trace_real_before"])
+
+
+def test_a_real_side_that_is_tuned_too_counts_after_alignment():
+    views = clouds(3.0, 3.0).stored
+    both = GapViews(views.real, views.before, views.after, views.after)  # the real route follows the generated one
+    embeddings = GapEmbeddings(clouds(0, 0).image_ids, both, both, text=None)
+    scores = score_gap(embeddings, DiagnosticsParams(**SETTINGS))["scores"]
+    assert scores["paired_cosine_before"] < scores["paired_cosine_after"] == pytest.approx(1.0)
+    assert scores["trace_real_before"] != scores["trace_real_after"]
+    assert "real_text_cosine_before" not in scores
+    labels = [line.get_label() for line in draw_spectra_figure(embeddings).axes[0].get_lines()]
+    assert len(labels) == 4 and labels[1].startswith("real, after alignment")

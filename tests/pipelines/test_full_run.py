@@ -60,7 +60,7 @@ def test_the_gap_is_measured_before_and_after_and_with_matched_codecs(project):
     gap = json.loads((project / "data/08_reporting/main/gap.json").read_text())
     scores, matched = gap["scores"], gap["codec_matched"]
     assert gap == json.loads((project / "data/08_reporting/main/scores.json").read_text())["gap"]
-    assert gap["pair_count"] == 6
+    assert gap["pair_count"] == 8
     for name in ("probe_auc", "probe_null_auc", "paired_cosine", "centroid_distance"):
         assert all(math.isfinite(side[f"{name}_{when}"]) for side in (scores, matched["scores"]) for when in WHEN)
     assert matched["scores"]["paired_cosine_before"] != scores["paired_cosine_before"]

@@ -86,7 +86,7 @@ def similarity_correlation(before: torch.Tensor, after: torch.Tensor, *, chunk_r
     chunks = zip(_cosine_chunks(first, chunk_rows), _cosine_chunks(second, chunk_rows), strict=True)
     for (rows, cosines), (_, moved) in chunks:
         others = torch.ones_like(cosines, dtype=torch.bool)
-        others[torch.arange(len(rows)), rows] = False
+        others[torch.arange(len(rows), device=rows.device), rows] = False
         x, y = cosines[others], moved[others]
         sums += torch.stack([x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]).cpu()
     x_mean, y_mean, xx, yy, xy = (sums / (len(first) * (len(first) - 1))).tolist()
@@ -131,7 +131,7 @@ def _cosine_chunks(unit: torch.Tensor, chunk_rows: int) -> Iterator[tuple[torch.
 def _neighbour_weights(rows: torch.Tensor, cosines: torch.Tensor, neighbour_count: int) -> torch.Tensor:
     """Returns the weight of every row as a neighbour, [B, N]: 1 or 0, and a fraction where rows tie for the end."""
     others = cosines.clone()
-    others[torch.arange(len(rows)), rows] = -torch.inf
+    others[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
     last = others.topk(neighbour_count, dim=1).values[:, -1:]
     above, tied = others > last, others == last
     places = neighbour_count - above.sum(dim=1, keepdim=True)

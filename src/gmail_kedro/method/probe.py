@@ -28,7 +28,8 @@ def probe_auc(
     """Trains a linear probe to tell generated from real and tests it on photographs it has not seen.
 
     Logistic regression on standardised features. All images of one photograph, real and generated, are in one
-    fold; the result is the mean over folds.
+    fold; the result is the mean over folds. An AUC far below 0.5 is no small gap: it says that the two means were
+    matched on these very rows.
 
     Args:
         generated: Embeddings of generated images [N, D].

@@ -155,6 +155,9 @@ def fit_feature_map(
     N(mu_x + s (e_y - mu_y)). ``realign`` reads the source three times and the target twice, ``c3`` and
     ``mean_shift`` read each once, ``none`` reads nothing. Sums are in float64; one chunk is held at a time.
 
+    Fit on training rows and measure on others: means that match exactly on the measured rows send a probe's AUC
+    far below 0.5, because what one fold has too much of, the others have too little of.
+
     Example:
         >>> shift = fit_feature_map("mean_shift", lambda: [torch.eye(2)[:1]], lambda: [torch.eye(2)[1:]])
         >>> shift.source(torch.tensor([[2.0, 0.0]]))

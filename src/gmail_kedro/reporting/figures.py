@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 REAL_COLOUR, GENERATED_COLOUR = "#1f6f8b", "#d1495b"
 SPECTRUM_LINES = {
     "real": ("real", REAL_COLOUR, "-"),
+    "real_after": ("real, after alignment", REAL_COLOUR, "--"),
     "before": ("generated, before alignment", GENERATED_COLOUR, ":"),
     "after": ("generated, after alignment", GENERATED_COLOUR, "-"),
 }
@@ -77,14 +78,16 @@ def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, floa
     """Returns the eigenvalue curves of the clouds, log-log: a curve that falls faster fills fewer directions.
 
     Args:
-        spectra: Eigenvalues, descending, of ``real``, ``before`` and ``after``; zeros are left out.
+        spectra: Eigenvalues, descending, of ``real``, ``before`` and ``after``, and of ``real_after`` where the real
+            side is aligned too; zeros are left out.
         exponents: The power-law exponent of each.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axis = figure.subplots()
-    for name, (label, colour, style) in SPECTRUM_LINES.items():
+    for name in (known for known in SPECTRUM_LINES if known in spectra):
+        label, colour, style = SPECTRUM_LINES[name]
         values = spectra[name][spectra[name] > 1e-12]
         ranks = np.arange(1, len(values) + 1)
         axis.plot(ranks, values, style, color=colour, label=f"{label} (exponent {exponents[name]:.2f})")

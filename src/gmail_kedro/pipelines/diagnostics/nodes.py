@@ -157,11 +157,14 @@ def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], 
 
 
 def draw_spectra_figure(gap_embeddings: GapEmbeddings) -> Any:
-    """Returns the eigenvalues of the three clouds over their rank, a matplotlib ``Figure``."""
+    """Returns the eigenvalues of the clouds over their rank, a matplotlib ``Figure``."""
     from gmail_kedro.method.spectrum import eigenvalues, power_law_exponent
     from gmail_kedro.reporting.figures import draw_spectra
 
-    spectra = {name: eigenvalues(cloud) for name, cloud in vars(gap_embeddings.stored).items()}
+    clouds = dict(vars(gap_embeddings.stored))
+    if torch.equal(clouds["real"], clouds["real_after"]):  # a frozen real side is drawn once
+        del clouds["real_after"]
+    spectra = {name: eigenvalues(cloud) for name, cloud in clouds.items()}
     exponents = {name: power_law_exponent(spectrum) for name, spectrum in spectra.items()}
     return draw_spectra({name: spectrum.numpy() for name, spectrum in spectra.items()}, exponents)
 
