@@ -16,19 +16,9 @@ from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.captions import web_text
+from gmail_kedro.mini.reading_heads import ReadingHeads, digits_on_patches, scene_facts
 from gmail_kedro.mini.scans import load_scans
-from gmail_kedro.mini.scenes import (
-    IMAGE_SIZE,
-    INKS,
-    PAPERS,
-    PATTERNS,
-    SINGLE_POSITIONS,
-    SIZES,
-    Scene,
-    ScenePool,
-    draw_pool,
-    map_digits,
-)
+from gmail_kedro.mini.scenes import IMAGE_SIZE, ScenePool, draw_pool
 
 if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
@@ -40,16 +30,6 @@ CONTEXT_LENGTH, WEB_TOKENS = 77, 28
 PIXEL_MEAN, PIXEL_DEVIATION = (0.78, 0.72, 0.66), (0.27, 0.27, 0.29)
 TEXTS_PER_SCENE = 4
 PATCH_SIZE = 4
-FACTS = {
-    "first": range(10),
-    "second": range(11),
-    "ink": tuple(INKS),
-    "paper": tuple(PAPERS),
-    "pattern": PATTERNS,
-    "size": SIZES,
-    "position": SINGLE_POSITIONS,
-}
-DIGIT_CLASSES = 11
 
 
 def clip_config(vocab_size: int) -> dict[str, Any]:
@@ -149,35 +129,6 @@ def pretrain_clip(
     return model.eval()
 
 
-class ReadingHeads(torch.nn.Module):
-    """Linear heads that read facts off the embedding and digits off the patch tokens; used in training only.
-
-    Args:
-        embed_dim: Width of the embedding.
-        token_dim: Width of the patch tokens.
-    """
-
-    def __init__(self, embed_dim: int, token_dim: int) -> None:
-        super().__init__()
-        self.facts = torch.nn.ModuleList([torch.nn.Linear(embed_dim, len(values)) for values in FACTS.values()])
-        self.digit = torch.nn.Linear(token_dim, DIGIT_CLASSES)
-
-    def loss(
-        self, embedding: torch.Tensor, patch_tokens: torch.Tensor, facts: torch.Tensor, patches: torch.Tensor
-    ) -> torch.Tensor:
-        """Returns the mean cross-entropy over facts, plus that over patches.
-
-        Args:
-            embedding: [B, D].
-            patch_tokens: [B, P, W].
-            facts: Class of each fact, int64 [B, 7].
-            patches: Digit on each patch, int64 [B, P].
-        """
-        read = [F.cross_entropy(head(embedding).float(), facts[:, i]) for i, head in enumerate(self.facts)]
-        digits = self.digit(patch_tokens).float()
-        return torch.stack(read).mean() + F.cross_entropy(digits.flatten(0, 1), patches.flatten())
-
-
 def normalize_pixels(images: torch.Tensor) -> torch.Tensor:
     """Maps uint8 pixels [N, 3, H, W] to the mini CLIP's input range."""
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_DEVIATION))
@@ -235,16 +186,6 @@ def _draw_training_data(
     """Returns pixels [N, 3, 32, 32], web-text tokens [N, 4, 28], patch digits [N, 64] and facts [N, 7]."""
     scans = load_scans("train")
     pool = draw_pool(scans, count=scene_count, seed=seed + 1)
-    patches = np.stack([map_digits(scene, scans, patch=PATCH_SIZE).reshape(-1) for scene in pool.scenes])
-    facts = [[_fact(scene, name) for name in FACTS] for scene in pool.scenes]
     images = torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
-    return images, _tokenize(pool, tokenizer, seed=seed), torch.from_numpy(patches), torch.tensor(facts)
-
-
-def _fact(scene: Scene, name: str) -> int:
-    """Returns the class index of one fact of a scene."""
-    if name == "first":
-        return scene.digits[0]
-    if name == "second":
-        return scene.digits[1] if len(scene.digits) == 2 else 10
-    return list(FACTS[name]).index(getattr(scene, name))
+    patches = digits_on_patches(pool.scenes, scans, patch=PATCH_SIZE)
+    return images, _tokenize(pool, tokenizer, seed=seed), patches, scene_facts(pool.scenes)

@@ -1,8 +1,11 @@
-"""Trains the mini tokenizers, in the file formats of CLIP and GPT-2.
+"""Trains the mini tokenizers, in the file formats of CLIP, GPT-2 and SigLIP.
 
-Both are byte-level BPE, so any text in any language has tokens; only the merges come from the mini world.
+The first two are byte-level BPE, so any text in any language has tokens; only the merges come from the mini world.
+SigLIP's is a unigram model like SentencePiece's, where an unknown letter is an unknown token.
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 CLIP_START, CLIP_END = "<|startoftext|>", "<|endoftext|>"
 GPT2_END = "<|endoftext|>"
+T5_END = "</s>"
+T5_SPECIALS = ("<pad>", T5_END, "<unk>")
+SPACE, ALPHABET = "▁", "abcdefghijklmnopqrstuvwxyz0123456789"
+RARE = -15.0
 
 
 def sample_texts(*, scene_count: int = 4000, seed: int = 0) -> list[str]:
@@ -91,6 +98,36 @@ def train_gpt2_tokenizer(
     model = json.loads(learner._tokenizer.to_str())["model"]
     merges = [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in model["merges"]]
     return GPT2Tokenizer(vocab=model["vocab"], merges=merges, pad_token=GPT2_END, model_max_length=context_length)
+
+
+def train_siglip_tokenizer(
+    texts: Iterable[str], *, context_length: int, vocab_size: int = 320
+) -> "PreTrainedTokenizerBase":
+    """Returns a SigLIP tokenizer: a unigram model in T5's layout, padded with its end token.
+
+    Its pieces are the most frequent words, and letters and digits for all others; numbers are read digit by digit.
+
+    Args:
+        texts: What the words are counted in, cleaned as open_clip's ``canonicalize`` does.
+        context_length: Longest token sequence, in tokens, the end token included.
+        vocab_size: Upper bound on the number of pieces, specials included.
+    """
+    from transformers import T5Tokenizer
+
+    counts = Counter(word for text in texts for word in text.split() if word.isalpha())
+    symbols = [SPACE, *ALPHABET, *(f"{SPACE}{digit}" for digit in ALPHABET if digit.isdigit())]
+    words = sorted(counts, key=lambda word: (-counts[word], word))[: vocab_size - len(symbols) - len(T5_SPECIALS)]
+    pieces = [(special, 0.0) for special in T5_SPECIALS]
+    pieces += [(f"{SPACE}{word}", math.log(counts[word] / counts.total())) for word in words]
+    pieces += [(symbol, RARE) for symbol in symbols if symbol not in {piece for piece, _ in pieces}]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, pad_token=T5_END, model_max_length=context_length)
+
+
+def load_siglip_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Returns the SigLIP tokenizer stored in a folder."""
+    from transformers import T5Tokenizer
+
+    return T5Tokenizer.from_pretrained(folder)
 
 
 def load_clip_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

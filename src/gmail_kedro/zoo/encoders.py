@@ -1,14 +1,19 @@
-"""Image-text encoders by name: which family each belongs to, and where its weights come from."""
+"""Encoders by name: which family each belongs to, and where its weights come from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from gmail_kedro.zoo.open_clip_encoder import load_open_clip, local_source
+from gmail_kedro.zoo.clip_vision import load_clip_vision
+from gmail_kedro.zoo.long_clip import load_long_clip
+from gmail_kedro.zoo.open_clip_encoder import load_open_clip
 from gmail_kedro.zoo.registry import local_folder, look_up, packaged_weights
+from gmail_kedro.zoo.synclr import load_synclr
 from gmail_kedro.zoo.towers import TowerEncoder
 
 OpenClipEncoder = TowerEncoder
+SYNCLR_HOME = "the SynCLR page of google-research/syn-rep-learn"
 
 
 @dataclass(frozen=True)
@@ -16,22 +21,38 @@ class EncoderSpec:
     """Where an encoder comes from.
 
     Attributes:
+        load: The family's loader.
         packaged: Folder of mini weights inside the package, or empty.
-        architecture: open_clip's name of the architecture.
-        pretrained: open_clip's tag of the weights.
+        architecture: The library's name of the architecture; empty where a folder says it.
+        pretrained: open_clip's tag, a hub repository, or where a person finds the weights.
     """
 
+    load: Callable[..., TowerEncoder]
     packaged: str = ""
     architecture: str = ""
     pretrained: str = ""
 
 
 ENCODERS = {
-    "mini_clip": EncoderSpec(packaged="clip"),
-    "clip_vit_b_32": EncoderSpec(architecture="ViT-B-32-quickgelu", pretrained="openai"),
-    "clip_vit_b_16": EncoderSpec(architecture="ViT-B-16-quickgelu", pretrained="openai"),
-    "clip_vit_l_14": EncoderSpec(architecture="ViT-L-14-quickgelu", pretrained="openai"),
-    "clip_vit_l_14_336": EncoderSpec(architecture="ViT-L-14-336-quickgelu", pretrained="openai"),
+    "mini_clip": EncoderSpec(load_open_clip, packaged="clip"),
+    "mini_long_clip": EncoderSpec(load_long_clip, packaged="long_clip"),
+    "mini_siglip": EncoderSpec(load_open_clip, packaged="siglip"),
+    "mini_synclr": EncoderSpec(load_synclr, packaged="synclr"),
+    "mini_clip_vision": EncoderSpec(load_clip_vision, packaged="clip_vision"),
+    "clip_vit_b_32": EncoderSpec(load_open_clip, architecture="ViT-B-32-quickgelu", pretrained="openai"),
+    "clip_vit_b_16": EncoderSpec(load_open_clip, architecture="ViT-B-16-quickgelu", pretrained="openai"),
+    "clip_vit_l_14": EncoderSpec(load_open_clip, architecture="ViT-L-14-quickgelu", pretrained="openai"),
+    "clip_vit_l_14_336": EncoderSpec(load_open_clip, architecture="ViT-L-14-336-quickgelu", pretrained="openai"),
+    "long_clip_b": EncoderSpec(load_long_clip, architecture="ViT-B-16-quickgelu", pretrained="BeichenZhang/LongCLIP-B"),
+    "long_clip_l": EncoderSpec(load_long_clip, architecture="ViT-L-14-quickgelu", pretrained="BeichenZhang/LongCLIP-L"),
+    "siglip_vit_b_16": EncoderSpec(load_open_clip, architecture="ViT-B-16-SigLIP", pretrained="webli"),
+    "siglip_vit_b_16_256": EncoderSpec(load_open_clip, architecture="ViT-B-16-SigLIP-256", pretrained="webli"),
+    "siglip_vit_b_16_384": EncoderSpec(load_open_clip, architecture="ViT-B-16-SigLIP-384", pretrained="webli"),
+    "siglip_so400m_14_384": EncoderSpec(load_open_clip, architecture="ViT-SO400M-14-SigLIP-384", pretrained="webli"),
+    "synclr_vit_b_16": EncoderSpec(load_synclr, architecture="vit_base_patch16_224", pretrained=SYNCLR_HOME),
+    "synclr_vit_l_14": EncoderSpec(load_synclr, architecture="vit_large_patch14_224", pretrained=SYNCLR_HOME),
+    "clip_vision_b_32": EncoderSpec(load_clip_vision, pretrained="openai/clip-vit-base-patch32"),
+    "clip_vision_l_14_336": EncoderSpec(load_clip_vision, pretrained="openai/clip-vit-large-patch14-336"),
 }
 
 
@@ -40,8 +61,8 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
 
     Args:
         name: A key of ``ENCODERS``.
-        path: A local folder in open_clip's hub layout, a checkpoint file of the architecture, or None for the
-            zoo's own source.
+        path: A local folder in the family's layout, a checkpoint file of the architecture, or None for the zoo's own
+            source.
         device: Where the model goes.
 
     Raises:
@@ -49,14 +70,9 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
         MissingWeightsError: If the weights are not there or do not fit; says what was looked for.
     """
     spec = look_up("encoder", name, ENCODERS)
-    source, pretrained = _resolve(name, spec, path)
-    return load_open_clip(name, source, pretrained, device=device)
-
-
-def _resolve(name: str, spec: EncoderSpec, path: str | None) -> tuple[str, str | None]:
-    """Returns open_clip's model name and pretrained tag for a spec and an optional local path."""
+    home = None
     if path is not None:
-        return local_source(name, local_folder("encoder", name, path), spec.architecture)
-    if spec.packaged:
-        return f"local-dir:{packaged_weights(spec.packaged)}", None
-    return spec.architecture, spec.pretrained
+        home = local_folder("encoder", name, path)
+    elif spec.packaged:
+        home = packaged_weights(spec.packaged)
+    return spec.load(name, home, architecture=spec.architecture, pretrained=spec.pretrained, device=device)

@@ -1,54 +1,172 @@
-"""Encoders through open_clip: CLIP and what shares its towers, from a hub tag, a checkpoint file or a local folder."""
+"""Encoders on open_clip's classes: CLIP and SigLIP, from a hub tag, a checkpoint file or a local folder."""
 
 import hashlib
+import json
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gmail_kedro.interfaces import Contrast
 from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
+from gmail_kedro.zoo.state_dicts import find_checkpoint, load_strictly, read_state_dict
+from gmail_kedro.zoo.timm_tower import TIMM_VIT, TimmTower
 from gmail_kedro.zoo.towers import Family, Reading, TowerEncoder, Towers, find_part
 
+if TYPE_CHECKING:
+    from open_clip import CustomTextCLIP
+
 CONFIG_FILE = "open_clip_config.json"
+CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
-def load_open_clip(name: str, source: str, pretrained: str | None, *, device: torch.device) -> TowerEncoder:
-    """Returns an encoder of a model that open_clip builds.
+@dataclass(frozen=True)
+class OpenClipSource:
+    """What open_clip knows about a model apart from its weights.
 
-    The projection is taken out of the image tower, so that the tower ends in pooled features.
+    Attributes:
+        config: Its ``model_cfg``.
+        preprocessing: Its ``preprocess_cfg``; what it leaves out is as in OpenAI's CLIP.
+        identifier: The name its tokenizer is found by.
+    """
+
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    identifier: str
+
+
+def load_open_clip(
+    name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
+) -> TowerEncoder:
+    """Returns an encoder of a CLIP or SigLIP.
 
     Args:
         name: The zoo's name.
-        source: open_clip's name of the architecture, or ``local-dir:`` and a folder.
-        pretrained: open_clip's tag of the weights or a checkpoint file; None for a folder.
+        path: A folder in open_clip's hub layout, a checkpoint file of the architecture, or None for the tag's weights.
+        architecture: open_clip's name of the architecture; may be empty for a folder.
+        pretrained: open_clip's tag of the weights.
         device: Where the model goes.
 
     Raises:
         MissingWeightsError: If the weights are not there or do not fit.
         ValueError: If the image tower is no plain vision transformer.
     """
-    import open_clip
-
     try:
-        model, _, preprocess = open_clip.create_model_and_transforms(
-            source, pretrained=pretrained, device=device, require_pretrained=True, force_custom_text=True
-        )
-        tokenizer = open_clip.get_tokenizer(source)
+        if path is None:
+            return _load_tag(name, architecture, pretrained, device)
+        source = read_source(name, path, architecture, pretrained)
+        state = read_state_dict(name, find_checkpoint(name, path, CHECKPOINT_SUFFIXES))
+        model = build_clip(source.config)
+        load_strictly(name, model, adapt_names(model, state), source=str(path))
+        return assemble(name, model.to(device), build_preprocess(model, source), find_tokenizer(source))
+    except MissingWeightsError:
+        raise
     except Exception as error:
         raise MissingWeightsError(
-            f"The weights of the encoder {name!r} could not be loaded from {source} ({pretrained or 'local folder'}): "
-            f"{error}. Put them in a local folder ({CONFIG_FILE} and open_clip_model.safetensors) and set "
-            "run.encoder_path to it."
+            f"The weights of the encoder {name!r} could not be loaded from {path or f'{architecture} ({pretrained})'}: "
+            f"{error}. Put them in a local folder ({CONFIG_FILE}, open_clip_model.safetensors and the tokenizer) and "
+            "set run.encoder_path to it."
         ) from error
+
+
+def _load_tag(name: str, architecture: str, pretrained: str, device: torch.device) -> TowerEncoder:
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        architecture, pretrained=pretrained, device=device, require_pretrained=True, force_custom_text=True
+    )
+    return assemble(name, model, preprocess, open_clip.get_tokenizer(architecture))
+
+
+def read_source(name: str, path: Path, architecture: str, pretrained: str = "") -> OpenClipSource:
+    """Returns what is known about a local model: from the folder's own configuration, or by its architecture.
+
+    Args:
+        name: The zoo's name.
+        path: A folder or a checkpoint file.
+        architecture: open_clip's name of the architecture; may be empty for a folder with a configuration.
+        pretrained: open_clip's tag of the weights, which decides the preprocessing.
+
+    Raises:
+        MissingWeightsError: If there is neither a configuration nor an architecture.
+    """
+    import open_clip
+
+    if path.is_dir() and (path / CONFIG_FILE).is_file():
+        stored = json.loads((path / CONFIG_FILE).read_text())
+        return OpenClipSource(stored["model_cfg"], stored.get("preprocess_cfg", {}), f"local-dir:{path}")
+    if architecture and (path.is_file() or not pretrained):
+        preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
+        return OpenClipSource(deepcopy(open_clip.get_model_config(architecture)), preprocessing, architecture)
+    raise MissingWeightsError(
+        f"The encoder {name!r} was to be read from {path}, but {path / CONFIG_FILE} is not there. "
+        "Expected a folder in open_clip's hub layout, or a checkpoint file of the architecture."
+    )
+
+
+def build_clip(config: dict[str, Any]) -> "CustomTextCLIP":
+    """Returns an untrained model with its text tower apart, whatever the layout of its weights.
+
+    Args:
+        config: open_clip's ``model_cfg``.
+    """
+    from open_clip import CustomTextCLIP
+
+    config = deepcopy(config)
+    config.pop("custom_text", None)
+    config["vision_cfg"]["timm_model_pretrained"] = False
+    config["text_cfg"]["hf_model_pretrained"] = False
+    return CustomTextCLIP(**config)
+
+
+def adapt_names(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns weights by the names and scalar shapes that the model uses; OpenAI's layout has no ``text.``."""
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    state = dict(convert_to_custom_text_state_dict(state))
+    for scalar in ("logit_scale", "logit_bias"):
+        expected = getattr(model, scalar, None)
+        if scalar in state and expected is not None and state[scalar].numel() == expected.numel():
+            state[scalar] = state[scalar].reshape(expected.shape)
+    return {
+        key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")
+    }
+
+
+def build_preprocess(model: Any, source: OpenClipSource) -> Any:
+    """Returns open_clip's preprocessing for inference."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+
+    settings = merge_preprocess_dict(PreprocessCfg(), source.preprocessing) | {"size": model.visual.image_size}
+    return image_transform_v2(PreprocessCfg(**settings), is_train=False)
+
+
+def find_tokenizer(source: OpenClipSource, *, context_length: int | None = None) -> Any:
+    """Returns open_clip's tokenizer of a model."""
+    import open_clip
+
+    return open_clip.get_tokenizer(source.identifier, context_length=context_length)
+
+
+def assemble(name: str, model: Any, preprocess: Any, tokenizer: Any) -> TowerEncoder:
+    """Returns an encoder of an open_clip model, which is frozen and taken apart in place.
+
+    Args:
+        name: The zoo's name.
+        model: open_clip's ``CustomTextCLIP`` or one with the same parts.
+        preprocess: Maps a picture to the tower's input.
+        tokenizer: One of open_clip's tokenizers.
+
+    Raises:
+        ValueError: If the image tower is no plain vision transformer.
+    """
     model.eval().requires_grad_(False)
     fingerprint = hash_model(model, preprocess)
+    towers, family = split_towers(model)
     return TowerEncoder(
-        name,
-        towers=split_towers(model),
-        reading=Reading(preprocess, tokenizer),
-        family=OPEN_CLIP_VIT,
-        fingerprint=fingerprint,
+        name, towers=towers, reading=Reading(preprocess, tokenizer), family=family, fingerprint=fingerprint
     )
 
 
@@ -58,25 +176,23 @@ def hash_model(model: torch.nn.Module, preprocess: object) -> str:
     return hashlib.sha256(f"{hash_tensors(model.state_dict())}{recipe}".encode()).hexdigest()
 
 
-def split_towers(model: Any) -> Towers:
+def split_towers(model: Any) -> tuple[Towers, Family]:
     """Takes an open_clip model apart, in place: its image tower gives pooled features and patch tokens.
 
     Raises:
         ValueError: If the image tower is no plain vision transformer.
     """
-    tower = model.visual
+    tower, projection = model.visual, None
+    bias = None if model.logit_bias is None else float(model.logit_bias)
+    contrast = Contrast(scale=float(model.logit_scale.exp()), bias=bias)
+    if hasattr(tower, "trunk") and hasattr(tower.trunk, "blocks") and len(tower.head) == 0:
+        image = TimmTower(tower.trunk)
+        return Towers(image, model.text, None, contrast, image.pooled_dim), TIMM_VIT
     projection = getattr(tower, "proj", None)
     if projection is None or not hasattr(tower, "transformer"):
-        raise ValueError(f"The image tower {type(tower).__name__} is no vision transformer of open_clip's own.")
+        raise ValueError(f"its image tower {type(tower).__name__} is no plain vision transformer")
     tower.proj, tower.output_tokens = None, True
-    bias = None if model.logit_bias is None else float(model.logit_bias)
-    return Towers(
-        image=tower,
-        text=model.text,
-        projection=projection.detach(),
-        contrast=Contrast(scale=float(model.logit_scale.exp()), bias=bias),
-        pooled_dim=int(projection.shape[0]),
-    )
+    return Towers(tower, model.text, projection.detach(), contrast, int(projection.shape[0])), OPEN_CLIP_VIT
 
 
 def _drop_patches(tower: torch.nn.Module, fraction: float) -> None:
@@ -96,19 +212,3 @@ OPEN_CLIP_VIT = Family(
     drop_patches=_drop_patches,
     checkpoint_activations=_checkpoint_activations,
 )
-
-
-def local_source(name: str, folder: Path, architecture: str) -> tuple[str, str | None]:
-    """Returns open_clip's model name and pretrained argument for a local path.
-
-    Raises:
-        MissingWeightsError: If the path is neither a folder in the hub's layout nor a checkpoint file.
-    """
-    if (folder / CONFIG_FILE).is_file():
-        return f"local-dir:{folder}", None
-    if folder.is_file() and architecture:
-        return architecture, str(folder)
-    raise MissingWeightsError(
-        f"The encoder {name!r} was to be read from {folder}, but {folder / CONFIG_FILE} is not there. "
-        "Expected a folder in open_clip's hub layout, or a checkpoint file of the architecture."
-    )

@@ -63,6 +63,29 @@ def local_folder(kind: str, name: str, path: str) -> Path:
     return folder
 
 
+def fetch_from_hub(kind: str, name: str, hub_id: str, *, files: str) -> Path:
+    """Returns the local copy of a hub repository, fetched when it is not there yet.
+
+    Args:
+        kind: What the model is, for the message.
+        name: The zoo's name.
+        hub_id: The repository.
+        files: Pattern of the files that are needed.
+
+    Raises:
+        MissingWeightsError: If the hub cannot be reached or does not have it.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[files]))
+    except Exception as error:
+        raise MissingWeightsError(
+            f"The weights of the {kind} {name!r} could not be fetched from {hub_id} ({type(error).__name__}). Download "
+            f"them where there is a network and set run.{kind}_path to the file or its folder."
+        ) from error
+
+
 def hash_folder(folder: Path) -> str:
     """Returns a sha256 over the weight and configuration files of a folder, names included."""
     digest = hashlib.sha256()

@@ -1,0 +1,73 @@
+"""SynCLR: vision transformers that learnt from generated pictures alone; they read no text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmail_kedro.interfaces import Contrast
+from gmail_kedro.zoo.open_clip_encoder import hash_model
+from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.state_dicts import find_checkpoint, load_strictly, read_state_dict
+from gmail_kedro.zoo.timm_tower import TIMM_VIT, TimmTower
+from gmail_kedro.zoo.towers import Reading, TowerEncoder, Towers
+
+CONFIG_FILE = "config.json"
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth")
+PREFIX, MASK_TOKEN = "visual.", "mask_token"
+TRAINING_TEMPERATURE = 0.1
+
+
+def load_synclr(
+    name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
+) -> TowerEncoder:
+    """Returns an encoder of a SynCLR checkpoint: the class token after the final norm, not projected.
+
+    Args:
+        name: The zoo's name.
+        path: The checkpoint, or a folder with it. Where the folder has a ``config.json``, architecture and picture
+            size are the folder's.
+        architecture: timm's name of the architecture; may be empty for a folder with a configuration.
+        pretrained: Where a person finds the checkpoint; it is on no hub.
+        device: Where the model goes.
+
+    Raises:
+        MissingWeightsError: If the weights are not there or do not fit.
+    """
+    import timm
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    if path is None:
+        raise MissingWeightsError(
+            f"The weights of the encoder {name!r} are on no hub. Download them from {pretrained} and set "
+            "run.encoder_path to the file."
+        )
+    checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES)
+    config = _read_config(name, path, architecture)
+    trunk: Any = timm.create_model(config["architecture"], num_classes=0, global_pool="token")
+    load_strictly(name, trunk, _image_tower(read_state_dict(name, checkpoint)), source=str(checkpoint))
+    side = config.get("image_size") or trunk.default_cfg["input_size"][-1]
+    preprocess = image_transform_v2(PreprocessCfg(size=side), is_train=False)
+    tower = TimmTower(trunk).to(device).eval().requires_grad_(False)
+    return TowerEncoder(
+        name,
+        towers=Towers(tower, None, None, Contrast(1 / TRAINING_TEMPERATURE, None), tower.pooled_dim),
+        reading=Reading(preprocess),
+        family=TIMM_VIT,
+        fingerprint=hash_model(tower, preprocess),
+    )
+
+
+def _read_config(name: str, path: Path, architecture: str) -> dict[str, Any]:
+    if path.is_dir() and (path / CONFIG_FILE).is_file():
+        return json.loads((path / CONFIG_FILE).read_text())
+    if not architecture:
+        raise MissingWeightsError(f"The encoder {name!r} was to be read from {path}, but {CONFIG_FILE} is not there.")
+    return {"architecture": architecture}
+
+
+def _image_tower(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the image tower's weights by timm's names, without what only its training used."""
+    visual = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    return {key: value for key, value in visual.items() if key != MASK_TOKEN}

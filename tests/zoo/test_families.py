@@ -1,0 +1,183 @@
+"""Every family beside CLIP, from tiny checkpoints in exactly the published layout."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gmail_kedro.zoo.adapters import add_adapter, trainable_parameters
+from gmail_kedro.zoo.encoders import ENCODERS, build_encoder
+from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.towers import TowerEncoder
+
+from .tiny import FAMILIES, SAVE, TEXTS
+
+CPU = torch.device("cpu")
+VISION_ONLY = ("synclr_vit_b_16", "clip_vision_b_32")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("families")
+    for name, family in FAMILIES.items():
+        SAVE[family](root / name)
+    return {name: root / name for name in FAMILIES}
+
+
+@pytest.fixture(params=FAMILIES)
+def tiny(request, folders) -> TowerEncoder:
+    return build_encoder(request.param, str(folders[request.param]), device=CPU)
+
+
+def draw_images(encoder: TowerEncoder, count: int = 4) -> torch.Tensor:
+    side = encoder.preprocess(Image.new("RGB", (40, 50))).shape[-1]
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_contract_holds(tiny):
+    images = draw_images(tiny)
+    pooled, tokens = tiny.pool_image(images)
+    assert pooled.shape == (4, tiny.pooled_dim) and tokens.shape[:2] == (4, 64)
+    assert tiny.encode_image(images).shape == (4, tiny.embed_dim)
+    assert tiny.preprocess(Image.new("RGB", (40, 50), "red")).dtype == torch.float32
+    assert tiny.block_count == (6 if tiny.block_pattern == "blocks" else 4)
+    assert not any(parameter.requires_grad for parameter in tiny.image_tower.parameters())
+
+
+def test_texts_are_read_or_refused(tiny):
+    if tiny.name in VISION_ONLY:
+        assert tiny.text_tower is None and tiny.context_length == 0
+        for read in (tiny.tokenize, tiny.count_truncated):
+            with pytest.raises(ValueError, match=f"'{tiny.name}' has no text tower: it reads pictures only"):
+                read(TEXTS)
+        with pytest.raises(ValueError, match="has no text tower"):
+            tiny.encode_text(torch.zeros(1, 4, dtype=torch.int64))
+        return
+    tokens = tiny.tokenize(TEXTS)
+    assert tokens.shape == (2, tiny.context_length)
+    assert tiny.encode_text(tokens).shape == (2, tiny.embed_dim)
+
+
+@pytest.mark.parametrize("name", ["long_clip_b", "siglip_vit_b_16"])
+def test_truncation_is_counted_at_the_models_own_length(folders, name):
+    encoder = build_encoder(name, str(folders[name]), device=CPU)
+    assert encoder.context_length == {"long_clip_b": 248, "siglip_vit_b_16": 64}[name]
+    fits = "7 " * (encoder.context_length - (2 if name == "long_clip_b" else 1))
+    assert encoder.count_truncated([fits, f"{fits} 7", "7"]) == 1
+    end = int(encoder.tokenize(["7"])[0, -1])
+    assert int(encoder.tokenize([f"{fits} 7"])[0, -1]) == end
+
+
+def test_every_lora_tensor_of_the_familys_targets_gets_a_gradient(tiny):
+    tower = add_adapter(tiny, rank=2, alpha=4.0, dropout=0.0, targets=list(tiny.lora_targets), seed=0)
+    with torch.no_grad():
+        for parameter in trainable_parameters(tower):
+            parameter.normal_(std=0.1)
+    tiny.encode_image(draw_images(tiny)).square().sum().backward()
+    names = [name for name, _ in tower.named_parameters() if "lora_" in name]
+    assert len(names) >= 2 * tiny.block_count * len(tiny.lora_targets)
+    for name, parameter in tower.named_parameters():
+        if "lora_" in name:
+            assert parameter.grad is not None and float(parameter.grad.abs().sum()) > 0, name
+        else:
+            assert parameter.grad is None, name
+
+
+def test_recomputed_activations_give_the_same_gradients(tiny):
+    tower = add_adapter(tiny, rank=2, alpha=4.0, dropout=0.0, targets=list(tiny.lora_targets), seed=0).train()
+    with torch.no_grad():
+        for parameter in trainable_parameters(tower):
+            parameter.normal_(std=0.1)
+    images = draw_images(tiny)
+
+    def gradients() -> list[torch.Tensor]:
+        tower.zero_grad()
+        tiny.encode_image(images).square().sum().backward()
+        return [parameter.grad.clone() for parameter in trainable_parameters(tower)]
+
+    plain = gradients()
+    tiny.checkpoint_activations()
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(gradients(), plain, strict=True))
+
+
+def test_patches_are_dropped_in_training_or_the_family_says_it_cannot(tiny):
+    if tiny.name == "clip_vision_b_32":
+        with pytest.raises(ValueError, match="'clip_vision_b_32' cannot drop patches"):
+            tiny.drop_patches(0.5)
+        return
+    images = draw_images(tiny)
+    tiny.drop_patches(0.5)
+    assert tiny.pool_image(images)[1].shape[1] == 64
+    tiny.image_tower.train()
+    assert tiny.pool_image(images)[1].shape[1] == 32
+
+
+def test_embeddings_are_the_librarys_own_to_the_bit(folders):
+    import open_clip
+    import timm
+    from transformers import CLIPVisionModelWithProjection
+
+    built = {name: build_encoder(name, str(folder), device=CPU) for name, folder in folders.items()}
+    images = {name: draw_images(encoder) for name, encoder in built.items()}
+    siglip = open_clip.create_model(f"local-dir:{folders['siglip_vit_b_16']}").eval().requires_grad_(False)
+    stored = torch.load(folders["synclr_vit_b_16"] / "synclr_vit_b_16.pth", weights_only=True)["model"]
+    trunk = timm.create_model("test_vit", num_classes=0, global_pool="token").eval().requires_grad_(False)
+    trunk.load_state_dict({name: stored[f"module.visual.{name}"] for name in trunk.state_dict()})
+    vision = CLIPVisionModelWithProjection.from_pretrained(folders["clip_vision_b_32"], dtype=torch.float32).eval()
+    own = {
+        "siglip_vit_b_16": siglip.encode_image,
+        "synclr_vit_b_16": trunk,
+        "clip_vision_b_32": lambda pixels: vision(pixels).image_embeds,
+    }
+    with torch.no_grad():
+        for name, encode in own.items():
+            assert torch.equal(built[name].encode_image(images[name]), encode(images[name])), name
+        tokens = built["siglip_vit_b_16"].tokenize(TEXTS)
+        assert torch.equal(built["siglip_vit_b_16"].encode_text(tokens), siglip.encode_text(tokens))
+
+
+def test_siglip_reads_cosines_with_scale_and_bias(folders):
+    contrast = build_encoder("siglip_vit_b_16", str(folders["siglip_vit_b_16"]), device=CPU).contrast
+    assert contrast.bias == -10.0 and contrast.scale > 1
+
+
+def test_clip_vision_gives_the_patch_tokens_llava_reads(folders):
+    from transformers import CLIPVisionModel
+
+    encoder = build_encoder("clip_vision_b_32", str(folders["clip_vision_b_32"]), device=CPU)
+    images = draw_images(encoder)
+    vision = CLIPVisionModel.from_pretrained(folders["clip_vision_b_32"], dtype=torch.float32).eval()
+    with torch.no_grad():
+        states = vision(images, output_hidden_states=True).hidden_states
+        assert torch.equal(encoder.pool_image(images)[1], states[-2][:, 1:])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_damaged_weights_are_an_error_never_random_weights(folders, name, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(folders[name], folder)
+    weights = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(MissingWeightsError, match=f"'{name}' could not be loaded"):
+        build_encoder(name, str(folder), device=CPU)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_missing_weights_are_an_error(folders, name, tmp_path):
+    folder = tmp_path / "empty"
+    shutil.copytree(folders[name], folder)
+    max(folder.iterdir(), key=lambda path: path.stat().st_size).unlink()
+    with pytest.raises(MissingWeightsError, match=f"'{name}'"):
+        build_encoder(name, str(folder), device=CPU)
+
+
+def test_synclr_without_a_path_says_where_its_weights_are():
+    with pytest.raises(MissingWeightsError, match="on no hub. Download them from the SynCLR page"):
+        build_encoder("synclr_vit_l_14", None, device=CPU)
+
+
+def test_every_mini_encoder_has_a_full_size_relative():
+    families = {spec.load for spec in ENCODERS.values() if spec.packaged}
+    assert families == {spec.load for spec in ENCODERS.values() if not spec.packaged}

@@ -1,0 +1,84 @@
+"""Tiny encoders with random weights, saved exactly as the real ones are published."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from gmail_kedro.mini.pretrain_long_clip import long_clip_config
+from gmail_kedro.mini.pretrain_siglip import siglip_config
+from gmail_kedro.mini.tokenizers import load_clip_tokenizer, train_siglip_tokenizer
+from gmail_kedro.zoo.long_clip import build_long_clip
+from gmail_kedro.zoo.open_clip_encoder import build_clip
+from gmail_kedro.zoo.registry import packaged_weights
+
+TEXTS = ["a red 7", "the number 42 in blue ink on ruled paper"]
+FAMILIES = {
+    "long_clip_b": "long_clip",
+    "siglip_vit_b_16": "siglip",
+    "synclr_vit_b_16": "synclr",
+    "clip_vision_b_32": "clip_vision",
+}
+
+
+def save_long_clip(folder: Path) -> dict[str, torch.Tensor]:
+    """A raw state dict as ``longclip-B.pt`` is one: OpenAI's names, half precision, two tables of positions."""
+    torch.manual_seed(0)
+    tokenizer = load_clip_tokenizer(packaged_weights("clip"))
+    config = long_clip_config(len(tokenizer))
+    state = {name.removeprefix("text."): value.half() for name, value in build_long_clip(config).state_dict().items()}
+    state["positional_embedding_res"] = torch.randn_like(state["positional_embedding_res"]) * 0.01
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(state, folder / "longclip-B.pt")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    tokenizer.save_pretrained(folder)
+    return state
+
+
+def save_siglip(folder: Path) -> dict[str, torch.Tensor]:
+    """open_clip's hub layout."""
+    torch.manual_seed(0)
+    tokenizer = train_siglip_tokenizer(TEXTS, context_length=64)
+    config = siglip_config(len(tokenizer))
+    model = build_clip(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    stored = {"model_cfg": config, "preprocess_cfg": preprocessing}
+    (folder / "open_clip_config.json").write_text(json.dumps(stored))
+    tokenizer.save_pretrained(folder)
+    return state
+
+
+def save_synclr(folder: Path) -> dict[str, torch.Tensor]:
+    """A ``.pth`` of a distributed run: ``module.visual.`` before timm's names, training's own tensors beside them."""
+    import timm
+
+    torch.manual_seed(0)
+    state = timm.create_model("test_vit", num_classes=0, global_pool="token").state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = {f"module.visual.{name}": value for name, value in state.items()}
+    stored |= {"module.visual.mask_token": torch.zeros(1, 1, 64), "module.dino_head.weight": torch.zeros(2, 2)}
+    torch.save({"model": stored, "epoch": 3}, folder / "synclr_vit_b_16.pth")
+    (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", "image_size": 128}))
+    return state
+
+
+def save_clip_vision(folder: Path) -> dict[str, torch.Tensor]:
+    """transformers' folder."""
+    from gmail_kedro.mini.pretrain_clip_vision import PackagedClipVision, build_clip_vision
+
+    torch.manual_seed(0)
+    model = build_clip_vision(48)
+    PackagedClipVision(model).save_pretrained(folder)
+    return model.state_dict()
+
+
+SAVE = {
+    "long_clip": save_long_clip,
+    "siglip": save_siglip,
+    "synclr": save_synclr,
+    "clip_vision": save_clip_vision,
+}
