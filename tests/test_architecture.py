@@ -142,7 +142,8 @@ def registry() -> dict:
 
 
 def test_registry_names_every_pipeline(registry: dict):
-    parts = {"mini_world", "generation", "pairing", "alignment", "downstream", "evaluation", "reporting", "pretraining"}
+    parts = {"mini_world", "generation", "pairing", "alignment", "downstream", "diagnostics", "evaluation"}
+    parts |= {"reporting", "pretraining"}
     assert parts | {"align", "experiment", "gmail", "__default__"} == set(registry["pipelines"])
 
 

@@ -21,13 +21,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="the whole of GMAIL on the mini world, and its baselines")
     compare = commands.add_parser("compare", help="runs of conf/base/experiments.yml on the stored pairs")
     compare.add_argument("runs", nargs="*", help="run ids; all of them when none is named")
-    for command in (demo, compare):
+    study = commands.add_parser("study", help="variants over several seeds, from conf/base/study.yml")
+    study.add_argument("name", help="the study; runs that are done are not run again")
+    study.add_argument("--seeds", default=None, help="comma-separated, to share the work between processes")
+    for command in (demo, compare, study):
         command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "demo":
+        if options.command == "study":
+            run_study(options.name, options.seeds, options.env)
+        elif options.command == "demo":
             run_pipelines(DATA_PIPELINES, {}, options.env)
-        run_experiments(getattr(options, "runs", []), options.env)
+            run_experiments(_read("experiments.yml")["demo"], options.env)
+        else:
+            run_experiments(options.runs, options.env)
     except Exception as error:
         logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
         return 1
@@ -44,13 +51,42 @@ def run_experiments(names: Sequence[str], env: str | None) -> None:
     Raises:
         ValueError: If a name is not there; lists those that are.
     """
-    import yaml
-
-    known = yaml.safe_load((_project_root() / "conf/base/experiments.yml").read_text())["runs"]
+    known = _read("experiments.yml")["runs"]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"There is no run {unknown} in conf/base/experiments.yml. Known runs: {list(known)}.")
     for name in names or known:
         run_pipelines(["experiment"], {"run_id": name} | _nest(known[name]), env)
+
+
+def run_study(name: str, seeds: str | None, env: str | None) -> None:
+    """Runs a study: every variant with every seed, then its table. What is done is not run again.
+
+    Args:
+        name: A key of ``study.yml``.
+        seeds: The seeds this process runs, comma-separated; all when None.
+        env: The Kedro environment.
+
+    Raises:
+        ValueError: If there is no such study; lists those there are.
+    """
+    from gmail_kedro.pipelines.reporting.study import study_markdown, study_table
+
+    studies = _read("study.yml")
+    if name not in studies:
+        raise ValueError(f"There is no study {name!r} in conf/base/study.yml. Known studies: {list(studies)}.")
+    study = studies[name]
+    reports = _project_root() / "data/08_reporting/study" / name
+    for seed in study["seeds"] if seeds is None else [int(seed) for seed in seeds.split(",")]:
+        for variant, changes in study["variants"].items():
+            if (reports / f"{variant}-{seed}" / study["done_when"]).is_file():
+                continue
+            parameters = {"run_id": f"study/{name}/{variant}-{seed}", "run.seed": seed} | study["shared"] | changes
+            run_pipelines(study["pipelines"], _nest(parameters), env)
+    table = study_table(reports, list(study["variants"]), study["seeds"], baseline=study["baseline"])
+    table.to_csv(reports / "table.csv", index=False)
+    text = study_markdown(table, study["columns"], baseline=study["baseline"])
+    (reports / "table.md").write_text(text)
+    sys.stdout.write(text)
 
 
 def run_pipelines(names: list[str], parameters: dict[str, Any], env: str | None) -> None:
@@ -68,6 +104,13 @@ def run_pipelines(names: list[str], parameters: dict[str, Any], env: str | None)
     bootstrap_project(root)
     with KedroSession.create(project_path=root, env=env, runtime_params=parameters) as session:
         session.run(pipeline_names=names)  # type: ignore[call-arg]
+
+
+def _read(name: str) -> dict[str, Any]:
+    """Returns a file of conf/base that Kedro does not read."""
+    import yaml
+
+    return yaml.safe_load((_project_root() / "conf/base" / name).read_text())
 
 
 def _nest(flat: dict[str, Any]) -> dict[str, Any]:

@@ -40,9 +40,7 @@ def fast_arithmetic(device: torch.device, *, precision: str) -> Iterator[None]:
     Raises:
         ValueError: If the precision is not one of the three.
     """
-    if precision not in ("float32", "bfloat16", "auto"):
-        raise ValueError(f"The precision must be float32, bfloat16 or auto. Got {precision!r} instead.")
-    reduced = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
+    reduced = resolve_precision(device, precision) == "bfloat16"
     flash = torch.backends.cuda.flash_sdp_enabled()
     torch.backends.cuda.enable_flash_sdp(flash and device.type != "cpu")
     try:
@@ -52,8 +50,25 @@ def fast_arithmetic(device: torch.device, *, precision: str) -> Iterator[None]:
         torch.backends.cuda.enable_flash_sdp(flash)
 
 
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """Returns ``float32`` or ``bfloat16``: what ``auto`` means on this device, or the choice itself.
+
+    Raises:
+        ValueError: If the precision is not one of the three.
+    """
+    if precision not in ("float32", "bfloat16", "auto"):
+        raise ValueError(f"The precision must be float32, bfloat16 or auto. Got {precision!r} instead.")
+    if precision == "auto":
+        return "bfloat16" if multiplies_bfloat16(device) else "float32"
+    return precision
+
+
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Says whether the hardware has bfloat16 matrix instructions, so that using them saves time."""
+    """Says whether bfloat16 saves time here: on a GPU that has it, and on a CPU with AMX tiles.
+
+    AVX512-BF16 alone does not count: on such a CPU the mini models trained and sampled 1.3 to 1.5 times slower in
+    bfloat16 than in float32.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type == "cpu" and _cpu_multiplies_bfloat16()
@@ -62,4 +77,4 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 @lru_cache(maxsize=1)
 def _cpu_multiplies_bfloat16() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
+    return cpuinfo.exists() and "amx_bf16" in cpuinfo.read_text()

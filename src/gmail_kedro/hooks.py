@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
-HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner"}
+HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
 SCORES = ("scores", "*.scores")
 ARTIFACTS = ("adapter", "scores", "*.scores", "*figure", "*summary")
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")

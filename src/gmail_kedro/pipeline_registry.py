@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline
 
 from gmail_kedro.pipelines import (
     alignment,
+    diagnostics,
     downstream,
     evaluation,
     generation,
@@ -26,10 +27,12 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pairing": pairing.create_pipeline(),
         "alignment": alignment.create_pipeline(),
         "downstream": downstream.create_pipeline(),
+        "diagnostics": diagnostics.create_pipeline(),
         "evaluation": evaluation.create_pipeline(),
         "reporting": reporting.create_pipeline(),
     }
-    experiment = parts["alignment"] + parts["downstream"] + parts["evaluation"] + parts["reporting"]
+    training = parts["alignment"] + parts["downstream"]
+    experiment = training + parts["diagnostics"] + parts["evaluation"] + parts["reporting"]
     gmail = parts["generation"] + parts["pairing"] + experiment
     return parts | {
         "align": parts["alignment"],

@@ -43,7 +43,23 @@ def test_rows_without_direction_are_refused_and_not_stored(tmp_path, bad):
 
 
 def test_hash_depends_on_keys_contents_and_order():
-    base = hash_items(["a", "b"], [b"1", b"2"])
-    assert base != hash_items(["b", "a"], [b"1", b"2"])
-    assert base != hash_items(["a", "b"], [b"1", b"3"])
-    assert base != hash_items(["a", "b"], [b"12", b""])
+    def hash_of(keys, *contents):
+        return hash_items(keys, dict(zip(keys, contents, strict=True)).__getitem__)
+
+    base = hash_of(["a", "b"], b"1", b"2")
+    assert base != hash_of(["b", "a"], b"2", b"1")
+    assert base != hash_of(["a", "b"], b"1", b"3")
+    assert base != hash_of(["a", "b"], b"12", b"")
+
+
+@pytest.mark.parametrize("key", ["encoder", "items"])
+def test_an_entry_computed_from_anything_else_is_refused(tmp_path, key):
+    store = FeatureStore(tmp_path)
+    store.get_or_compute(FACTS, 2, lambda: torch.ones(2, 3))
+    entry = next(tmp_path.glob("*.safetensors"))
+    changed = FACTS | {key: "other"}
+    store.get_or_compute(changed, 2, lambda: torch.ones(2, 3))
+    wanted = next(path for path in tmp_path.glob("*.safetensors") if path != entry)
+    wanted.write_bytes(entry.read_bytes())  # as if two names had collided
+    with pytest.raises(ValueError, match=f"computed from another {key}: '.*' instead of 'other'"):
+        store.get_or_compute(changed, 2, lambda: torch.ones(2, 3))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gmail_kedro.method.alignment import alignment_loss, embedding_moments, moment_loss
+from gmail_kedro.method.alignment import alignment_loss, cosine_loss, sigmoid_alignment_loss, symmetric_loss
 
 
 def naive_eq1(generated, real, temperature, first_positive=0, same_image=None):
@@ -94,25 +94,34 @@ def test_refuses_other_widths(embeddings):
         alignment_loss(embeddings[0], embeddings[1][:, :4], temperature=1.0)
 
 
-def test_moment_loss_is_zero_for_equal_moments_and_sees_a_shared_component():
-    rng = torch.Generator().manual_seed(1)
-    real = torch.randn(40, 4, generator=rng, dtype=torch.float64)
-    mean, covariance = embedding_moments(real)
-    assert float(moment_loss(real, mean, covariance)) == pytest.approx(0.0, abs=1e-20)
-    shifted = torch.nn.functional.normalize(real, dim=-1) + torch.tensor([2.0, 0, 0, 0])
-    assert float(moment_loss(shifted, mean, covariance)) > 0.1
+def test_sigmoid_form_equals_the_naive_sum(embeddings):
+    generated, real = embeddings
+    total = 0.0
+    for i in range(6):
+        for j in range(9):
+            cosine = float(torch.nn.functional.cosine_similarity(generated[i], real[j], dim=0))
+            sign = 1 if j == i + 2 else -1
+            total += math.log(1 + math.exp(-sign * (10 * cosine - 3)))
+    loss = sigmoid_alignment_loss(generated, real, scale=10.0, bias=-3.0, first_positive=2)
+    assert float(loss) == pytest.approx(total / 6, abs=1e-10)
 
 
-def test_moments_equal_numpy():
-    import numpy as np
-
-    rows = torch.randn(30, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    unit = (rows / rows.norm(dim=1, keepdim=True)).numpy()
-    mean, covariance = embedding_moments(rows)
-    assert np.allclose(mean.numpy(), unit.mean(0))
-    assert np.allclose(covariance.numpy(), np.cov(unit.T, bias=True))
+def test_sigmoid_form_leaves_same_images_out(embeddings):
+    generated, real = embeddings
+    same = torch.ones(6, 9, dtype=torch.bool)
+    only_pairs = sigmoid_alignment_loss(generated, real, scale=10.0, bias=0.0, same_image=same)
+    cosines = torch.nn.functional.cosine_similarity(generated, real[:6])
+    assert float(only_pairs) == pytest.approx(float(torch.log1p(torch.exp(-10 * cosines)).mean()), abs=1e-10)
 
 
-def test_moment_loss_refuses_one_row():
-    with pytest.raises(ValueError, match="B >= 2"):
-        moment_loss(torch.ones(1, 3), torch.zeros(3), torch.zeros(3, 3))
+def test_symmetric_loss_is_the_mean_of_both_directions(embeddings):
+    generated, real = embeddings[0], embeddings[1][:6]
+    both = symmetric_loss(generated, real, temperature=0.2, same_image=None)
+    assert float(both) == pytest.approx((naive_eq1(generated, real, 0.2) + naive_eq1(real, generated, 0.2)) / 2)
+
+
+def test_cosine_loss_counts_angles_only():
+    first = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    assert float(cosine_loss(first, torch.tensor([[5.0, 0.0], [0.0, -1.0]]))) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="rows in pairs"):
+        cosine_loss(first, first[:1])

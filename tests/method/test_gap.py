@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from gmail_kedro.method.gap import centroid_distance, gap_report, paired_cosine, probe_auc, random_cosine, trace
+from gmail_kedro.method.gap import (
+    centred_cosine,
+    centroid_distance,
+    gap_report,
+    paired_cosine,
+    random_cosine,
+    short_gap_report,
+    trace,
+)
+from gmail_kedro.method.probe import _wins_by_photograph, probe_auc, probe_interval
 
 
 def cloud(seed, *, photograph_count=60, captions=3, width=12, shift=0.0, noise=0.3):
@@ -104,6 +113,34 @@ def test_the_probe_cannot_learn_photographs_by_heart():
     assert leaked.auc > 0.95
 
 
+def naive_fold_auc(generated, real):
+    """The share of generated rows above real rows, ties half, over all pairs of rows."""
+    wins = [float(g > r) + 0.5 * float(g == r) for g in generated for r in real]
+    return sum(wins) / len(wins)
+
+
+def test_wins_by_photograph_give_the_auc_of_any_resample():
+    rng = np.random.default_rng(0)
+    generated, real, numbers = rng.integers(0, 6, 9), rng.integers(0, 6, 9), np.array([0, 0, 1, 1, 1, 2, 3, 3, 3])
+    wins, sizes = _wins_by_photograph(generated, real, numbers), np.bincount(numbers)
+    for drawn in ([0, 1, 2, 3], [0, 0, 3, 3], [2, 2, 2, 1]):
+        weights = np.bincount(drawn, minlength=4)
+        rows = np.concatenate([np.flatnonzero(numbers == photograph) for photograph in drawn])
+        expected = naive_fold_auc(generated[rows], real[rows])
+        assert weights @ wins @ weights / (weights @ sizes) ** 2 == pytest.approx(expected)
+
+
+def test_the_interval_holds_the_auc_and_narrows_with_more_photographs():
+    widths = []
+    for photograph_count in (40, 400):
+        generated, real, groups = cloud(11, photograph_count=photograph_count, shift=0.5)
+        low, high = probe_interval(generated, real, groups, count=200, seed=0)
+        assert 0 <= low <= probe_auc(generated, real, groups, seed=0).auc <= high <= 1
+        widths.append(high - low)
+    assert widths[1] < 0.5 * widths[0]
+    assert probe_interval(generated, real, groups, count=200, seed=0) == (low, high)
+
+
 def test_the_seed_decides_and_the_pair_order_does_not_leak():
     generated, real, groups = cloud(5, shift=0.5)
     assert probe_auc(generated, real, groups, seed=3) == probe_auc(generated, real, groups, seed=3)
@@ -121,11 +158,62 @@ def test_report_holds_all_measures():
     assert list(report) == [
         "paired_cosine", "random_cosine", "probe_auc", "probe_null_auc",
         "centroid_distance", "trace_generated", "trace_real",
+        "centred_cosine", "trace_ratio", "frechet_distance", "knn_mixing", "subspace_overlap",
+        "effective_rank_generated", "effective_dimension_generated", "power_law_exponent_generated",
+        "effective_rank_real", "effective_dimension_real", "power_law_exponent_real",
+        "spectral_correlation", "residual_anisotropy", "residual_effective_dimension",
+        "pmb_norm", "pob_norm", "principal_residual_trace", "principal_residual_condition",
+        "orthogonal_residual_trace", "orthogonal_residual_condition", "pob_angle_degrees",
     ]  # fmt: skip
+    short = short_gap_report(generated, real, groups, seed=0)
+    assert short.items() <= report.items() and len(short) == 7
     assert all(isinstance(value, float) for value in report.values())
     assert report["paired_cosine"] > report["random_cosine"]
     assert report["trace_generated"] < report["trace_real"]  # the common shift takes variance away
     assert report["probe_auc"] == probe_auc(generated, real, groups, seed=0).auc
+
+
+def test_captions_add_the_image_text_cosines():
+    generated, real, groups = cloud(6)
+    text = torch.randn(generated.shape, generator=torch.Generator().manual_seed(9))
+    report = gap_report(generated, real, groups, text=text, seed=0)
+    assert report["real_text_cosine"] == pytest.approx(float(paired_cosine(text, real).mean()))
+    assert report["generated_text_cosine"] == pytest.approx(float(paired_cosine(text, generated).mean()))
+    assert report.keys() - gap_report(generated, real, groups, seed=0).keys() == {
+        "real_text_cosine", "generated_text_cosine",
+    }  # fmt: skip
+
+
+def test_equal_sides_have_no_gap():
+    _, real, groups = cloud(8)
+    report = gap_report(real, real, groups, seed=0)
+    for name in ("paired_cosine", "centred_cosine", "trace_ratio", "spectral_correlation", "subspace_overlap"):
+        assert report[name] == pytest.approx(1.0), name
+    for name in ("centroid_distance", "frechet_distance", "pmb_norm", "pob_norm", "residual_anisotropy"):
+        assert report[name] == pytest.approx(0.0, abs=1e-12), name
+
+
+def test_two_pairs_and_collapsed_clouds_have_finite_reports():
+    generated, real, _ = cloud(9, photograph_count=2, captions=1)
+    for sides in ((generated, real), (torch.ones(4, 3), torch.ones(4, 3)), (torch.ones(4, 3), torch.eye(4)[:, :3] + 1)):
+        report = gap_report(*sides, list(range(len(sides[0]))), seed=0)
+        assert all(math.isfinite(value) for value in report.values()), report
+
+
+def test_centred_cosine_takes_a_common_shift_away():
+    generated, real, _ = cloud(10, noise=0.1)
+    unit = real / real.norm(dim=1, keepdim=True)
+    centred = unit - unit.mean(0)
+    assert torch.allclose(centred_cosine(real, real), torch.ones(len(real)), atol=1e-6)
+    cross = torch.tensor([[1.0, 0.2], [1.0, -0.2]])
+    assert centred_cosine(cross, cross.flip(0)).tolist() == pytest.approx([-1.0, -1.0])
+    assert paired_cosine(cross, cross.flip(0)).min() > 0.9
+    expected = torch.nn.functional.cosine_similarity(
+        torch.nn.functional.normalize(generated, dim=1) - torch.nn.functional.normalize(generated, dim=1).mean(0),
+        centred,
+        dim=1,
+    )
+    assert torch.allclose(centred_cosine(generated, real), expected, atol=1e-5)
 
 
 def test_inputs_are_left_alone():
@@ -147,6 +235,7 @@ def test_inputs_are_left_alone():
         (lambda: random_cosine(torch.ones(3, 2), torch.ones(3, 2), ["a", "b"], seed=0), "one group for each of the 3"),
         (lambda: probe_auc(torch.ones(4, 2), torch.ones(4, 2), list("aabb"), seed=0), "photographs, 2. Got 5"),
         (lambda: probe_auc(torch.ones(4, 2), torch.ones(4, 2), list("aabb"), seed=0, folds=1), "between 2 and"),
+        (lambda: probe_interval(torch.ones(4, 2), torch.ones(4, 2), list("abcd"), count=0, seed=0), "count, must be"),
     ],
 )
 def test_wrong_values_are_refused(measure, message):

@@ -11,6 +11,8 @@ TINY = {
     "generation": {"image_count": 30, "steps": 2, "batch_size": 10, "shard_size": 20},
     "alignment": {"steps": 6, "batch_size": 12, "checkpoint_every": 2},
     "downstream": {"steps": 8, "batch_size": 12, "checkpoint_every": 4},
+    "retriever": {"steps": 4, "batch_size": 12, "checkpoint_every": 2},
+    "diagnostics": {"bootstrap_count": 50, "tsne_count": 20},
     "evaluation": {"bootstrap_count": 50, "beam_size": 2},
     "run": {"precision": "float32"},
 }

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+WHEN = ("before", "after")
 ADAPTER = "data/06_models/{}/adapter/adapter_model.safetensors"
 
 ALIGN_ALONE = """
@@ -42,8 +43,9 @@ def test_scores_say_what_was_measured_on_what(project):
     gap = scores["gap"]["scores"]
     assert all(math.isfinite(value) for value in gap.values())
     assert gap["random_cosine_before"] < gap["paired_cosine_before"] <= 1
-    interval = scores["gap"]["intervals"]["paired_cosine_after"]
-    assert interval["low"] <= gap["paired_cosine_after"] <= interval["high"]
+    for name in ("paired_cosine_after", "probe_auc_before"):
+        interval = scores["gap"]["intervals"][name]
+        assert interval["low"] <= gap[name] <= interval["high"]
 
 
 def test_results_lie_where_the_summary_says(project):
@@ -54,10 +56,28 @@ def test_results_lie_where_the_summary_says(project):
     assert "| main |" in summary
 
 
+def test_the_gap_is_measured_before_and_after_and_with_matched_codecs(project):
+    gap = json.loads((project / "data/08_reporting/main/gap.json").read_text())
+    scores, matched = gap["scores"], gap["codec_matched"]
+    assert gap == json.loads((project / "data/08_reporting/main/scores.json").read_text())["gap"]
+    assert gap["pair_count"] == 8
+    for name in ("probe_auc", "probe_null_auc", "paired_cosine", "centroid_distance"):
+        assert all(math.isfinite(side[f"{name}_{when}"]) for side in (scores, matched["scores"]) for when in WHEN)
+    assert matched["scores"]["paired_cosine_before"] != scores["paired_cosine_before"]
+    assert matched["codec_size"] == 32 and matched["codec_quality"] == 75
+    for when in WHEN:
+        bias = scores[f"pmb_norm_{when}"] ** 2 + scores[f"pob_norm_{when}"] ** 2
+        assert bias == pytest.approx(scores[f"centroid_distance_{when}"] ** 2, rel=1e-6)
+        assert -1 <= scores[f"generated_text_cosine_{when}"] < scores[f"paired_cosine_{when}"]
+    assert scores["real_text_cosine_before"] == scores["real_text_cosine_after"]  # the real side is frozen
+    assert scores["effective_rank_real_before"] == scores["effective_rank_real_after"]
+    assert 0 < scores["preserved_cosine"] < 1  # the student has moved
+
+
 def test_figures_are_pictures(project):
     from PIL import Image
 
-    for name in ("pairs", "tsne"):
+    for name in ("pairs", "tsne", "spectra"):
         with Image.open(project / f"data/08_reporting/main/{name}.png") as figure:
             assert figure.width > 800 and len(set(figure.convert("L").getdata())) > 20
 
@@ -78,7 +98,7 @@ def test_alignment_changed_the_adapter_and_recorded_every_step(project):
     assert second and all(float(value.abs().max()) > 0 for value in second)
     history = pd.read_csv(project / "data/08_reporting/main/alignment_history.csv")
     assert list(history["step"]) == list(range(6))
-    assert {"loss", "eq1", "moments", "learning_rate", "gradient_norm"} <= set(history.columns)
+    assert {"loss", "align", "moments", "learning_rate", "gradient_norm"} <= set(history.columns)
     assert not list((project / "data/06_models/main/checkpoints").iterdir())
 
 
@@ -110,13 +130,26 @@ def test_two_runs_with_one_seed_give_the_same_bytes_and_another_seed_does_not(pr
     assert first != other
 
 
-def test_without_an_objective_the_student_is_the_teacher(project, run_in, monkeypatch):
+def test_without_tuning_the_student_is_the_teacher(project, run_in, monkeypatch):
     monkeypatch.chdir(project)
-    run_in(project, "experiment", run_id="frozen", alignment={"objective": "none"})
+    run_in(project, "experiment", run_id="frozen", alignment={"tune": "none"})
     gap = json.loads((project / "data/08_reporting/frozen/scores.json").read_text())["gap"]["scores"]
     for name in ("paired_cosine", "probe_auc", "centroid_distance"):
         assert gap[f"{name}_before"] == pytest.approx(gap[f"{name}_after"], abs=1e-5)
+    assert gap["preserved_cosine"] == pytest.approx(1.0, abs=1e-5) and gap["pob_drift"] < 1e-3
     assert "| main |" in (project / "data/08_reporting/summary.md").read_text()
+
+
+def test_algorithm_1_leaves_every_zero_shot_number_as_clip_has_it(project, run_in, monkeypatch):
+    """Real images go through the frozen teacher, so no tuning can move them, not by one bit."""
+    monkeypatch.chdir(project)
+    run_in(project, "experiment", run_id="clip", alignment={"tune": "none"}, retriever={"steps": 0})
+    run_in(project, "experiment", run_id="eq1", alignment={"moment_weight": 0}, retriever={"steps": 0})
+    clip, eq1 = (
+        json.loads((project / f"data/08_reporting/{name}/scores.json").read_text()) for name in ("clip", "eq1")
+    )
+    assert clip["retrieval"] == eq1["retrieval"] and clip["classification"] == eq1["classification"]
+    assert clip["gap"]["scores"]["paired_cosine_after"] != eq1["gap"]["scores"]["paired_cosine_after"]
 
 
 def test_generation_is_not_done_twice(project, run_in, monkeypatch):

@@ -1,14 +1,16 @@
 """Adapters: fresh ones change nothing, every tensor learns, stored and merged equals trained."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from gmail_kedro.zoo.adapters import add_adapter, load_student, open_adapter, trainable_parameters
+from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
 
 CPU = torch.device("cpu")
-SETTINGS = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["attn", "c_fc", "c_proj"], "seed": 0}
+LORA = TuningSpec(kind="lora", rank=4, alpha=8.0, dropout=0.0, targets=("attn", "c_fc", "c_proj"))
 
 
 @pytest.fixture
@@ -16,18 +18,32 @@ def images():
     return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_fresh_adapter_changes_nothing(encoder, images):
+def tune(encoder, **changes):
+    encoder.image_tower = tune_tower(encoder.image_tower, replace(LORA, **changes), owner="mini_clip", seed=0)
+    return encoder.image_tower
+
+
+@pytest.mark.parametrize("kind", ["lora", "full", "none"])
+def test_fresh_tuning_changes_nothing(encoder, images, kind):
     before = encoder.encode_image(images)
-    add_adapter(encoder, **SETTINGS)
+    tune(encoder, kind=kind)
     assert torch.allclose(encoder.encode_image(images), before, atol=1e-6)
 
 
-@pytest.mark.parametrize("targets", [["attn"], ["c_fc", "c_proj"], ["attn", "c_fc", "c_proj"]])
-def test_every_adapter_tensor_gets_a_gradient_and_the_base_none(encoder, images, targets):
-    tower = add_adapter(encoder, **(SETTINGS | {"targets": targets}))
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        ("lora", ("attn",)),
+        ("lora", ("c_fc", "c_proj")),
+        ("lora", ("attn", "c_fc", "c_proj")),
+        ("dora", ("c_fc", "c_proj")),
+    ],
+)
+def test_every_adapter_tensor_gets_a_gradient_and_the_base_none(encoder, images, kind, targets):
+    tower = tune(encoder, kind=kind, targets=targets)
     with torch.no_grad():
         for parameter in trainable_parameters(tower):
-            parameter.normal_(std=0.1)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     encoder.encode_image(images).square().sum().backward()
     for name, parameter in tower.named_parameters():
         if "lora_" in name:
@@ -36,44 +52,64 @@ def test_every_adapter_tensor_gets_a_gradient_and_the_base_none(encoder, images,
             assert not parameter.requires_grad and parameter.grad is None, name
 
 
-def test_training_leaves_the_frozen_weights_alone_and_storing_keeps_the_student(encoder, images, tmp_path):
+def test_full_tuning_trains_every_weight(encoder, images):
+    tower = tune(encoder, kind="full")
+    encoder.encode_image(images).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in tower.parameters())
+
+
+def test_only_the_last_blocks_get_an_adapter(encoder):
+    tower = tune(encoder, targets=("attn",), blocks=(2, 3), block_pattern="resblocks")
+    names = [name for name, parameter in tower.named_parameters() if parameter.requires_grad]
+    assert names and {name.split("resblocks.")[1][0] for name in names} == {"2", "3"}
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_storing_keeps_what_was_trained(encoder, images, tmp_path, kind):
+    spec = replace(LORA, kind=kind)
+    tower = tune(encoder, kind=kind)
+    optimizer = torch.optim.AdamW(trainable_parameters(tower), lr=1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        encoder.encode_image(images).square().mean().backward()
+        optimizer.step()
+    trained = encoder.encode_image(images).detach()
+    save_tuned(tower, spec, tmp_path)
     teacher = build_encoder("mini_clip", None, device=CPU)
-    frozen = hash_tensors(teacher.image_tower.state_dict())
-    tower = add_adapter(encoder, **SETTINGS)
+    before = teacher.encode_image(images)
+    teacher.image_tower = load_tuned(teacher.image_tower, spec, tmp_path)
+    assert torch.allclose(teacher.encode_image(images), trained, atol=1e-5)
+    assert not torch.allclose(trained, before, atol=1e-4)
+    assert not any(parameter.requires_grad for parameter in teacher.image_tower.parameters())
+
+
+def test_training_leaves_the_frozen_weights_alone(encoder, images):
+    tower = tune(encoder)
     optimizer = torch.optim.AdamW(trainable_parameters(tower), lr=1e-2)
     for _ in range(3):
         optimizer.zero_grad()
         encoder.encode_image(images).square().mean().backward()
         optimizer.step()
-    trained = encoder.encode_image(images)
-    tower.save_pretrained(tmp_path / "adapter")
-    stored = open_adapter(tmp_path / "adapter")
-    student = load_student(teacher, stored)
-    assert torch.allclose(student.encode_image(images), trained, atol=1e-5)
-    assert not torch.allclose(trained, build_encoder("mini_clip", None, device=CPU).encode_image(images), atol=1e-3)
-    fresh = build_encoder("mini_clip", None, device=CPU).image_tower
-    assert hash_tensors(fresh.state_dict()) == frozen
     inside = {
-        name.replace("base_model.model.", "").replace("base_layer.", ""): v for name, v in tower.state_dict().items()
+        name.replace("base_model.model.", "").replace("base_layer.", ""): value
+        for name, value in tower.state_dict().items()
+        if "lora_" not in name
     }
-    for name, value in fresh.state_dict().items():
-        assert torch.equal(inside[name], value), name
-
-
-def test_fingerprint_of_the_student_differs_from_the_teacher(encoder, tmp_path):
-    before = encoder.fingerprint
-    add_adapter(encoder, **SETTINGS).save_pretrained(tmp_path)
-    student = load_student(build_encoder("mini_clip", None, device=CPU), open_adapter(tmp_path))
-    assert student.fingerprint != before
+    fresh = build_encoder("mini_clip", None, device=CPU).image_tower.state_dict()
+    assert hash_tensors(inside) == hash_tensors(fresh)
 
 
 def test_unknown_target_lists_what_there_is(encoder):
-    with pytest.raises(
-        ValueError, match=r"\['q_proj'\] are not in the image tower of 'mini_clip'. Its modules: .*attn"
-    ):
-        add_adapter(encoder, **(SETTINGS | {"targets": ["q_proj"]}))
+    with pytest.raises(ValueError, match=r"\['q_proj'\] are not in the tower of 'mini_clip'. Its modules: .*attn"):
+        tune(encoder, targets=("q_proj",))
 
 
-def test_missing_adapter_says_how_to_make_it(tmp_path):
-    with pytest.raises(MissingWeightsError, match="kedro run --pipeline=align"):
-        open_adapter(tmp_path)
+def test_dora_on_fused_attention_is_refused_with_advice(encoder):
+    with pytest.raises(ValueError, match=r"DoRA cannot decompose the fused attention \['attn'\].*\[c_fc, c_proj\]"):
+        tune(encoder, kind="dora", targets=("attn",))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lora", "adapter_model.safetensors"), ("full", "tower.safetensors")])
+def test_missing_weights_say_how_to_make_them(encoder, tmp_path, kind, name):
+    with pytest.raises(MissingWeightsError, match=f"no {name} in .*kedro run --pipeline=align"):
+        load_tuned(encoder.image_tower, replace(LORA, kind=kind), tmp_path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gmail_kedro.zoo.adapters import add_adapter, trainable_parameters
+from gmail_kedro.zoo.adapters import TuningSpec, trainable_parameters, tune_tower
 from gmail_kedro.zoo.encoders import ENCODERS, build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.towers import TowerEncoder
@@ -34,6 +34,16 @@ def tiny(request, folders) -> TowerEncoder:
 def draw_images(encoder: TowerEncoder, count: int = 4) -> torch.Tensor:
     side = encoder.preprocess(Image.new("RGB", (40, 50))).shape[-1]
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def tune(encoder: TowerEncoder) -> torch.nn.Module:
+    """Puts LoRA with both factors away from zero into all of the family's targets."""
+    spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=encoder.lora_targets)
+    encoder.image_tower = tune_tower(encoder.image_tower, spec, owner=encoder.name, seed=0)
+    with torch.no_grad():
+        for parameter in trainable_parameters(encoder.image_tower):
+            parameter.normal_(std=0.1)
+    return encoder.image_tower
 
 
 def test_contract_holds(tiny):
@@ -71,10 +81,7 @@ def test_truncation_is_counted_at_the_models_own_length(folders, name):
 
 
 def test_every_lora_tensor_of_the_familys_targets_gets_a_gradient(tiny):
-    tower = add_adapter(tiny, rank=2, alpha=4.0, dropout=0.0, targets=list(tiny.lora_targets), seed=0)
-    with torch.no_grad():
-        for parameter in trainable_parameters(tower):
-            parameter.normal_(std=0.1)
+    tower = tune(tiny)
     tiny.encode_image(draw_images(tiny)).square().sum().backward()
     names = [name for name, _ in tower.named_parameters() if "lora_" in name]
     assert len(names) >= 2 * tiny.block_count * len(tiny.lora_targets)
@@ -86,10 +93,7 @@ def test_every_lora_tensor_of_the_familys_targets_gets_a_gradient(tiny):
 
 
 def test_recomputed_activations_give_the_same_gradients(tiny):
-    tower = add_adapter(tiny, rank=2, alpha=4.0, dropout=0.0, targets=list(tiny.lora_targets), seed=0).train()
-    with torch.no_grad():
-        for parameter in trainable_parameters(tower):
-            parameter.normal_(std=0.1)
+    tower = tune(tiny).train()
     images = draw_images(tiny)
 
     def gradients() -> list[torch.Tensor]:
@@ -100,6 +104,13 @@ def test_recomputed_activations_give_the_same_gradients(tiny):
     plain = gradients()
     tiny.checkpoint_activations()
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(gradients(), plain, strict=True))
+
+
+def test_lora_can_be_kept_to_some_blocks(tiny):
+    spec = TuningSpec("lora", 2, 4.0, 0.0, tiny.lora_targets, blocks=(1,), block_pattern=tiny.block_pattern)
+    tower = tune_tower(tiny.image_tower, spec, owner=tiny.name, seed=0)
+    names = [name for name, _ in tower.named_parameters() if "lora_" in name]
+    assert names and all(f"{tiny.block_pattern}.1." in name for name in names)
 
 
 def test_patches_are_dropped_in_training_or_the_family_says_it_cannot(tiny):

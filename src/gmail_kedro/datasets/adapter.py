@@ -1,16 +1,16 @@
-"""LoRA adapters in PEFT's own files."""
+"""Students: adapters in PEFT's own files, with their heads and recipe."""
 
 from pathlib import Path
 
 from kedro.io import DatasetError
 
 from gmail_kedro.datasets.pretrained import PretrainedDataset
-from gmail_kedro.zoo.adapters import StoredAdapter, open_adapter
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.student import StoredStudent, open_student
 
 
 class AdapterDataset(PretrainedDataset):
-    """Saves a PEFT-wrapped tower's adapter and loads it as a ``StoredAdapter``.
+    """Saves a student's trained weights and loads them as a ``StoredStudent``.
 
     Example (YAML)::
 
@@ -19,13 +19,13 @@ class AdapterDataset(PretrainedDataset):
           filepath: data/06_models/main/adapter
     """
 
-    def load(self) -> StoredAdapter:  # type: ignore[override]
-        """Returns the stored adapter with its fingerprint.
+    def load(self) -> StoredStudent:  # type: ignore[override]
+        """Returns the stored student with its fingerprint.
 
         Raises:
             DatasetError: If there is none.
         """
         try:
-            return open_adapter(Path(self._filepath))
+            return open_student(Path(self._filepath))
         except MissingWeightsError as error:
             raise DatasetError(str(error)) from error

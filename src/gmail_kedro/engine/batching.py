@@ -1,12 +1,10 @@
-"""Which rows a training step sees."""
+"""Which rows a training step sees: pure functions of the step's index, so a resumed run sees the same batches."""
 
 import numpy as np
 
 
 def batch_rows(index: int, *, count: int, batch_size: int, seed: int) -> np.ndarray:
     """Returns the rows of one step: each epoch is a fresh permutation, its incomplete last batch left out.
-
-    A pure function of its arguments, so a resumed run sees the same batches.
 
     Args:
         index: The step.
@@ -19,3 +17,31 @@ def batch_rows(index: int, *, count: int, batch_size: int, seed: int) -> np.ndar
     epoch, position = divmod(index, per_epoch)
     order = np.random.default_rng((seed, epoch)).permutation(count)
     return order[position * size : (position + 1) * size]
+
+
+def unique_batch_rows(index: int, groups: np.ndarray, *, batch_size: int, seed: int) -> np.ndarray:
+    """Returns the rows of one step in which no group occurs twice: an epoch visits every group once.
+
+    Args:
+        index: The step.
+        groups: The group of each row, numbers from 0 without a hole, of shape [N].
+        batch_size: Rows a step; one row of each group where there are fewer groups.
+        seed: Seeds the order of the groups, and which of a group's rows is taken.
+    """
+    order = np.argsort(groups, kind="stable")
+    sizes = np.bincount(groups)
+    starts = np.cumsum(sizes) - sizes
+    chosen = batch_rows(index, count=len(sizes), batch_size=batch_size, seed=seed)
+    picks = np.random.default_rng((seed, 1, index)).integers(0, sizes[chosen])
+    return order[starts[chosen] + picks]
+
+
+def unseen_rows(groups: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Returns the candidates in order, with only the first row of every group kept.
+
+    Args:
+        groups: The group of each row, of shape [N].
+        candidates: Row numbers.
+    """
+    _, first = np.unique(groups[candidates], return_index=True)
+    return candidates[np.sort(first)]

@@ -2,10 +2,13 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from gmail_kedro.engine.early_stopping import EarlyStopping
 
 STATE_KEY = "state"
 
@@ -19,11 +22,13 @@ class Checkpoint:
         fingerprint: What the run depends on (configuration, weights, data); a checkpoint with another
             fingerprint is refused.
         every: Steps between two checkpoints.
+        buffers: Tensors that training changes and no optimizer holds, by name: running statistics.
     """
 
     path: Path
     fingerprint: dict[str, str]
     every: int
+    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def exists(self) -> bool:
         """Says whether there is a state to go on from."""
@@ -40,8 +45,9 @@ class Checkpoint:
         schedule: torch.optim.lr_scheduler.LambdaLR,
         rows: list[dict[str, float]],
         skipped_count: int,
+        early_stopping: EarlyStopping | None = None,
     ) -> None:
-        """Writes parameters, optimizer moments, schedule, history and torch's random state."""
+        """Writes parameters, optimizer moments, schedule, history, random state and what early stopping knows."""
         from safetensors.torch import save_file
 
         tensors = {"rng": torch.get_rng_state()}
@@ -49,7 +55,13 @@ class Checkpoint:
             tensors[f"parameter.{index}"] = parameter.detach().contiguous()
             for name, value in optimizer.state[parameter].items():
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).contiguous()
+        tensors |= {f"buffer.{name}": value.detach().contiguous() for name, value in self.buffers.items()}
+        looks: dict[str, Any] = {}
+        if early_stopping is not None:
+            looks, kept = early_stopping.state()
+            tensors |= kept
         state = {
+            "early_stopping": looks,
             "step": step,
             "fingerprint": self.fingerprint,
             "schedule": schedule.last_epoch,
@@ -62,7 +74,10 @@ class Checkpoint:
         os.replace(unfinished, self.path)
 
     def load(
-        self, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LambdaLR
+        self,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LambdaLR,
+        early_stopping: EarlyStopping | None = None,
     ) -> tuple[int, list[dict[str, float]], int]:
         """Puts the state back and returns the next step, the history so far and the skipped count.
 
@@ -80,6 +95,11 @@ class Checkpoint:
                 prefix = f"optimizer.{index}."
                 names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
                 optimizer.state[parameter] = {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
+            for name, buffer in self.buffers.items():
+                buffer.copy_(stored.get_tensor(f"buffer.{name}"))
+            if early_stopping is not None and state["early_stopping"]:
+                kept = {name: stored.get_tensor(name) for name in stored.keys() if name.startswith("best.")}  # noqa: SIM118
+                early_stopping.load_state(state["early_stopping"], kept)
         schedule.last_epoch = state["schedule"]
         for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
             group["lr"] = base * factor(schedule.last_epoch)

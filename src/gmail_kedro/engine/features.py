@@ -34,19 +34,13 @@ class FeatureStore:
         Raises:
             ValueError: If the stored entry is damaged, or computed features are not finite or are zero.
         """
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import save_file
 
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
         path = self.folder / f"{name}.safetensors"
         if path.exists():
-            try:
-                stored = load_file(path)["features"]
-            except Exception as error:
-                raise ValueError(f"The cached features {path} cannot be read ({error}). Delete the file.") from error
-            if stored.shape[0] != rows or not torch.isfinite(stored).all():
-                raise ValueError(f"The cached features {path} should have {rows} finite rows. Delete the file.")
             logger.info("Features of %d items reused from %s", rows, path.name)
-            return stored
+            return _read(path, facts, rows)
         features = compute().contiguous()
         _refuse_bad_rows(features)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -56,13 +50,40 @@ class FeatureStore:
         return features
 
 
-def hash_items(keys: Sequence[str], contents: Sequence[bytes]) -> str:
-    """Returns a sha256 over keys and contents, in order."""
+def hash_items(keys: Sequence[str], read: Callable[[str], bytes]) -> str:
+    """Returns a sha256 over keys and contents, in order; one content is held at a time.
+
+    Args:
+        keys: The items.
+        read: Returns the content of one.
+    """
     digest = hashlib.sha256()
-    for key, content in zip(keys, contents, strict=True):
+    for key in keys:
+        content = read(key)
         digest.update(f"{key}\x00{len(content)}\x00".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def _read(path: Path, facts: dict[str, str], rows: int) -> torch.Tensor:
+    """Returns a stored entry, refusing one that is damaged or was computed from anything else."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stored:
+            computed_from = json.loads(stored.metadata()["facts"])
+            features = stored.get_tensor("features")
+    except Exception as error:
+        raise ValueError(f"The cached features {path} cannot be read ({error}). Delete the file.") from error
+    for key in sorted(facts.keys() | computed_from.keys()):
+        if facts.get(key) != computed_from.get(key):
+            raise ValueError(
+                f"The cached features {path} were computed from another {key}: {computed_from.get(key)!r} instead of "
+                f"{facts.get(key)!r}. Delete the file."
+            )
+    if features.shape[0] != rows or not torch.isfinite(features).all():
+        raise ValueError(f"The cached features {path} should have {rows} finite rows. Delete the file.")
+    return features
 
 
 def _refuse_bad_rows(features: torch.Tensor) -> None:

@@ -1,7 +1,8 @@
 """The training loop: one for the alignment, the captioners and the pre-training of the mini models.
 
 A trainer passes a ``step`` that maps the step's index to its losses. Because everything a step needs is
-a function of that index (which batch, which noise), a resumed run is the same run.
+a function of that index (which batch, which noise), a resumed run is the same run. A step whose batch does not
+fit into memory accumulates its gradient itself (``micro_batches.py``) and returns a loss without a graph.
 """
 
 import math
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
+from gmail_kedro.engine.early_stopping import EarlyStopping
 
 StepFunction = Callable[[int], dict[str, torch.Tensor]]
 NAN_LIMIT = 20
@@ -39,6 +41,7 @@ def fit(
     steps: int,
     clip_norm: float,
     checkpoint: Checkpoint | None = None,
+    early_stopping: EarlyStopping | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> History:
     """Trains for a number of steps and returns the history.
@@ -50,6 +53,7 @@ def fit(
         steps: Number of steps of the whole run, counted from 0 even when it resumes.
         clip_norm: Largest Euclidean norm of the gradient.
         checkpoint: Where training state is kept; an interrupted run goes on from there.
+        early_stopping: Looks at validation now and then; its loss is recorded as ``val_loss``.
         on_step: Called with the index and the row after every step.
 
     Raises:
@@ -58,27 +62,48 @@ def fit(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     history, first = History(), 0
     if checkpoint is not None and checkpoint.exists():
-        first, history.rows, history.skipped_count = checkpoint.load(optimizer, schedule)
+        first, history.rows, history.skipped_count = checkpoint.load(optimizer, schedule, early_stopping)
     started = time.perf_counter()
     for index in range(first, steps):
-        losses = step(index)
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm))
-        row: dict[str, float] = {name: float(value.detach()) for name, value in losses.items()}
-        row |= {"step": index, "gradient_norm": gradient_norm, "learning_rate": float(schedule.get_last_lr()[0])}
-        if math.isfinite(row["loss"]) and math.isfinite(gradient_norm):
-            optimizer.step()
-        else:
-            history.skipped_count += 1
-            _stop_if_hopeless(history.skipped_count, index)
+        if early_stopping is not None and early_stopping.is_over:
+            break
+        row = _take_step(step, index, optimizer, parameters, clip_norm, history)
+        row["learning_rate"] = float(schedule.get_last_lr()[0])
         schedule.step()
+        if early_stopping is not None and early_stopping.is_due(index + 1, steps):
+            row["val_loss"] = early_stopping.look(index + 1, parameters)
         history.rows.append(row | {"seconds": time.perf_counter() - started})
         if on_step is not None:
             on_step(index, history.rows[-1])
         if checkpoint is not None and checkpoint.is_due(index + 1, steps):
-            checkpoint.save(index + 1, optimizer, schedule, history.rows, history.skipped_count)
+            checkpoint.save(index + 1, optimizer, schedule, history.rows, history.skipped_count, early_stopping)
+    if early_stopping is not None:
+        early_stopping.restore(parameters)
     return history
+
+
+def _take_step(
+    step: StepFunction,
+    index: int,
+    optimizer: torch.optim.Optimizer,
+    parameters: list[torch.nn.Parameter],
+    clip_norm: float,
+    history: History,
+) -> dict[str, float]:
+    """Takes one optimizer step, or skips and counts it when its loss or gradient is not finite."""
+    optimizer.zero_grad(set_to_none=True)
+    losses = step(index)
+    if losses["loss"].requires_grad:
+        losses["loss"].backward()
+    gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm))
+    row: dict[str, float] = {name: float(value.detach()) for name, value in losses.items()}
+    row |= {"step": index, "gradient_norm": gradient_norm}
+    if math.isfinite(row["loss"]) and math.isfinite(gradient_norm):
+        optimizer.step()
+    else:
+        history.skipped_count += 1
+        _stop_if_hopeless(history.skipped_count, index)
+    return row
 
 
 def _stop_if_hopeless(skipped_count: int, index: int) -> None:

@@ -1,4 +1,4 @@
-"""The paper's alignment objective (Eq. 1) and the moment matching that closes the gap it leaves.
+"""The paper's alignment objective (Eq. 1) and its pairwise relatives.
 
 Tensors in, tensors out: nothing here knows about models, files or processes.
 """
@@ -6,12 +6,14 @@ Tensors in, tensors out: nothing here knows about models, files or processes.
 import torch
 import torch.nn.functional as F
 
+from gmail_kedro.method.moments import normalize_rows
+
 
 def alignment_loss(
     generated: torch.Tensor,
     real: torch.Tensor,
     *,
-    temperature: float,
+    temperature: float | torch.Tensor,
     first_positive: int = 0,
     same_image: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -41,7 +43,7 @@ def alignment_loss(
         tensor(0.3133)
     """
     _check_shapes(generated, real, temperature, first_positive, same_image)
-    scores = _normalize(generated) @ _normalize(real).T / temperature
+    scores = normalize_rows(generated) @ normalize_rows(real).T / temperature
     positives = first_positive + torch.arange(len(generated), device=scores.device)
     if same_image is not None:
         excluded = same_image.clone()
@@ -50,46 +52,75 @@ def alignment_loss(
     return F.cross_entropy(scores, positives)
 
 
-def moment_loss(generated: torch.Tensor, mean: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
-    """Returns how far the batch's first two moments are from the real ones.
+def sigmoid_alignment_loss(
+    generated: torch.Tensor,
+    real: torch.Tensor,
+    *,
+    scale: float | torch.Tensor,
+    bias: float | torch.Tensor,
+    first_positive: int = 0,
+    same_image: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Returns SigLIP's pairwise form of the alignment: every cell of the score matrix is a yes-or-no question.
 
-    ||mean(g) - mean(r)||^2 + ||cov(g) - cov(r)||_F^2 over unit-normalised embeddings. Eq. 1 cannot see a component
-    that all generated embeddings share; this term sees just that.
+    L = -1/B sum_ij log sigmoid( z_ij (t cos_ij + b) ),  z = 1 on pairs and -1 elsewhere.
 
     Args:
-        generated: Student embeddings, of shape [B, D] with B >= 2.
-        mean: Mean of the normalised real embeddings, of shape [D].
-        covariance: Their covariance (divided by N), of shape [D, D].
+        generated: Student embeddings, of shape [B, D].
+        real: Real (or text) candidates, of shape [M, D].
+        scale: t, the inverse of the temperature.
+        bias: b; SigLIP starts at -10.
+        first_positive: Column of row 0's positive.
+        same_image: bool of shape [B, M]; such cells are left out, the positive itself excepted.
 
     Raises:
-        ValueError: If there are fewer than two rows or the widths differ.
+        ValueError: If the shapes do not fit.
     """
-    if len(generated) < 2 or generated.shape[1:] != mean.shape or covariance.shape != (*mean.shape, *mean.shape):
-        raise ValueError(
-            "The arguments of moment_loss must be generated [B >= 2, D], mean [D] and covariance [D, D]. Got "
-            f"{list(generated.shape)}, {list(mean.shape)} and {list(covariance.shape)} instead."
-        )
-    batch_mean, batch_covariance = embedding_moments(generated)
-    return (batch_mean - mean).square().sum() + (batch_covariance - covariance).square().sum()
+    _check_shapes(generated, real, 1.0, first_positive, same_image)
+    logits = normalize_rows(generated) @ normalize_rows(real).T * scale + bias
+    rows = torch.arange(len(generated), device=logits.device)
+    signs = -torch.ones_like(logits)
+    signs[rows, first_positive + rows] = 1
+    cells = F.logsigmoid(signs * logits)
+    if same_image is not None:
+        cells = cells.masked_fill(same_image & (signs < 0), 0.0)
+    return -cells.sum() / len(generated)
 
 
-def embedding_moments(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns mean [D] and covariance [D, D] (divided by N) of the unit-normalised rows of [N, D]."""
-    unit = _normalize(embeddings)
-    mean = unit.mean(0)
-    centred = unit - mean
-    return mean, centred.T @ centred / len(unit)
+def cosine_loss(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Returns the mean of 1 - cos over the rows of two [B, D] tensors.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"cosine_loss needs rows in pairs. Got {list(first.shape)} and {list(second.shape)}.")
+    return (1 - (normalize_rows(first) * normalize_rows(second)).sum(-1)).mean()
 
 
-def _normalize(embeddings: torch.Tensor) -> torch.Tensor:
-    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    return F.normalize(wide, dim=-1)
+def symmetric_loss(
+    generated: torch.Tensor, real: torch.Tensor, *, temperature: float | torch.Tensor, same_image: torch.Tensor | None
+) -> torch.Tensor:
+    """Returns the mean of Eq. 1 in both directions over one batch: CLIP's own loss.
+
+    Args:
+        generated: Of shape [B, D].
+        real: Of shape [B, D]; row i belongs to row i.
+        temperature: Greater than 0.
+        same_image: bool of shape [B, B], symmetric, or None.
+
+    Raises:
+        ValueError: As ``alignment_loss``.
+    """
+    forth = alignment_loss(generated, real, temperature=temperature, same_image=same_image)
+    back = alignment_loss(real, generated, temperature=temperature, same_image=same_image)
+    return (forth + back) / 2
 
 
 def _check_shapes(
     generated: torch.Tensor,
     real: torch.Tensor,
-    temperature: float,
+    temperature: float | torch.Tensor,
     first_positive: int,
     same_image: torch.Tensor | None,
 ) -> None:

@@ -1,28 +1,25 @@
-"""The modality gap: how far apart generated and real embeddings are, seen from four sides.
+"""The modality gap: how far apart generated and real embeddings are, seen from many sides.
 
 A pair is one generated image and the photograph whose caption made it. ``paired_cosine`` says how close pairs are,
-``random_cosine`` how close strangers are, ``centroid_distance`` and ``trace`` how the two clouds lie, and
-``probe_auc`` whether a linear probe can still tell them apart. All look at unit-normalised embeddings.
+``random_cosine`` how close strangers are, ``centroid_distance`` and ``trace`` how the two clouds lie. Whether they
+can be told apart is in ``probe`` and ``neighbours``, their shapes in ``spectrum``, and which part of the gap is bias
+and which is noise in ``frame``. All look at unit-normalised embeddings.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
+from gmail_kedro.method.frame import FixedFrame, decompose_gap, fit_frame
+from gmail_kedro.method.neighbours import knn_mixing
+from gmail_kedro.method.probe import probe_auc
+from gmail_kedro.method.spectrum import frechet_distance, subspace_overlap, summarize_spectra
+from gmail_kedro.method.unit_rows import group_numbers, unit_clouds, unit_pairs, unit_rows
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """How well a linear probe tells generated from real embeddings.
-
-    Attributes:
-        auc: Area under the ROC curve on held-out photographs; 0.5 cannot tell, 1 always can.
-        null_auc: The same after swapping the labels of random pairs: what no gap looks like at this size.
-    """
-
-    auc: float
-    null_auc: float
+FRAME_RANK = 16
+NEIGHBOUR_COUNT = 20
 
 
 def paired_cosine(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -39,8 +36,25 @@ def paired_cosine(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: If the shapes differ, or a row is zero or not finite.
     """
-    unit_generated, unit_real = _unit_pairs(generated, real)
+    unit_generated, unit_real = unit_pairs(generated, real)
     return (unit_generated * unit_real).sum(dim=1).float()
+
+
+def centred_cosine(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Returns the cosine of every pair after each cloud's own mean is taken away, float32 of shape [N].
+
+    What all images of one side share counts for nothing; a row that is its cloud's mean has cosine 0.
+
+    Args:
+        generated: Embeddings of generated images [N, D].
+        real: Embeddings of their photographs [N, D].
+
+    Raises:
+        ValueError: If the shapes differ, or a row is zero or not finite.
+    """
+    unit_generated, unit_real = unit_pairs(generated, real)
+    centred_generated, centred_real = unit_generated - unit_generated.mean(dim=0), unit_real - unit_real.mean(dim=0)
+    return F.cosine_similarity(centred_generated, centred_real, dim=1).float()
 
 
 def random_cosine(
@@ -58,7 +72,7 @@ def random_cosine(
         ValueError: If the shapes differ, a row is zero or not finite, or one photograph has more than half of
             the pairs, so that not every pair can get a stranger.
     """
-    strangers = torch.as_tensor(_derangement(_group_numbers(groups, len(generated)), seed), device=real.device)
+    strangers = torch.as_tensor(_derangement(group_numbers(groups, len(generated)), seed), device=real.device)
     return paired_cosine(generated, real[strangers])
 
 
@@ -72,11 +86,8 @@ def centroid_distance(generated: torch.Tensor, real: torch.Tensor) -> float:
     Raises:
         ValueError: If the widths differ, or a row is zero or not finite.
     """
-    means = _unit_rows(generated, "generated").mean(dim=0), _unit_rows(real, "real").mean(dim=0)
-    if means[0].shape != means[1].shape:
-        widths = f"{len(means[0])} and {len(means[1])}"
-        raise ValueError(f"Generated and real embeddings must have the same width. Got {widths} instead.")
-    return float(torch.linalg.vector_norm(means[0] - means[1]))
+    unit_generated, unit_real = unit_clouds(generated, real)
+    return float(torch.linalg.vector_norm(unit_generated.mean(dim=0) - unit_real.mean(dim=0)))
 
 
 def trace(embeddings: torch.Tensor) -> float:
@@ -88,49 +99,14 @@ def trace(embeddings: torch.Tensor) -> float:
     Raises:
         ValueError: If the shape is not [N, D], or a row is zero or not finite.
     """
-    unit = _unit_rows(embeddings, "given")
+    unit = unit_rows(embeddings, "given")
     return float((unit - unit.mean(dim=0)).square().sum(dim=1).mean())
 
 
-def probe_auc(
-    generated: torch.Tensor, real: torch.Tensor, groups: Sequence[str] | np.ndarray, *, seed: int, folds: int = 5
-) -> ProbeResult:
-    """Trains a linear probe to tell generated from real and tests it on photographs it has not seen.
-
-    Logistic regression on standardised features. All images of one photograph, real and generated, are in one
-    fold; the result is the mean over folds.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
-        groups: The photograph of each pair, of shape [N].
-        seed: Seeds the folds and the swaps of the null.
-        folds: Parts the photographs are divided into, at least 2.
-
-    Raises:
-        ValueError: If the shapes differ, a row is zero or not finite, or there are fewer photographs than folds.
-    """
-    unit_generated, unit_real = _unit_pairs(generated, real)
-    numbers = _group_numbers(groups, len(generated))
-    photograph_count = int(numbers.max()) + 1
-    if not 2 <= folds <= photograph_count:
-        raise ValueError(
-            f"The number of folds must be between 2 and the number of photographs, {photograph_count}. Got {folds}."
-        )
-    features = torch.cat([unit_generated, unit_real]).cpu().numpy()
-    swapped = np.random.default_rng(seed).random(len(numbers)) < 0.5
-    is_generated = np.repeat([True, False], len(numbers))
-    both = np.concatenate([numbers, numbers])
-    return ProbeResult(
-        auc=_held_out_auc(features, is_generated, both, seed, folds),
-        null_auc=_held_out_auc(features, is_generated ^ np.concatenate([swapped, swapped]), both, seed, folds),
-    )
-
-
-def gap_report(
+def short_gap_report(
     generated: torch.Tensor, real: torch.Tensor, groups: Sequence[str] | np.ndarray, *, seed: int
 ) -> dict[str, float]:
-    """Returns all measures of the gap by name; cosines are means over pairs.
+    """Returns the main measures of the gap by name; cosines are means over pairs.
 
     Args:
         generated: Embeddings of generated images [N, D].
@@ -153,19 +129,54 @@ def gap_report(
     }
 
 
-def _held_out_auc(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int, folds: int) -> float:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import GroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def gap_report(
+    generated: torch.Tensor,
+    real: torch.Tensor,
+    groups: Sequence[str] | np.ndarray,
+    *,
+    text: torch.Tensor | None = None,
+    frame: FixedFrame | None = None,
+    neighbour_count: int = NEIGHBOUR_COUNT,
+    seed: int,
+) -> dict[str, float]:
+    """Returns all measures of the gap by name: those of ``short_gap_report`` and the shapes of the clouds.
 
-    splitter = GroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    aucs = []
-    for train, test in splitter.split(features, labels, groups):
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features[train], labels[train])
-        aucs.append(roc_auc_score(labels[test], probe.decision_function(features[test])))
-    return float(np.mean(aucs))
+    Args:
+        generated: Embeddings of generated images [N, D].
+        real: Embeddings of their photographs [N, D].
+        groups: The photograph of each pair, of shape [N].
+        text: Embeddings of the captions the pairs share [N, D]; adds the two image-text cosines.
+        frame: The fixed frame of the decomposition; without it, one of rank 16 or less from these very pairs.
+        neighbour_count: Neighbours of the mixing rate; at most all other rows are used.
+        seed: Seeds the strangers, the folds and the null.
+
+    Raises:
+        ValueError: As in the single measures.
+    """
+    report = short_gap_report(generated, real, groups, seed=seed)
+    frame = frame or fit_frame(generated, real, rank=usable_rank(generated, FRAME_RANK))
+    report |= {
+        "centred_cosine": float(centred_cosine(generated, real).mean()),
+        "trace_ratio": report["trace_generated"] / report["trace_real"] if report["trace_real"] else 0.0,
+        "frechet_distance": frechet_distance(generated, real),
+        "knn_mixing": knn_mixing(generated, real, neighbour_count=min(neighbour_count, 2 * len(real) - 1)),
+        "subspace_overlap": subspace_overlap(generated, real, rank=usable_rank(generated, frame.rank)),
+    }
+    report |= summarize_spectra(generated, real) | decompose_gap(frame, generated, real).scores()
+    if text is not None:
+        report["real_text_cosine"] = float(paired_cosine(real, text).mean())
+        report["generated_text_cosine"] = float(paired_cosine(generated, text).mean())
+    return report
+
+
+def usable_rank(embeddings: torch.Tensor, rank: int) -> int:
+    """Returns the rank, or the largest that a centred cloud of N rows of width D leaves room for, at least 1.
+
+    Args:
+        embeddings: Of shape [N, D].
+        rank: The rank asked for.
+    """
+    return max(1, min(rank, len(embeddings) - 1, embeddings.shape[1] - 1))
 
 
 def _derangement(numbers: np.ndarray, seed: int) -> np.ndarray:
@@ -184,37 +195,3 @@ def _derangement(numbers: np.ndarray, seed: int) -> np.ndarray:
     permutation = np.empty(count, dtype=np.int64)
     permutation[order] = np.roll(order, -int(rng.integers(largest, count - largest + 1)))
     return permutation
-
-
-def _group_numbers(groups: Sequence[str] | np.ndarray, pair_count: int) -> np.ndarray:
-    names = np.asarray(groups)
-    if names.shape != (pair_count,):
-        raise ValueError(f"There must be one group for each of the {pair_count} pairs. Got shape {list(names.shape)}.")
-    return np.unique(names, return_inverse=True)[1]
-
-
-def _unit_pairs(generated: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    if generated.shape != real.shape:
-        raise ValueError(
-            "Pairs need generated and real embeddings of the same shape. "
-            f"Got {list(generated.shape)} and {list(real.shape)} instead."
-        )
-    return _unit_rows(generated, "generated"), _unit_rows(real, "real")
-
-
-def _unit_rows(embeddings: torch.Tensor, name: str) -> torch.Tensor:
-    """Returns float64 rows of norm 1; means over many rows need more digits than float32 has."""
-    if embeddings.ndim != 2 or embeddings.numel() == 0:
-        raise ValueError(
-            f"The {name} embeddings must have shape [N, D] and not be empty. Got {list(embeddings.shape)} instead."
-        )
-    rows = embeddings.detach().double()
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    unusable = ~(torch.isfinite(norms) & (norms > 0)).squeeze(1)
-    if unusable.any():
-        row = int(unusable.nonzero()[0])
-        raise ValueError(
-            f"The {name} embeddings must have rows with a finite norm above 0. "
-            f"Got norm {float(norms[row])} at row {row} ({int(unusable.sum())} such rows)."
-        )
-    return rows / norms

@@ -96,6 +96,36 @@ def paired_difference(
     return bootstrap_interval(first - second, count=count, seed=seed, confidence=confidence, groups=groups)
 
 
+def crossed_difference(a: np.ndarray, b: np.ndarray, *, count: int, seed: int, confidence: float = 0.95) -> Interval:
+    """Returns the mean of ``a - b`` over seeds and items, with an interval that allows for other seeds and items.
+
+    Seeds and items are resampled independently and crossed, each pair of values staying together. An interval over
+    items alone would say nothing about another training seed.
+
+    Args:
+        a: One value for each seed and item, of shape [S, N].
+        b: The other system's values with the same seeds on the same items, of shape [S, N].
+        count: Resamples.
+        seed: Seeds the resampling.
+        confidence: Share of the resampled means inside the interval, strictly between 0 and 1.
+
+    Raises:
+        ValueError: If the shapes differ, are not [S, N], or a value is not finite.
+    """
+    if a.ndim != 2 or a.shape != b.shape or a.size == 0:
+        raise ValueError(f"A crossed difference needs two arrays [seeds, items]. Got {a.shape} and {b.shape} instead.")
+    difference = _check_values(np.asarray(a - b).reshape(-1), "differences").reshape(a.shape)
+    rng, seeds, items = np.random.default_rng(seed), a.shape[0], a.shape[1]
+    means = np.empty(count)
+    for index in range(count):
+        rows = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
+        columns = np.bincount(rng.integers(items, size=items), minlength=items)
+        means[index] = rows @ difference @ columns / (seeds * items)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(mean=float(difference.mean()), low=float(low), high=float(high))
+
+
 def _group_sums(numbers: np.ndarray, groups: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the sum of each group's values and the number of its items."""
     names = np.asarray(groups)

@@ -92,9 +92,10 @@ def pretrain_long_clip(
     model.visual.load_state_dict(openai_names(vision))
     pool = draw_pool(load_scans("train"), count=scene_count, seed=seed + 45)
     scenes = Pictured(pool.scenes, torch.from_numpy(pool.pixels).permute(0, 3, 1, 2))
-    facts = {"seed": str(seed), "scenes": str(scene_count), "steps": str(steps)}
+    facts = {"seed": str(seed), "scenes": str(scene_count), "steps": str(steps[0])}
     short = Training(steps[0], batch_size, seed, Checkpoint(work / "short_clip.safetensors", facts, every=500))
-    long = Training(steps[1], batch_size, seed, Checkpoint(work / "long_clip.safetensors", facts, every=100))
+    facts = facts | {"long_steps": str(steps[1])}
+    long = Training(steps[1], batch_size, seed, Checkpoint(work / "long_clip.safetensors", facts, every=50))
     _learn_short(model, scenes, tokenizer, short)
     stretch_clip(model)
     _learn_long(model, scenes, tokenizer, long)

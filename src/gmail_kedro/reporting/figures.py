@@ -1,6 +1,6 @@
-"""Figures 2 and 3 of the paper: pictures side by side, and the two modalities in one plane."""
+"""Figures 2 and 3 of the paper (pictures side by side, the modalities in one plane), and the clouds' spectra."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 REAL_COLOUR, GENERATED_COLOUR = "#1f6f8b", "#d1495b"
+SPECTRUM_LINES = {
+    "real": ("real", REAL_COLOUR, "-"),
+    "real_after": ("real, after alignment", REAL_COLOUR, "--"),
+    "before": ("generated, before alignment", GENERATED_COLOUR, ":"),
+    "after": ("generated, after alignment", GENERATED_COLOUR, "-"),
+}
 
 
 def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: Sequence[str]) -> "Figure":
@@ -65,6 +71,32 @@ def draw_tsne(before: np.ndarray, after: np.ndarray, notes: Sequence[str]) -> "F
         axis.set_xticks([])
         axis.set_yticks([])
     axes[0].legend(loc="upper left", fontsize=9)
+    return figure
+
+
+def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, float]) -> "Figure":
+    """Returns the eigenvalue curves of the clouds, log-log: a curve that falls faster fills fewer directions.
+
+    Args:
+        spectra: Eigenvalues, descending, of ``real``, ``before`` and ``after``, and of ``real_after`` where the real
+            side is aligned too; zeros are left out.
+        exponents: The power-law exponent of each.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axis = figure.subplots()
+    for name in (known for known in SPECTRUM_LINES if known in spectra):
+        label, colour, style = SPECTRUM_LINES[name]
+        values = spectra[name][spectra[name] > 1e-12]
+        ranks = np.arange(1, len(values) + 1)
+        axis.plot(ranks, values, style, color=colour, label=f"{label} (exponent {exponents[name]:.2f})")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("rank of the eigenvalue", fontsize=9)
+    axis.set_ylabel("variance of unit embeddings", fontsize=9)
+    axis.set_title("Spectra of the embedding clouds", fontsize=11)
+    axis.legend(fontsize=9)
     return figure
 
 

@@ -41,6 +41,7 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
         f"Before alignment: paired cosine {_cell(scores['gap'], 'paired_cosine_before', 3)}, probe AUC "
         f"{_cell(scores['gap'], 'probe_auc_before', 3)}, centroid distance "
         f"{_cell(scores['gap'], 'centroid_distance_before', 3)}.",
+        *_codec_control(scores["gap"]),
         *_unavailable(scores),
         *([f"Not comparable, left out: {', '.join(strangers)}."] if strangers else []),
         "",
@@ -55,6 +56,7 @@ def where_to_look(run_id: str) -> str:
     """Returns the closing lines: where the results of a run lie and which command comes next."""
     lines = [
         f"scores        data/08_reporting/{run_id}/scores.json",
+        f"the gap       data/08_reporting/{run_id}/gap.json  data/08_reporting/{run_id}/spectra.png",
         f"figures       data/08_reporting/{run_id}/pairs.png  data/08_reporting/{run_id}/tsne.png",
         f"adapter       data/06_models/{run_id}/adapter (PEFT)",
         "summary       data/08_reporting/summary.md",
@@ -93,6 +95,20 @@ def _zero_shot_table(scores: Mapping[str, Any]) -> str:
     for group in ("retrieval", "classification"):
         lines += [f"| {key} | {_cell(scores[group], key, 1)} |" for key in scores[group]["scores"]]
     return "\n".join(lines)
+
+
+def _codec_control(gap: Mapping[str, Any]) -> list[str]:
+    """Returns what is left of the gap when both sides have gone through one codec; nothing for an older run."""
+    matched = gap.get("codec_matched")
+    if matched is None:
+        return []
+    before, after = (_cell(matched, f"probe_auc_{when}", 3) for when in ("before", "after"))
+    return [
+        f"With both sides put through one resize ({matched['codec_size']} px) and JPEG (quality "
+        f"{matched['codec_quality']}), so that no codec can tell them apart: probe AUC {before} before alignment, "
+        f"{after} after; centroid distance {_cell(matched, 'centroid_distance_before', 3)} and "
+        f"{_cell(matched, 'centroid_distance_after', 3)}."
+    ]
 
 
 def _unavailable(scores: Mapping[str, Any]) -> list[str]:

@@ -1,69 +1,96 @@
-"""Adapters: LoRA on an encoder's image tower through PEFT, in PEFT's own files."""
+"""What is tuned in a tower: LoRA or DoRA through PEFT, in PEFT's own files, or every weight."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
-from gmail_kedro.zoo.encoders import OpenClipEncoder
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
+from gmail_kedro.zoo.registry import MissingWeightsError
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
-WEIGHTS_FILE = "adapter_model.safetensors"
+WEIGHTS_FILE, TOWER_FILE = "adapter_model.safetensors", "tower.safetensors"
 
 
 @dataclass(frozen=True)
-class StoredAdapter:
-    """An adapter folder on disk.
+class TuningSpec:
+    """Which weights of a tower are trained.
 
     Attributes:
-        folder: Holds ``adapter_config.json`` and ``adapter_model.safetensors``.
-        fingerprint: Hash of both.
-    """
-
-    folder: Path
-    fingerprint: str
-
-
-def add_adapter(
-    encoder: OpenClipEncoder, *, rank: int, alpha: float, dropout: float, targets: list[str], seed: int
-) -> "PeftModel":
-    """Puts a fresh LoRA adapter into the encoder's image tower and returns the wrapped tower.
-
-    A fresh adapter changes nothing: its second factor is zero.
-
-    Args:
-        encoder: Changed in place; its image tower becomes the wrapped one.
+        kind: ``lora``, ``dora``, ``full`` or ``none``.
         rank: Rank r of each pair of factors.
         alpha: The update is scaled by ``alpha / rank``.
         dropout: Dropout before the first factor.
         targets: Names of the modules that get factors.
-        seed: Seeds the first factors.
+        blocks: Numbers of the transformer blocks that get them, or None for all.
+        block_pattern: Name of the list of transformer blocks.
+    """
+
+    kind: str
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+    blocks: tuple[int, ...] | None = None
+    block_pattern: str | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether PEFT wraps the tower."""
+        return self.kind in ("lora", "dora")
+
+
+def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int) -> torch.nn.Module:
+    """Returns the tower ready to be trained; at first it computes what it did before.
+
+    Args:
+        tower: Changed in place.
+        spec: Which of its weights are trained.
+        owner: The encoder's name, for messages.
+        seed: Seeds the first factors; the second are zero.
 
     Raises:
-        ValueError: If no module of the tower has one of the names; lists names that exist.
+        ValueError: If a target does not exist, or DoRA is asked for on fused attention.
     """
+    if spec.kind == "full":
+        return tower.requires_grad_(True)
+    if not spec.is_adapter:
+        return tower
+    _check_targets(tower, spec, owner)
     from peft import LoraConfig, get_peft_model
 
-    known = sorted({name.rsplit(".", 1)[-1] for name, _ in encoder.image_tower.named_modules() if name})
-    if missing := [target for target in targets if target not in known]:
-        raise ValueError(
-            f"The adapter targets {missing} are not in the image tower of {encoder.name!r}. Its modules: {known}. "
-            "Set alignment.lora_targets."
-        )
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), bias="none")
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=list(spec.targets),
+        layers_to_transform=None if spec.blocks is None else list(spec.blocks),
+        layers_pattern=None if spec.blocks is None else spec.block_pattern,
+        use_dora=spec.kind == "dora",
+        bias="none",
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower = get_peft_model(encoder.image_tower, config)
-    _keep_attention_exact(tower)
-    encoder.image_tower = tower
-    return tower
+        wrapped = get_peft_model(tower, config)
+    _keep_attention_exact(wrapped)
+    return wrapped
 
 
-def _keep_attention_exact(tower: "PeftModel") -> None:
+def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str) -> None:
+    modules = {name.rsplit(".", 1)[-1]: module for name, module in tower.named_modules() if name}
+    if missing := [target for target in spec.targets if target not in modules]:
+        raise ValueError(
+            f"The adapter targets {missing} are not in the tower of {owner!r}. Its modules: {sorted(modules)}. "
+            "Set alignment.lora_targets, or null for the encoder's own."
+        )
+    fused = [name for name in spec.targets if isinstance(modules[name], torch.nn.MultiheadAttention)]
+    if spec.kind == "dora" and fused:
+        raise ValueError(
+            f"DoRA cannot decompose the fused attention {fused} of {owner!r}. Set alignment.lora_targets to linear "
+            "modules, such as [c_fc, c_proj], or alignment.tune: lora."
+        )
+
+
+def _keep_attention_exact(tower: torch.nn.Module) -> None:
     """Puts the frozen attention weights back, bit for bit, after every forward pass.
 
     PEFT adds the update to the fused projections for the pass and subtracts it afterwards. What rounding leaves
@@ -74,7 +101,7 @@ def _keep_attention_exact(tower: "PeftModel") -> None:
     for module in tower.modules():
         if not isinstance(module, MultiheadAttention):
             continue
-        attention = module.get_base_layer()
+        attention: Any = module.get_base_layer()
         entry = attention.in_proj_weight.detach().clone()
         leave = attention.out_proj.get_base_layer().weight.detach().clone()
 
@@ -85,34 +112,39 @@ def _keep_attention_exact(tower: "PeftModel") -> None:
         module.register_forward_hook(restore)
 
 
-def trainable_parameters(tower: "PeftModel") -> list[torch.nn.Parameter]:
-    """Returns the parameters that training changes: the adapter's."""
-    return [parameter for parameter in tower.parameters() if parameter.requires_grad]
+def trainable_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Returns the parameters that training changes."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def open_adapter(folder: Path) -> StoredAdapter:
-    """Returns the adapter stored in a folder.
+def save_tuned(tower: Any, spec: TuningSpec, folder: Path) -> None:
+    """Writes what was trained: PEFT's two files, or the whole tower as safetensors; nothing for ``none``."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if spec.is_adapter:
+        tower.save_pretrained(str(folder))
+    elif spec.kind == "full":
+        save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, folder / TOWER_FILE)
+
+
+def load_tuned(tower: Any, spec: TuningSpec, folder: Path) -> torch.nn.Module:
+    """Puts stored training into a tower, in place, adapters merged; returns the tower, frozen, in eval mode.
 
     Raises:
-        MissingWeightsError: If there is none; says how to make it.
+        MissingWeightsError: If the folder does not hold what the spec says.
     """
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise MissingWeightsError(
-            f"There is no adapter at {folder} (expected {WEIGHTS_FILE}). Train it: kedro run --pipeline=align"
-        )
-    return StoredAdapter(folder=folder, fingerprint=hash_folder(folder))
+    from safetensors.torch import load_file
 
+    if spec.kind == "none":
+        return tower
+    wanted = folder / (WEIGHTS_FILE if spec.is_adapter else TOWER_FILE)
+    if not wanted.is_file():
+        raise MissingWeightsError(f"There is no {wanted.name} in {folder}. Train it: kedro run --pipeline=align")
+    if spec.is_adapter:
+        from peft import PeftModel
 
-def load_student(encoder: OpenClipEncoder, adapter: StoredAdapter) -> OpenClipEncoder:
-    """Merges a stored adapter into the encoder's image tower, in place, and returns the encoder.
-
-    The fingerprint becomes that of base and adapter together, so cached features never mix.
-    """
-    import hashlib
-
-    from peft import PeftModel
-
-    tower = PeftModel.from_pretrained(encoder.image_tower, str(adapter.folder)).merge_and_unload()
-    encoder.image_tower = tower.eval().requires_grad_(False)
-    encoder.fingerprint = hashlib.sha256(f"{encoder.fingerprint}{adapter.fingerprint}".encode()).hexdigest()
-    return encoder
+        tower = PeftModel.from_pretrained(tower, str(folder)).merge_and_unload()
+    else:
+        tower.load_state_dict(load_file(wanted))
+    return tower.eval().requires_grad_(False)

@@ -13,7 +13,6 @@ from gmail_kedro.zoo.registry import MissingWeightsError, local_folder, look_up,
 from gmail_kedro.zoo.synclr import load_synclr
 from gmail_kedro.zoo.towers import TowerEncoder
 
-OpenClipEncoder = TowerEncoder
 SYNCLR_HOME = "the SynCLR page of google-research/syn-rep-learn"
 
 

@@ -73,7 +73,7 @@ class LongTextTower(torch.nn.Module):
         self.text_projection = tower.text_projection
         self.positional_embedding = torch.nn.Parameter(positions.clone(), requires_grad=False)
         self.positional_embedding_res = torch.nn.Parameter(positions.clone())
-        self.context_length, self.vocab_size = len(positions), tower.vocab_size
+        self.context_length, self.vocab_size, self.pool_type = len(positions), tower.vocab_size, "argmax"
         mask = torch.full((len(positions), len(positions)), float("-inf")).triu(1)
         self.attn_mask = torch.nn.Buffer(mask, persistent=False)
 

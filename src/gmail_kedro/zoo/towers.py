@@ -1,6 +1,7 @@
 """The one class behind every encoder of the zoo: its towers, what joins them, and how pictures and texts go in."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class TowerEncoder:
         self.context_length = 0 if reading.tokenizer is None else int(reading.tokenizer.context_length)
         self.lora_targets, self.block_pattern = family.lora_targets, family.block_pattern
         self.block_count = len(find_blocks(towers.image, family.block_pattern))
+        self.head: torch.nn.Module | None = None  # a trained head, in place of the projection
         self._reading, self._family = reading, family
 
     def preprocess(self, image: "Image") -> torch.Tensor:
@@ -119,6 +121,12 @@ class TowerEncoder:
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Maps images [B, 3, H, W] to embeddings [B, D], not normalised."""
         pooled, _ = self.image_tower(images)
+        return self.project(pooled)
+
+    def project(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Maps pooled features [B, W] to embeddings [B, D]."""
+        if self.head is not None:
+            return self.head(pooled)
         return pooled if self.projection is None else pooled @ self.projection
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -129,7 +137,8 @@ class TowerEncoder:
         """
         if self.text_tower is None:
             raise self._no_text_tower()
-        return self.text_tower(tokens)
+        with _short_texts(self.text_tower, tokens) as short:
+            return self.text_tower(short)
 
     def drop_patches(self, fraction: float) -> None:
         """Leaves out a random share of the patches while the tower is in training mode.
@@ -160,6 +169,27 @@ class TowerEncoder:
             f"The encoder {self.name!r} has no text tower: it reads pictures only. For texts, take an image-text "
             "encoder such as a CLIP."
         )
+
+
+@contextlib.contextmanager
+def _short_texts(tower: torch.nn.Module, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Cuts off the padding that no text of a batch needs, while the body runs.
+
+    A causal tower that pools at its end token (the highest id) never sees what comes after it, so most of CLIP's 77
+    positions need not be computed. Towers that read their padding, as SigLIP's does, get all of it.
+    """
+    owner = next((module for module in tower.modules() if module._buffers.get("attn_mask") is not None), None)
+    if owner is None or getattr(owner, "pool_type", "") != "argmax":
+        yield tokens
+        return
+    length = int(tokens.argmax(dim=1).max()) + 1
+    mask = owner._buffers["attn_mask"]
+    assert mask is not None
+    owner.attn_mask = mask[:length, :length]
+    try:
+        yield tokens[:, :length]
+    finally:
+        owner.attn_mask = mask
 
 
 def find_blocks(tower: torch.nn.Module, pattern: str) -> list[torch.nn.Module]:

@@ -1,41 +1,54 @@
-"""Nodes of the alignment pipeline: the teacher's features once, then the student."""
+"""Nodes of the alignment pipeline: the teacher's view once, then the student, then a training-free map."""
 
-import logging
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
+from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
+from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import AlignmentParams, RunParams
-from gmail_kedro.pipelines.alignment.training import TrainingPairs, alignment_step
+from gmail_kedro.pipelines.alignment.preparation import (
+    build_objective,
+    build_student,
+    fingerprint_run,
+    load_data,
+    needs_text,
+    teacher_views,
+)
+from gmail_kedro.zoo.student import StoredStudent
 
-logger = logging.getLogger(__name__)
+CHUNK_ROWS = 4096
 
 
-def encode_teacher(pairs: pd.DataFrame, corpus: Corpus, feature_store: Path, run: RunParams) -> torch.Tensor:
-    """Returns the frozen teacher's embeddings of every pair's photograph, float32 [N, D], in the order of pairs."""
-    from gmail_kedro.engine.features import FeatureStore
-    from gmail_kedro.engine.inference import encode_images
-    from gmail_kedro.hardware import resolve_device
+def encode_teacher(
+    pairs: pd.DataFrame, corpus: Corpus, feature_store: Path, params: AlignmentParams, run: RunParams
+) -> dict[str, torch.Tensor]:
+    """Returns what the frozen teacher says of every pair, in the order of pairs.
+
+    Returns:
+        ``embedding`` [N, D] of the photographs, and where the parameters ask for them ``pooled`` [N, W],
+        ``patch_mean`` [N, W'] and ``text`` [N, D], the captions' embeddings.
+    """
+    from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
     from gmail_kedro.zoo.encoders import build_encoder
 
-    device = resolve_device(run.device)
-    return encode_images(
-        build_encoder(run.encoder, run.encoder_path, device=device),
-        corpus.images,
-        list(pairs["real_key"]),
-        store=FeatureStore(feature_store),
-        batch_size=run.image_batch_size,
-        device=device,
-        precision=run.precision,
-    )
+    encoding = run_encoding(feature_store, run)
+    encoder = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
+    keys = list(pairs["real_key"])
+    features = {
+        view: encode_images(encoder, corpus.images, keys, encoding, view=view) for view in teacher_views(params)
+    }
+    if needs_text(params):
+        features["text"] = encode_texts(encoder, list(pairs["caption"]), encoding)
+    return features
 
 
 def align(
     pairs: pd.DataFrame,
+    corpus: Corpus,
     generated_images: GeneratedImages,
-    real_features: torch.Tensor,
+    teacher_features: dict[str, torch.Tensor],
     checkpoints: Path,
     params: AlignmentParams,
     run: RunParams,
@@ -43,83 +56,84 @@ def align(
     """Tunes the student on the training pairs.
 
     Returns:
-        The adapter (the wrapped image tower, saved as PEFT saves it), the history, one row a step, and the
-        hash of the weights it started from.
+        The student, the history, one row a step, and the hash of the weights it started from.
 
     Raises:
         ValueError: If there are fewer than two training pairs, or the adapter's targets do not exist.
+        FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
     from gmail_kedro.engine.checkpoint import Checkpoint
-    from gmail_kedro.engine.loop import fit
-    from gmail_kedro.engine.optim import build_adamw, build_schedule
-    from gmail_kedro.engine.progress import step_progress
-    from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.zoo.adapters import add_adapter, trainable_parameters
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.engine.early_stopping import EarlyStopping
+    from gmail_kedro.engine.training import TrainingPlan, train
+    from gmail_kedro.hardware import resolve_device
+    from gmail_kedro.pipelines.alignment.training import AlignmentStep
 
     device = resolve_device(run.device)
-    student = build_encoder(run.encoder, run.encoder_path, device=device)
-    fingerprint = _fingerprint(student.fingerprint, pairs, params, run)
-    tower = add_adapter(
-        student,
-        rank=params.lora_rank,
-        alpha=params.lora_alpha,
-        dropout=params.lora_dropout,
-        targets=list(params.lora_targets),
-        seed=run.seed,
-    ).train()
-    if params.objective == "none":
-        return tower, pd.DataFrame({"step": [], "loss": []}), {"weights": fingerprint["weights"]}
-    step = alignment_step(
-        student, _training_pairs(student, pairs, generated_images, real_features), params, seed=run.seed, device=device
+    student = build_student(params, run, device=device)
+    lineage = {"weights": student.spec.teacher}
+    if params.tune == "none":
+        return student, pd.DataFrame({"step": [], "loss": []}), lineage
+    data = load_data(student, pairs, corpus, generated_images, teacher_features, params)
+    objective = build_objective(student, data, params, device=device)
+    step = AlignmentStep(student, data, objective, params, seed=run.seed, device=device)
+    checkpoint = Checkpoint(
+        checkpoints / "alignment.safetensors",
+        fingerprint_run(student, pairs, params, run),
+        every=params.checkpoint_every,
+        buffers=student.buffers(),
     )
-    adapter_parameters = trainable_parameters(tower)
-    logger.info("Aligning: %d parameters are trained", sum(parameter.numel() for parameter in adapter_parameters))
-    optimizer = build_adamw(adapter_parameters, learning_rate=params.learning_rate, weight_decay=params.weight_decay)
-    schedule = build_schedule(
-        optimizer,
-        kind=params.schedule,
+    stopping = None
+    if params.validate_every is not None:
+        stopping = EarlyStopping(step.validate, every=params.validate_every, patience=params.patience)
+    plan = TrainingPlan(
+        title="Aligning",
         steps=params.steps,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        clip_norm=params.clip_norm,
+        schedule=params.schedule,
         warmup_steps=params.warmup_steps,
         restarts=params.restarts,
     )
-    checkpoint = Checkpoint(checkpoints / "alignment.safetensors", fingerprint, every=params.checkpoint_every)
-    with fast_arithmetic(device, precision=run.precision), step_progress("Aligning", params.steps) as on_step:
-        history = fit(
-            step,
-            optimizer,
-            schedule,
-            steps=params.steps,
-            clip_norm=params.clip_norm,
-            checkpoint=checkpoint,
-            on_step=on_step,
-        )
+    student.train()
+    parameters = [*student.parameters(), *objective.learned_parameters()]
+    history = train(step, parameters, plan, checkpoint, device=device, precision=run.precision, early_stopping=stopping)
     checkpoint.remove()
-    return tower, pd.DataFrame(history.rows), {"weights": fingerprint["weights"]}
+    student.train(False)
+    return student, pd.DataFrame(history.rows), lineage
 
 
-def _training_pairs(
-    student: ImageTextEncoder, pairs: pd.DataFrame, generated_images: GeneratedImages, real_features: torch.Tensor
-) -> TrainingPairs:
-    """Returns the training rows of the pairs as the step function reads them."""
-    from gmail_kedro.engine.inference import PixelBatches
+def fit_training_free(
+    pairs: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: GeneratedImages,
+    adapter: StoredStudent,
+    feature_store: Path,
+    params: AlignmentParams,
+    run: RunParams,
+) -> FeatureMap:
+    """Fits the training-free map from generated to real features, on the training pairs alone.
 
-    chosen = pairs.reset_index(drop=True).query("split == 'train'")
-    if len(chosen) < 2:
-        raise ValueError(f"The alignment needs at least 2 training pairs. Got {len(chosen)}. Generate more images.")
-    numbers = pd.factorize(chosen["image_id"])[0].copy()
-    return TrainingPairs(
-        pixels=PixelBatches(student, generated_images, list(chosen["generated_key"])),
-        real=real_features[chosen.index.to_numpy().copy()],
-        image_ids=torch.from_numpy(numbers),
+    It is fitted on what the routes give after tuning, so it repairs what tuning left; each photograph counts once.
+    """
+    from gmail_kedro.engine.inference import encode_images, run_encoding
+    from gmail_kedro.method.realign import fit_feature_map
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.student import take_route
+
+    if params.training_free == "none":
+        return fit_feature_map("none", lambda: [], lambda: [])
+    encoding, chosen = run_encoding(feature_store, run), pairs[pairs["split"] == "train"]
+    photographs = list(dict.fromkeys(chosen["real_key"]))
+    features = {}
+    for route, source, keys in (
+        ("generated", generated_images, list(chosen["generated_key"])),
+        ("real", corpus.images, photographs),
+    ):
+        encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=encoding.device), adapter, route)
+        features[route] = encode_images(encoder, source, keys, encoding)
+    return fit_feature_map(
+        params.training_free,
+        lambda: features["generated"].split(CHUNK_ROWS),
+        lambda: features["real"].split(CHUNK_ROWS),
     )
-
-
-def _fingerprint(weights: str, pairs: pd.DataFrame, params: AlignmentParams, run: RunParams) -> dict[str, str]:
-    """Returns what a checkpoint of this run depends on."""
-    import hashlib
-    from dataclasses import asdict
-
-    rows = hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest()
-    settings = {f"alignment.{name}": repr(value) for name, value in asdict(params).items()}
-    return settings | {"run.seed": str(run.seed), "run.precision": run.precision, "weights": weights, "pairs": rows}

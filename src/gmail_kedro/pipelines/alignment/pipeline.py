@@ -2,18 +2,24 @@
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.pipelines.alignment.nodes import align, encode_teacher
+from gmail_kedro.pipelines.alignment.nodes import align, encode_teacher, fit_training_free
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: teacher features, then adapter, history and lineage."""
+    """Returns: the teacher's features, then student, history and lineage, then the training-free map."""
+    params, run = "params:alignment", "params:run"
     return Pipeline(
         [
-            node(encode_teacher, ["pairs", "corpus", "feature_store", "params:run"], "real_features"),
+            node(encode_teacher, ["pairs", "corpus", "feature_store", params, run], "teacher_features"),
             node(
                 align,
-                ["pairs", "generated_images", "real_features", "checkpoints", "params:alignment", "params:run"],
+                ["pairs", "corpus", "generated_images", "teacher_features", "checkpoints", params, run],
                 ["adapter", "alignment_history", "alignment_lineage"],
+            ),
+            node(
+                fit_training_free,
+                ["pairs", "corpus", "generated_images", "adapter", "feature_store", params, run],
+                "feature_map",
             ),
         ]
     )

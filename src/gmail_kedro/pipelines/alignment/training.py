@@ -1,59 +1,133 @@
-"""One alignment run: which pairs a step sees, and the loss it minimises."""
+"""One alignment run: which pairs a step sees, what their embeddings are, and the losses of these."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from gmail_kedro.engine.batching import batch_rows
+from gmail_kedro.engine.batching import batch_rows, unique_batch_rows, unseen_rows
 from gmail_kedro.engine.inference import PixelBatches
-from gmail_kedro.interfaces import ImageTextEncoder
-from gmail_kedro.method.alignment import alignment_loss, embedding_moments, moment_loss
+from gmail_kedro.engine.micro_batches import Losses, Views, one_pass, split_rows, two_passes
 from gmail_kedro.params import AlignmentParams
+from gmail_kedro.pipelines.alignment.objective import Objective
+from gmail_kedro.zoo.student import Student
 
 
 @dataclass(frozen=True)
-class TrainingPairs:
-    """What the alignment trains on, row by row.
+class AlignmentData:
+    """What the alignment learns from, row by row; N pairs, training and validation.
 
     Attributes:
-        pixels: The generated pictures, N of them.
-        real: Teacher embeddings of the paired photographs, float32 [N, D].
-        image_ids: A number for each row's photograph, int64 [N]; equal numbers, equal photographs.
+        generated: The generated pictures.
+        real: The photographs, read only where they go through the student.
+        teacher: Frozen features of the photographs by view (``embedding``, ``pooled``, ``patch_mean``), [N, ...].
+        text: Frozen embeddings of the captions, [N, D], or None where no term needs them.
+        tokens: The captions' tokens, [N, L], or None where the text tower is not tuned.
+        image_ids: A number for each row's photograph, int64 [N], from 0 without a hole.
+        train_rows: Rows that are trained on.
+        val_rows: Rows that are held out.
     """
 
-    pixels: PixelBatches
-    real: torch.Tensor
-    image_ids: torch.Tensor
+    generated: PixelBatches
+    real: PixelBatches
+    teacher: Mapping[str, torch.Tensor]
+    text: torch.Tensor | None
+    tokens: torch.Tensor | None
+    image_ids: np.ndarray
+    train_rows: np.ndarray
+    val_rows: np.ndarray
 
 
-def alignment_step(
-    student: ImageTextEncoder, pairs: TrainingPairs, params: AlignmentParams, *, seed: int, device: torch.device
-) -> Callable[[int], dict[str, torch.Tensor]]:
-    """Returns the step function: index to losses.
+class AlignmentStep:
+    """The step function of an alignment run: a step's index to its losses.
 
     Args:
-        student: The encoder whose image tower carries the adapter.
-        pairs: Generated pictures with the teacher's view of their photographs.
-        params: Objective, temperature, weights, batch size.
+        student: What is trained.
+        data: What it is trained on.
+        objective: What is minimised.
+        params: Batch size, negatives and the like.
         seed: Seeds the order of the pairs.
         device: Where the student is.
     """
-    real = pairs.real.to(device)
-    image_ids = pairs.image_ids.to(device)
-    _, first_rows = np.unique(pairs.image_ids.numpy(), return_index=True)
-    mean, covariance = embedding_moments(real[first_rows])
 
-    def step(index: int) -> dict[str, torch.Tensor]:
-        rows = batch_rows(index, count=len(real), batch_size=params.batch_size, seed=seed)
-        generated = student.encode_image(pairs.pixels[rows].to(device)).float()
-        ids = image_ids[rows]
-        same_image = ids[:, None] == ids[None, :] if params.mask_same_image else None
-        eq1 = alignment_loss(generated, real[rows], temperature=params.temperature, same_image=same_image)
-        if params.objective == "eq1":
-            return {"loss": eq1}
-        moments = moment_loss(generated, mean, covariance)
-        return {"loss": eq1 + params.moment_weight * moments, "eq1": eq1, "moments": moments}
+    def __init__(
+        self,
+        student: Student,
+        data: AlignmentData,
+        objective: Objective,
+        params: AlignmentParams,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._student, self._data, self._objective, self._params = student, data, objective, params
+        self._seed, self._device = seed, device
+        self._groups = np.unique(data.image_ids[data.train_rows], return_inverse=True)[1]
 
-    return step
+    def __call__(self, index: int) -> Losses:
+        """Returns the losses of a step; with micro-batches their gradient is already accumulated."""
+        rows, negatives = self._batch(index), self._negatives(index)
+        size = self._params.micro_batch_size
+        if size is None or size >= len(rows):
+            return self._objective.losses(self.embed(rows), rows, negatives=negatives)
+        if self._objective.is_separable:
+            return one_pass(
+                self.embed,
+                lambda views, first: self._objective.losses(views, rows, negatives=negatives, first=first),
+                rows,
+                size=size,
+            )
+        return two_passes(
+            self.embed, lambda views: self._objective.losses(views, rows, negatives=negatives), rows, size=size
+        )
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Returns the loss of all held-out pairs, each other's negatives; batch statistics and dropout off."""
+        rows = self._data.val_rows
+        self._student.train(False)
+        parts = [self.embed(part) for part in split_rows(rows, self._params.batch_size)]
+        views = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        losses = self._objective.losses(views, rows, negatives=rows[:0])
+        self._student.train()
+        return float(losses["loss"])
+
+    def embed(self, rows: np.ndarray) -> Views:
+        """Returns the embeddings that the losses need, by name, each [B, ...]."""
+        wants = self._objective
+        views: dict[str, torch.Tensor] = {}
+        if wants.sees_generated:
+            views |= self._tower_views(self._data.generated, rows, "generated")
+        if wants.moves_real:
+            views |= self._tower_views(self._data.real, rows, "real")
+        if wants.preserves:
+            views["preserved"] = self._tower_views(self._data.real, rows, "generated")["generated"]
+        if self._data.tokens is not None:
+            views["text"] = self._student.encoder.encode_text(self._data.tokens[rows].to(self._device)).float()
+        return views
+
+    def _tower_views(self, pixels: PixelBatches, rows: np.ndarray, route: str) -> dict[str, torch.Tensor]:
+        pooled, tokens = self._student.encoder.pool_image(pixels[rows].to(self._device))
+        views = {route: self._student.project(pooled, route).float()}
+        if self._objective.sees_patches:
+            views[f"{route}_patch"] = tokens.float().mean(dim=1)
+        return views
+
+    def _batch(self, index: int) -> np.ndarray:
+        data, size = self._data, self._params.batch_size
+        if self._params.same_image == "unique_per_batch":
+            return data.train_rows[unique_batch_rows(index, self._groups, batch_size=size, seed=self._seed)]
+        return data.train_rows[batch_rows(index, count=len(data.train_rows), batch_size=size, seed=self._seed)]
+
+    def _negatives(self, index: int) -> np.ndarray:
+        """Returns rows whose photographs are candidates beside the batch's own, one row a photograph."""
+        if self._params.negatives == "batch":
+            return self._data.train_rows[:0]
+        if self._params.negatives == "cache":
+            return unseen_rows(self._data.image_ids, self._data.train_rows)
+        queue = self._data.train_rows[:0]
+        while len(queue) < self._params.queue_size and index > 0:
+            index -= 1
+            queue = unseen_rows(self._data.image_ids, np.concatenate([queue, self._batch(index)]))
+        return queue[: self._params.queue_size]

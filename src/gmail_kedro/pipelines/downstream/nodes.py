@@ -1,55 +1,45 @@
-"""Nodes of the downstream pipeline: features on the declared route, then the captioner."""
+"""Nodes of the downstream pipeline: features on the declared route, then the captioner and the text tower."""
 
+import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages
-from gmail_kedro.params import DownstreamParams, RunParams
-from gmail_kedro.zoo.adapters import StoredAdapter
+from gmail_kedro.engine.training import TrainingPlan
+from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
+from gmail_kedro.method.realign import FeatureMap
+from gmail_kedro.params import DownstreamParams, Parameters, RetrieverParams, RunParams
+from gmail_kedro.pipelines.downstream.features import FeatureSource, TrainingFeatures, gather
 from gmail_kedro.zoo.captioner import Captioner
+from gmail_kedro.zoo.student import StoredStudent
 
 
-def encode_training_images(
+def encode_training_features(
     pairs: pd.DataFrame,
     corpus: Corpus,
     generated_images: GeneratedImages,
-    adapter: StoredAdapter,
+    adapter: StoredStudent,
+    feature_map: FeatureMap,
     feature_store: Path,
     params: DownstreamParams,
     run: RunParams,
-) -> torch.Tensor:
-    """Returns the embeddings the captioner trains on, float32 [N, D], in the order of pairs.
+) -> TrainingFeatures:
+    """Returns the embeddings the consumers train on.
 
-    Generated pictures go through the student and photographs through the teacher, never the other way round.
+    Generated pictures take the generated route and photographs the real one, never the other way round.
     """
-    from gmail_kedro.engine.features import FeatureStore
-    from gmail_kedro.engine.inference import encode_images
-    from gmail_kedro.hardware import resolve_device
-    from gmail_kedro.zoo.adapters import load_student
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.engine.inference import run_encoding
 
-    device = resolve_device(run.device)
-    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
-    source, keys = corpus.images, list(pairs["real_key"])
-    if params.train_on == "generated":
-        encoder = load_student(encoder, adapter)
-        source, keys = generated_images, list(pairs["generated_key"])
-    return encode_images(
-        encoder,
-        source,
-        keys,
-        store=FeatureStore(feature_store),
-        batch_size=run.image_batch_size,
-        device=device,
-        precision=run.precision,
-    )
+    encoding = run_encoding(feature_store, run)
+    source = FeatureSource(pairs, corpus, generated_images, adapter, feature_map, run, encoding)
+    return gather(source, params, count=len(pairs), seed=run.seed)
 
 
 def train_captioner(
     pairs: pd.DataFrame,
-    training_features: torch.Tensor,
+    training_features: TrainingFeatures,
     checkpoints: Path,
     params: DownstreamParams,
     run: RunParams,
@@ -60,9 +50,7 @@ def train_captioner(
         The captioner and its history, one row a step; ``val_loss`` is filled after the last step.
     """
     from gmail_kedro.engine.checkpoint import Checkpoint
-    from gmail_kedro.engine.loop import fit
-    from gmail_kedro.engine.optim import build_adamw, build_schedule
-    from gmail_kedro.engine.progress import step_progress
+    from gmail_kedro.engine.training import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
     from gmail_kedro.zoo.captioner import build_captioner
@@ -70,57 +58,102 @@ def train_captioner(
 
     device = resolve_device(run.device)
     language_model, tokenizer = build_language_model(params.language_model, params.language_model_path)
+    features, chosen = training_features.embeddings, pairs.iloc[training_features.rows]
     captioner = build_captioner(
-        language_model,
-        tokenizer,
-        embed_dim=training_features.shape[1],
-        prefix_length=params.prefix_length,
-        seed=run.seed,
+        language_model, tokenizer, embed_dim=features.shape[1], prefix_length=params.prefix_length, seed=run.seed
     ).to(device)
-    tokens = captioner.tokenize(list(pairs["caption"]), max_tokens=params.max_tokens)
-    is_train = (pairs["split"] == "train").to_numpy().copy()
-    step = captioner_step(
-        captioner, training_features[is_train], tokens[is_train], params, seed=run.seed, device=device
-    )
-    optimizer = build_adamw(
-        captioner.parameters(), learning_rate=params.learning_rate, weight_decay=params.weight_decay
-    )
-    schedule = build_schedule(optimizer, kind="linear", steps=params.steps, warmup_steps=params.warmup_steps)
+    captioner.language_model.requires_grad_(params.tune_language_model)
+    tokens = captioner.tokenize(list(chosen["caption"]), max_tokens=params.max_tokens)
+    is_train = (chosen["split"] == "train").to_numpy().copy()
+    step = captioner_step(captioner, features[is_train], tokens[is_train], params, seed=run.seed, device=device)
     facts = _fingerprint(training_features, pairs, params, run)
     checkpoint = Checkpoint(checkpoints / "captioner.safetensors", facts, every=params.checkpoint_every)
     captioner.train()
-    with fast_arithmetic(device, precision=run.precision), step_progress("Captioner", params.steps) as on_step:
-        history = fit(
-            step,
-            optimizer,
-            schedule,
-            steps=params.steps,
-            clip_norm=params.clip_norm,
-            checkpoint=checkpoint,
-            on_step=on_step,
-        )
-        captioner.eval()
+    learned = [parameter for parameter in captioner.parameters() if parameter.requires_grad]
+    history = train(
+        step, learned, _plan("Captioner", params, "linear"), checkpoint, device=device, precision=run.precision
+    )
+    captioner.eval()
+    with fast_arithmetic(device, precision=run.precision):
         history.rows[-1]["val_loss"] = validation_loss(
-            captioner, training_features[~is_train], tokens[~is_train], batch_size=params.batch_size, device=device
+            captioner, features[~is_train], tokens[~is_train], batch_size=params.batch_size, device=device
         )
     checkpoint.remove()
     return captioner, pd.DataFrame(history.rows)
 
 
-def _fingerprint(
-    features: torch.Tensor, pairs: pd.DataFrame, params: DownstreamParams, run: RunParams
-) -> dict[str, str]:
-    """Returns what a checkpoint of this run depends on."""
-    import hashlib
-    from dataclasses import asdict
+def tune_text_tower(
+    pairs: pd.DataFrame,
+    training_features: TrainingFeatures,
+    adapter: StoredStudent,
+    checkpoints: Path,
+    params: RetrieverParams,
+    run: RunParams,
+) -> tuple[SavesItself, pd.DataFrame]:
+    """Tunes the text tower to retrieve by the training pairs' embeddings; image embeddings stay as they are.
 
+    Returns:
+        The text tower and its history, one row a step; both are empty without steps, or without a text tower.
+    """
+    from gmail_kedro.engine.checkpoint import Checkpoint
+    from gmail_kedro.engine.training import train
+    from gmail_kedro.hardware import resolve_device
+    from gmail_kedro.pipelines.downstream.training import retriever_step
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.student import take_route
+    from gmail_kedro.zoo.text_tower import TunedTextTower
+
+    device = resolve_device(run.device)
+    encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=device), adapter, "real")
+    if params.steps == 0 or encoder.text_tower is None:
+        return TunedTextTower(None, encoder.fingerprint), pd.DataFrame({"step": [], "loss": []})
+    chosen = pairs.iloc[training_features.rows]
+    is_train = (chosen["split"] == "train").to_numpy().copy()
+    step = retriever_step(
+        encoder,
+        training_features.embeddings[is_train],
+        encoder.tokenize(list(chosen["caption"][is_train])),
+        torch.from_numpy(pd.factorize(chosen["image_id"][is_train])[0].copy()),
+        params,
+        seed=run.seed,
+        device=device,
+    )
+    facts = _fingerprint(training_features, pairs, params, run) | {"encoder": encoder.fingerprint}
+    checkpoint = Checkpoint(checkpoints / "retriever.safetensors", facts, every=params.checkpoint_every)
+    tower = encoder.text_tower.train().requires_grad_(True)
+    history = train(
+        step,
+        tower.parameters(),
+        _plan("Retriever", params, "cosine"),
+        checkpoint,
+        device=device,
+        precision=run.precision,
+    )
+    checkpoint.remove()
+    return TunedTextTower(tower.eval(), encoder.fingerprint), pd.DataFrame(history.rows)
+
+
+def _plan(title: str, params: DownstreamParams | RetrieverParams, schedule: str) -> TrainingPlan:
+    return TrainingPlan(
+        title=title,
+        steps=params.steps,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        clip_norm=params.clip_norm,
+        schedule=schedule,
+        warmup_steps=params.warmup_steps,
+    )
+
+
+def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame, params: Parameters, run: RunParams) -> dict[str, str]:
+    """Returns what a checkpoint of this run depends on."""
     from gmail_kedro.zoo.registry import hash_tensors
 
-    rows = hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest()
-    settings = {f"downstream.{name}": repr(value) for name, value in asdict(params).items()}
+    rows = hashlib.sha256(pairs.to_csv(index=False).encode() + features.rows.tobytes()).hexdigest()
+    settings = {f"{params.GROUP}.{name}": repr(value) for name, value in asdict(params).items()}
     return settings | {
         "run.seed": str(run.seed),
         "run.precision": run.precision,
-        "features": hash_tensors({"features": features}),
+        "features": hash_tensors({"features": features.embeddings}),
         "pairs": rows,
     }

@@ -2,30 +2,25 @@
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.pipelines.downstream.nodes import encode_training_images, train_captioner
+from gmail_kedro.pipelines.downstream.nodes import encode_training_features, train_captioner, tune_text_tower
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: training features on the declared route, then captioner and history."""
+    """Returns: training features on the declared route, then captioner and text tower with their histories."""
+    params, run = "params:downstream", "params:run"
+    sources = ["pairs", "corpus", "generated_images", "adapter", "feature_map", "feature_store"]
     return Pipeline(
         [
-            node(
-                encode_training_images,
-                [
-                    "pairs",
-                    "corpus",
-                    "generated_images",
-                    "adapter",
-                    "feature_store",
-                    "params:downstream",
-                    "params:run",
-                ],
-                "training_features",
-            ),
+            node(encode_training_features, [*sources, params, run], "training_features"),
             node(
                 train_captioner,
-                ["pairs", "training_features", "checkpoints", "params:downstream", "params:run"],
+                ["pairs", "training_features", "checkpoints", params, run],
                 ["captioner", "captioner_history"],
+            ),
+            node(
+                tune_text_tower,
+                ["pairs", "training_features", "adapter", "checkpoints", "params:retriever", run],
+                ["text_tower", "retriever_history"],
             ),
         ]
     )

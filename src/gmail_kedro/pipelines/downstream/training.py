@@ -1,4 +1,4 @@
-"""One captioner run: which captions a step sees, and its loss."""
+"""One run of a consumer: which captions a step sees, and its loss."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,9 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.batching import batch_rows
-from gmail_kedro.params import DownstreamParams
+from gmail_kedro.interfaces import ImageTextEncoder
+from gmail_kedro.method.alignment import sigmoid_alignment_loss, symmetric_loss
+from gmail_kedro.params import DownstreamParams, RetrieverParams
 from gmail_kedro.zoo.captioner import IGNORED, Captioner
 
 
@@ -34,6 +36,41 @@ def captioner_step(
     def step(index: int) -> dict[str, torch.Tensor]:
         rows = batch_rows(index, count=len(features), batch_size=params.batch_size, seed=seed)
         return {"loss": captioner.loss(features[rows], tokens[rows])}
+
+    return step
+
+
+def retriever_step(
+    encoder: ImageTextEncoder,
+    features: torch.Tensor,
+    tokens: torch.Tensor,
+    image_ids: torch.Tensor,
+    params: RetrieverParams,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Callable[[int], dict[str, torch.Tensor]]:
+    """Returns the step function of the text tower: CLIP's contrast of its texts with fixed image embeddings.
+
+    Args:
+        encoder: Its text tower is trained in place.
+        features: Image embeddings, float32 [N, D].
+        tokens: Token ids of the captions, [N, L].
+        image_ids: Photograph of each row, int64 [N]; others of one photograph are no negatives.
+        params: Batch size.
+        seed: Seeds the order of the captions.
+        device: Where the encoder is.
+    """
+    features, tokens, image_ids = features.to(device), tokens.to(device), image_ids.to(device)
+    scale, bias = encoder.contrast.scale, encoder.contrast.bias
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        rows = batch_rows(index, count=len(features), batch_size=params.batch_size, seed=seed)
+        text, image, ids = encoder.encode_text(tokens[rows]), features[rows], image_ids[rows]
+        same = ids[:, None] == ids[None]
+        if bias is not None:
+            return {"loss": sigmoid_alignment_loss(image, text, scale=scale, bias=bias, same_image=same)}
+        return {"loss": symmetric_loss(image, text, temperature=1 / scale, same_image=same)}
 
     return step
 

@@ -1,5 +1,6 @@
-"""Nodes of the evaluation pipeline: real test images on the frozen route, and the gap before and after."""
+"""Nodes of the evaluation pipeline: real images on the real route."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.interfaces import Corpus
+from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import EvaluationParams, RunParams
 from gmail_kedro.records.stored import StoredImages
-from gmail_kedro.zoo.adapters import StoredAdapter
+from gmail_kedro.zoo.student import StoredStudent
+from gmail_kedro.zoo.towers import TowerEncoder
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Embeddings of real evaluation images and their captions, all through the frozen teacher.
+    """Embeddings of real evaluation images, through the real route, and of their captions.
 
     Attributes:
         image_ids: The photographs, N of them.
         image: float32 [N, D].
         captions: The captions, M of them.
-        text: float32 [M, D].
+        text: float32 [M, D], or None where the encoder reads no texts.
+        tuned_text: The same through the text tower tuned downstream, or None where none was.
         text_image_index: Row in ``image`` of each caption's photograph, int64 [M].
         truncated_count: Captions longer than the text tower reads.
     """
@@ -30,49 +34,47 @@ class Benchmark:
     image_ids: list[str]
     image: torch.Tensor
     captions: list[str]
-    text: torch.Tensor
+    text: torch.Tensor | None
+    tuned_text: torch.Tensor | None
     text_image_index: torch.Tensor
     truncated_count: int
 
 
-@dataclass(frozen=True)
-class GapEmbeddings:
-    """Held-out pairs as the teacher and the student see them, for diagnostics.
-
-    Attributes:
-        image_ids: Photograph of each pair, N of them.
-        real: Teacher on the photographs, float32 [N, D].
-        before: Teacher on the generated pictures, float32 [N, D].
-        after: Student on the generated pictures, float32 [N, D].
-    """
-
-    image_ids: list[str]
-    real: torch.Tensor
-    before: torch.Tensor
-    after: torch.Tensor
-
-
-def encode_benchmark(corpus: Corpus, feature_store: Path, params: EvaluationParams, run: RunParams) -> Benchmark:
-    """Encodes the evaluation split: images once, captions once.
+def encode_benchmark(
+    corpus: Corpus,
+    adapter: StoredStudent,
+    feature_map: FeatureMap,
+    text_tower: Path,
+    feature_store: Path,
+    params: EvaluationParams,
+    run: RunParams,
+) -> Benchmark:
+    """Encodes the evaluation split through the real route: images once, captions before and after tuning.
 
     Raises:
         ValueError: If the split has no photographs.
     """
-    from gmail_kedro.engine.inference import encode_images, encode_texts
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
+    from gmail_kedro.zoo.text_tower import put_text_tower
 
-    device, settings = _inference(feature_store, run)
-    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
+    encoding = run_encoding(feature_store, run)
+    encoder = _real_route(adapter, run, encoding.device)
     rows = _evaluation_rows(corpus, params)
-    image_ids = list(dict.fromkeys(rows["image_id"]))
+    image_ids, captions = list(dict.fromkeys(rows["image_id"])), list(rows["caption"])
     position = {image_id: index for index, image_id in enumerate(image_ids)}
+    image = encode_images(encoder, corpus.images, image_ids, encoding)
+    reads = encoder.text_tower is not None
+    text = encode_texts(encoder, captions, encoding) if reads else None
+    truncated_count = encoder.count_truncated(captions) if reads else 0
+    is_tuned = put_text_tower(encoder, text_tower)
     return Benchmark(
         image_ids=image_ids,
-        image=encode_images(encoder, corpus.images, image_ids, **settings),
-        captions=list(rows["caption"]),
-        text=encode_texts(encoder, list(rows["caption"]), **settings),
+        image=image if feature_map.kind == "none" else feature_map.target(image),
+        captions=captions,
+        text=text,
+        tuned_text=encode_texts(encoder, captions, encoding) if is_tuned else None,
         text_image_index=torch.tensor([position[image_id] for image_id in rows["image_id"]]),
-        truncated_count=encoder.count_truncated(list(rows["caption"])),
+        truncated_count=truncated_count,
     )
 
 
@@ -96,8 +98,14 @@ def write_captions(
     return [{"image_id": key, "text": text} for key, text in zip(benchmark.image_ids, texts, strict=True)]
 
 
-def score_captions(predictions: list[dict[str, str]], benchmark: Benchmark, params: EvaluationParams) -> dict[str, Any]:
-    """Scores the captions against all references; what cannot run is listed with its reason."""
+def score_captions(
+    predictions: list[dict[str, str]], benchmark: Benchmark, params: EvaluationParams
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Scores the captions against all references; what cannot run is listed with its reason.
+
+    Returns:
+        The scores, and those that are means over images one by one: ``image_id``, ``measure``, ``value``.
+    """
     from gmail_kedro.metrics.captioning import caption_scores
     from gmail_kedro.metrics.statistics import bootstrap_interval
 
@@ -105,26 +113,58 @@ def score_captions(predictions: list[dict[str, str]], benchmark: Benchmark, para
     for caption, index in zip(benchmark.captions, benchmark.text_image_index.tolist(), strict=True):
         references[benchmark.image_ids[index]].append(caption)
     result = caption_scores(
-        {row["image_id"]: row["text"] for row in predictions}, references, tokenizer=params.caption_tokenizer
+        {row["image_id"]: row["text"] for row in predictions},
+        references,
+        tokenizer=params.caption_tokenizer,
+        with_meteor=params.meteor,
     )
     intervals = {
         name: asdict(bootstrap_interval(values, count=params.bootstrap_count, seed=params.seed))
         for name, values in result.per_image.items()
     }
-    return {
+    scores = {
         "scores": result.scores,
         "intervals": intervals,
         "unavailable": result.unavailable,
         "tokenizer": result.tokenizer,
     }
+    return scores, pd.concat([_items(result.image_ids, name, values) for name, values in result.per_image.items()])
 
 
-def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> dict[str, Any]:
-    """Scores zero-shot retrieval in both directions, every image with all its captions."""
+def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Scores retrieval in both directions, every image with all its captions.
+
+    Returns:
+        The scores: ``i2t_r1`` and the like are zero-shot, ``tuned_i2t_r1`` those of the text tower tuned downstream;
+        and recall at 1 image by image: ``image_id``, ``measure``, ``value`` (text to image: mean over its captions).
+    """
+    scores: dict[str, float] = {}
+    intervals: dict[str, Any] = {}
+    items = [_items([], "i2t_r1", np.zeros(0))]
+    for prefix, text in (("", benchmark.text), ("tuned_", benchmark.tuned_text)):
+        if text is not None:
+            found, around, by_image = _retrieval(benchmark, text, params)
+            scores |= {f"{prefix}{name}": value for name, value in found.items()}
+            intervals |= {f"{prefix}{name}": value for name, value in around.items()}
+            items += [_items(benchmark.image_ids, f"{prefix}{name}", values) for name, values in by_image.items()]
+    result = {
+        "scores": scores,
+        "intervals": intervals,
+        "image_count": len(benchmark.image),
+        "caption_count": len(benchmark.captions),
+        "truncated_caption_count": benchmark.truncated_count,
+    }
+    return result, pd.concat(items)
+
+
+def _retrieval(
+    benchmark: Benchmark, text: torch.Tensor, params: EvaluationParams
+) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
+    """Returns recalls, their intervals, and recall at 1 of each image."""
     from gmail_kedro.metrics.retrieval import retrieval_scores
     from gmail_kedro.metrics.statistics import bootstrap_interval
 
-    result = retrieval_scores(benchmark.image, benchmark.text, benchmark.text_image_index)
+    result = retrieval_scores(benchmark.image, text, benchmark.text_image_index)
     intervals = {}
     photographs = benchmark.text_image_index.numpy()  # captions of one photograph are resampled together
     for direction, hits, groups in (("i2t", result.i2t_hits, None), ("t2i", result.t2i_hits, photographs)):
@@ -133,35 +173,40 @@ def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> dict[str,
                 values.astype(float) * 100, count=params.bootstrap_count, seed=params.seed, groups=groups
             )
             intervals[f"{direction}_r{k}"] = asdict(interval)
-    return {
-        "scores": result.scores(),
-        "intervals": intervals,
-        "image_count": len(benchmark.image),
-        "caption_count": len(benchmark.captions),
-        "truncated_caption_count": benchmark.truncated_count,
-    }
+    t2i = np.bincount(photographs, weights=result.t2i_hits[1] * 100.0) / np.bincount(photographs)
+    return result.scores(), intervals, {"i2t_r1": result.i2t_hits[1] * 100.0, "t2i_r1": t2i}
+
+
+def _items(image_ids: Sequence[str], measure: str, values: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"image_id": list(image_ids), "measure": measure, "value": values.astype(float)})
 
 
 def score_classification(
-    corpus: Corpus, benchmark: Benchmark, feature_store: Path, params: EvaluationParams, run: RunParams
+    corpus: Corpus,
+    benchmark: Benchmark,
+    adapter: StoredStudent,
+    feature_store: Path,
+    params: EvaluationParams,
+    run: RunParams,
 ) -> dict[str, Any]:
-    """Scores the corpus's zero-shot tasks; a corpus without labels has none, and says so."""
-    from gmail_kedro.engine.inference import encode_texts
+    """Scores the corpus's zero-shot tasks; without labels, or without a text tower, there are none, and it says so."""
+    from gmail_kedro.engine.inference import encode_texts, run_encoding
     from gmail_kedro.metrics.classification import classification_result, zero_shot_weights
     from gmail_kedro.metrics.statistics import bootstrap_interval
-    from gmail_kedro.zoo.encoders import build_encoder
 
     if not corpus.labels:
         return {"scores": {}, "intervals": {}, "unavailable": {"all": f"the corpus {corpus.name!r} has no labels"}}
-    device, settings = _inference(feature_store, run)
-    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
+    if benchmark.text is None:
+        return {"scores": {}, "intervals": {}, "unavailable": {"all": f"the encoder {run.encoder!r} reads no texts"}}
+    encoding = run_encoding(feature_store, run)
+    encoder = _real_route(adapter, run, encoding.device)
     scores: dict[str, float] = {}
     intervals: dict[str, Any] = {}
     for name, task in corpus.labels.items():
         rows = [row for row, image_id in enumerate(benchmark.image_ids) if image_id in task.labels]
         labels = torch.tensor([task.labels[benchmark.image_ids[row]] for row in rows])
         prompts = [template.format(label) for label in task.classes for template in task.templates]
-        embeddings = encode_texts(encoder, prompts, **settings).view(len(task.classes), len(task.templates), -1)
+        embeddings = encode_texts(encoder, prompts, encoding).view(len(task.classes), len(task.templates), -1)
         result = classification_result(benchmark.image[rows], zero_shot_weights(embeddings), labels)
         scores[f"{name}_acc1"] = result.acc1
         correct = np.asarray(result.correct, dtype=float) * 100
@@ -169,62 +214,9 @@ def score_classification(
     return {"scores": scores, "intervals": intervals}
 
 
-def encode_gap(
-    pairs: pd.DataFrame,
-    corpus: Corpus,
-    generated_images: GeneratedImages,
-    adapter: StoredAdapter,
-    feature_store: Path,
-    run: RunParams,
-) -> GapEmbeddings:
-    """Encodes the held-out pairs, one generated picture for each photograph, before and after alignment."""
-    from gmail_kedro.engine.inference import encode_images
-    from gmail_kedro.zoo.adapters import load_student
-    from gmail_kedro.zoo.encoders import build_encoder
-
-    device, settings = _inference(feature_store, run)
-    held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id")
-    teacher = build_encoder(run.encoder, run.encoder_path, device=device)
-    real = encode_images(teacher, corpus.images, list(held_out["real_key"]), **settings)
-    before = encode_images(teacher, generated_images, list(held_out["generated_key"]), **settings)
-    student = load_student(teacher, adapter)
-    after = encode_images(student, generated_images, list(held_out["generated_key"]), **settings)
-    return GapEmbeddings(image_ids=list(held_out["image_id"]), real=real, before=before, after=after)
-
-
-def score_gap(gap_embeddings: GapEmbeddings, params: EvaluationParams) -> dict[str, Any]:
-    """Measures the gap between generated and real embeddings before and after alignment."""
-    from gmail_kedro.method.gap import gap_report, paired_cosine
-    from gmail_kedro.metrics.statistics import bootstrap_interval
-
-    scores: dict[str, float] = {}
-    intervals: dict[str, Any] = {}
-    for when, generated in (("before", gap_embeddings.before), ("after", gap_embeddings.after)):
-        report = gap_report(generated, gap_embeddings.real, gap_embeddings.image_ids, seed=params.seed)
-        scores |= {f"{name}_{when}": value for name, value in report.items()}
-        cosines = paired_cosine(generated, gap_embeddings.real).numpy()
-        intervals[f"paired_cosine_{when}"] = asdict(
-            bootstrap_interval(cosines, count=params.bootstrap_count, seed=params.seed)
-        )
-    return {"scores": scores, "intervals": intervals, "pair_count": len(gap_embeddings.image_ids)}
-
-
-def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], params: EvaluationParams) -> Any:
-    """Returns Fig. 3 for the held-out pairs, a matplotlib ``Figure``."""
-    from gmail_kedro.reporting.figures import draw_tsne, tsne_plane
-
-    count = params.tsne_count
-    real = gap_embeddings.real[:count].numpy()
-    before, after = [
-        tsne_plane(np.concatenate([real, generated[:count].numpy()]), seed=params.seed)
-        for generated in (gap_embeddings.before, gap_embeddings.after)
-    ]
-    gap = gap_scores["scores"]
-    notes = [
-        f"probe AUC {gap[f'probe_auc_{when}']:.2f}, paired cosine {gap[f'paired_cosine_{when}']:.2f}"
-        for when in ("before", "after")
-    ]
-    return draw_tsne(before, after, notes)
+def collect_items(captioning_items: pd.DataFrame, retrieval_items: pd.DataFrame) -> pd.DataFrame:
+    """Returns all scores that are means over images, image by image, for paired comparisons of runs."""
+    return pd.concat([captioning_items, retrieval_items], ignore_index=True)
 
 
 def collect_scores(
@@ -234,6 +226,7 @@ def collect_scores(
     gap: dict[str, Any],
     corpus: Corpus,
     generated_images: StoredImages,
+    adapter: StoredStudent,
     evaluation: EvaluationParams,
     run: RunParams,
 ) -> dict[str, Any]:
@@ -248,7 +241,7 @@ def collect_scores(
             "split": evaluation.split,
             "image_count": retrieval["image_count"],
             "encoder": run.encoder,
-            "real_path": "frozen",
+            "real_path": adapter.spec.real_path,
             "seed": run.seed,
             "generator": generated_images.description.settings["generator"],
             "generated_set": generated_images.fingerprint,
@@ -270,15 +263,9 @@ def _evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
     return rows[rows["image_id"].isin(kept)]
 
 
-def _inference(feature_store: Path, run: RunParams) -> tuple[torch.device, dict[str, Any]]:
-    """Returns the device and the keyword arguments that every encoding call of a run shares."""
-    from gmail_kedro.engine.features import FeatureStore
-    from gmail_kedro.hardware import resolve_device
+def _real_route(adapter: StoredStudent, run: RunParams, device: torch.device) -> TowerEncoder:
+    """Returns what real images go through."""
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.student import take_route
 
-    device = resolve_device(run.device)
-    return device, {
-        "store": FeatureStore(feature_store),
-        "batch_size": run.image_batch_size,
-        "device": device,
-        "precision": run.precision,
-    }
+    return take_route(build_encoder(run.encoder, run.encoder_path, device=device), adapter, "real")

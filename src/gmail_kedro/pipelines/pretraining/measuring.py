@@ -67,7 +67,7 @@ def measure_room_to_gain(*, seed: int) -> dict[str, Any]:
 
 def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[str, Any]:
     """Reads generated single-digit and two-digit scenes, and probes frozen CLIP features for the style gap."""
-    from gmail_kedro.method.gap import gap_report
+    from gmail_kedro.method.gap import short_gap_report
 
     reader = load_reader(reader_folder)
     generator = build_generator(
@@ -97,7 +97,8 @@ def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[st
         real, _ = embed(encoder, pool, ["scan"])
         generated, _ = embed(encoder, ScenePool(pool.scenes, pictures), ["scan"])
         groups = [str(index) for index in range(len(pool.scenes))]
-        scores |= {f"{kind}_{name}": value for name, value in gap_report(generated, real, groups, seed=0).items()}
+        gap = short_gap_report(generated, real, groups, seed=0)
+        scores |= {f"{kind}_{name}": value for name, value in gap.items()}
     return scores
 
 

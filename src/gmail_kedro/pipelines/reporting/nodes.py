@@ -22,8 +22,8 @@ def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: Gen
 
 
 def summarize_runs(all_scores: Mapping[str, Callable[[], dict[str, Any]]], scores: dict[str, Any], run_id: str) -> str:
-    """Returns the summary of this run beside every comparable run that has scores."""
+    """Returns the summary of this run beside every comparable run that has scores; runs of studies are left out."""
     from gmail_kedro.reporting.summary import summarize
 
-    others = {name: load() for name, load in sorted(all_scores.items()) if name != run_id}
+    others = {name: load() for name, load in sorted(all_scores.items()) if name != run_id and "/" not in name}
     return summarize(run_id, scores, others)

@@ -1,0 +1,87 @@
+"""A whole training run from its plan: optimizer, schedule, arithmetic, progress bar, loop, and what was skipped."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from gmail_kedro.engine.checkpoint import Checkpoint
+from gmail_kedro.engine.early_stopping import EarlyStopping
+from gmail_kedro.engine.loop import History, StepFunction, fit
+from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.progress import step_progress
+from gmail_kedro.hardware import fast_arithmetic
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how fast a model is trained.
+
+    Attributes:
+        title: What is being trained, for the progress bar.
+        steps: Optimizer steps.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        clip_norm: Largest gradient norm.
+        schedule: ``constant``, ``linear`` or ``cosine``.
+        warmup_steps: Linear warm-up, in steps.
+        restarts: Equally long cosine cycles.
+    """
+
+    title: str
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float
+    schedule: str
+    warmup_steps: int
+    restarts: int = 1
+
+
+def train(
+    step: StepFunction,
+    parameters: Iterable[torch.nn.Parameter],
+    plan: TrainingPlan,
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    precision: str,
+    early_stopping: EarlyStopping | None = None,
+) -> History:
+    """Trains, going on from the checkpoint where there is one.
+
+    Args:
+        step: Maps a step's index to its losses.
+        parameters: What is trained.
+        plan: How long and how fast.
+        checkpoint: Where training state is kept.
+        device: Where the model is.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        early_stopping: Looks at validation now and then.
+
+    Raises:
+        FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
+    """
+    parameters = list(parameters)
+    logger.info("%s: %d parameters are trained", plan.title, sum(parameter.numel() for parameter in parameters))
+    optimizer = build_adamw(parameters, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    schedule = build_schedule(
+        optimizer, kind=plan.schedule, steps=plan.steps, warmup_steps=plan.warmup_steps, restarts=plan.restarts
+    )
+    with fast_arithmetic(device, precision=precision), step_progress(plan.title, plan.steps) as on_step:
+        history = fit(
+            step,
+            optimizer,
+            schedule,
+            steps=plan.steps,
+            clip_norm=plan.clip_norm,
+            checkpoint=checkpoint,
+            early_stopping=early_stopping,
+            on_step=on_step,
+        )
+    if history.skipped_count:
+        logger.warning("%s: %d steps were skipped; their loss was not finite", plan.title, history.skipped_count)
+    return history

@@ -1,0 +1,100 @@
+"""Moment matching: what Eq. 1 cannot see, how the whole cloud of generated embeddings lies beside the real one.
+
+Every form compares unit-normalised embeddings of a batch with statistics (or a sample) of real embeddings.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+MMD_BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First two moments of unit-normalised embeddings.
+
+    Attributes:
+        mean: Of shape [D].
+        covariance: Divided by N, of shape [D, D].
+    """
+
+    mean: torch.Tensor
+    covariance: torch.Tensor
+
+
+def embedding_moments(embeddings: torch.Tensor) -> Moments:
+    """Returns the moments of the unit-normalised rows of [N, D], in float32 or wider."""
+    unit = normalize_rows(embeddings)
+    mean = unit.mean(0)
+    centred = unit - mean
+    return Moments(mean=mean, covariance=centred.T @ centred / len(unit))
+
+
+def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_covariance") -> torch.Tensor:
+    """Returns how far the batch's moments are from the real ones.
+
+    ``mean``: ||mean(g) - mean(r)||^2. ``covariance``: ||cov(g) - cov(r)||_F^2. ``mean_covariance``: their sum.
+    ``trace``: the mean's term plus (tr cov(g) - tr cov(r))^2, which ReAlign matches without training.
+
+    Args:
+        generated: Student embeddings, of shape [B, D] with B >= 2.
+        real: Moments of real embeddings of width D.
+        form: One of the four.
+
+    Raises:
+        ValueError: If there are fewer than two rows, the widths differ or the form is unknown.
+    """
+    width = real.mean.shape
+    if len(generated) < 2 or generated.shape[1:] != width or real.covariance.shape != (*width, *width):
+        raise ValueError(
+            "The arguments of moment_loss must be generated [B >= 2, D], mean [D] and covariance [D, D]. Got "
+            f"{list(generated.shape)}, {list(real.mean.shape)} and {list(real.covariance.shape)} instead."
+        )
+    batch = embedding_moments(generated)
+    means = (batch.mean - real.mean).square().sum()
+    covariances = (batch.covariance - real.covariance).square().sum()
+    forms = {
+        "mean": means,
+        "covariance": covariances,
+        "mean_covariance": means + covariances,
+        "trace": means + (batch.covariance.trace() - real.covariance.trace()).square(),
+    }
+    if form not in forms:
+        raise ValueError(f"The form of moment_loss must be one of {sorted(forms)}. Got {form!r} instead.")
+    return forms[form]
+
+
+def mmd_loss(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Returns the unbiased squared maximum mean discrepancy of two samples of unit-normalised embeddings.
+
+    The kernel is a sum of Gaussians exp(-||x - y||^2 / (2 s^2)) whose s^2 are multiples of the samples' mean squared
+    distance. It may be a little below 0, because it is unbiased.
+
+    Args:
+        generated: Student embeddings, of shape [B, D] with B >= 2.
+        real: A sample of real embeddings, of shape [M, D] with M >= 2.
+
+    Raises:
+        ValueError: If a sample has fewer than two rows, or the widths differ.
+    """
+    if min(len(generated), len(real)) < 2 or generated.shape[1:] != real.shape[1:]:
+        raise ValueError(
+            "The samples of mmd_loss must be [B >= 2, D] and [M >= 2, D]. "
+            f"Got {list(generated.shape)} and {list(real.shape)} instead."
+        )
+    x, y = normalize_rows(generated), normalize_rows(real)
+    squared = [(2 - 2 * left @ right.T).clamp_min(0) for left, right in ((x, x), (y, y), (x, y))]
+    scale = squared[2].detach().mean().clamp_min(torch.finfo(x.dtype).tiny)
+    factors = torch.tensor(MMD_BANDWIDTHS, dtype=x.dtype, device=x.device)[:, None, None]
+    xx, yy, xy = (torch.exp(-part / (2 * factors * scale)).sum(0) for part in squared)
+    b, m = len(x), len(y)
+    within = (xx.sum() - xx.trace()) / (b * (b - 1)) + (yy.sum() - yy.trace()) / (m * (m - 1))
+    return within - 2 * xy.mean()
+
+
+def normalize_rows(embeddings: torch.Tensor) -> torch.Tensor:
+    """Returns rows of norm 1, in float32 or wider whatever the input's precision."""
+    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    return F.normalize(wide, dim=-1)

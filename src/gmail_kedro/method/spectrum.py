@@ -1,0 +1,210 @@
+"""The shape of a cloud of embeddings: its eigenvalues, how many directions it fills, and how two shapes differ.
+
+Covariances are divided by N, as in ``trace``. Eigenvalues come from singular values of the centred rows, never from
+a covariance matrix, so small ones keep their digits and fewer rows than coordinates are no special case.
+"""
+
+import torch
+
+from gmail_kedro.method.unit_rows import unit_clouds, unit_pairs, unit_rows
+
+ZERO = 1e-12  # eigenvalues below this share of the largest are rounding
+
+
+def eigenvalues(embeddings: torch.Tensor) -> torch.Tensor:
+    """Returns the eigenvalues of the covariance of the unit rows, descending, float64 of shape [min(N, D)].
+
+    Their sum is ``trace``.
+
+    Args:
+        embeddings: Of shape [N, D], any norm.
+
+    Raises:
+        ValueError: If the shape is not [N, D], or a row is zero or not finite.
+    """
+    return covariance_spectrum(unit_rows(embeddings, "given"))
+
+
+def covariance_spectrum(rows: torch.Tensor) -> torch.Tensor:
+    """Returns the eigenvalues of the covariance of rows as they are, descending, float64 of shape [min(N, D)].
+
+    Args:
+        rows: Of shape [N, D].
+    """
+    wide = rows.double()
+    return torch.linalg.svdvals(wide - wide.mean(dim=0)).square() / len(rows)
+
+
+def effective_rank(spectrum: torch.Tensor) -> float:
+    """Returns exp(-sum p log p) of the shares p of variance: K for K equal directions, 0 for a single point.
+
+    Example:
+        >>> round(effective_rank(torch.tensor([1.0, 1.0, 0.0])), 6)
+        2.0
+
+    Args:
+        spectrum: Eigenvalues, descending, none negative.
+    """
+    shares = _positive(spectrum)
+    shares = shares / shares.sum()
+    return float(torch.exp(-(shares * shares.log()).sum())) if len(shares) else 0.0
+
+
+def effective_dimension(spectrum: torch.Tensor) -> float:
+    """Returns tr(C)^2 / tr(C^2), the participation ratio: K for K equal directions, 0 for a single point.
+
+    Args:
+        spectrum: Eigenvalues, descending, none negative.
+    """
+    values = _positive(spectrum)
+    return float(values.sum().square() / values.square().sum()) if len(values) else 0.0
+
+
+def anisotropy(spectrum: torch.Tensor, width: int) -> float:
+    """Returns lambda_max / (tr(C) / D): 1 for a round cloud, D for a line, 0 for a single point.
+
+    Args:
+        spectrum: Eigenvalues, descending, none negative.
+        width: D; zero eigenvalues need not be listed.
+    """
+    values = _positive(spectrum)
+    return float(values.max() * width / values.sum()) if len(values) else 0.0
+
+
+def condition_number(spectrum: torch.Tensor) -> float:
+    """Returns the largest eigenvalue over the smallest that is not rounding; 1 for a single point.
+
+    Args:
+        spectrum: Eigenvalues, descending, none negative.
+    """
+    values = _positive(spectrum)
+    return float(values.max() / values.min()) if len(values) else 1.0
+
+
+def power_law_exponent(spectrum: torch.Tensor, *, energy: float = 0.99) -> float:
+    """Returns alpha of lambda_i ~ i^-alpha: minus the slope of a least-squares line in the log-log plane.
+
+    Fitted to the leading eigenvalues that hold the given share of the variance; a tail that a finite sample
+    flattens or cuts off would rule the fit otherwise. With fewer than two of them it is 0.
+
+    Example:
+        >>> round(power_law_exponent(torch.arange(1.0, 9.0) ** -1.5), 4)
+        1.5
+
+    Args:
+        spectrum: Eigenvalues, descending, none negative.
+        energy: Share of the variance, above 0 and at most 1.
+
+    Raises:
+        ValueError: If ``energy`` is out of range.
+    """
+    if not 0 < energy <= 1:
+        raise ValueError(f"The energy of power_law_exponent must be above 0 and at most 1. Got {energy} instead.")
+    values = _positive(spectrum)
+    before = values.cumsum(0) - values
+    values = values[before < energy * values.sum() * (1 - ZERO)]
+    if len(values) < 2:
+        return 0.0
+    ranks, heights = torch.arange(1, len(values) + 1, dtype=torch.float64).log(), values.log()
+    ranks, heights = ranks - ranks.mean(), heights - heights.mean()
+    return float(-(ranks @ heights) / (ranks @ ranks)) + 0.0
+
+
+def spectral_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Returns the correlation of two sorted spectra, rank by rank: 1 if one is a multiple of the other.
+
+    Without variation on a side (all eigenvalues equal, or less than two) there is nothing to correlate: 0.
+
+    Args:
+        first: Eigenvalues, descending.
+        second: Eigenvalues of another cloud, descending; the longer list is cut to the shorter.
+    """
+    count = min(len(first), len(second))
+    return correlation(first[:count].double(), second[:count].double())
+
+
+def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Returns Pearson's correlation of two vectors [K], or 0 where one of them does not vary.
+
+    Args:
+        first: float64 [K].
+        second: float64 [K].
+    """
+    centred = first - first.mean(), second - second.mean()
+    scale = float(torch.linalg.vector_norm(centred[0]) * torch.linalg.vector_norm(centred[1]))
+    floor = ZERO * float(torch.linalg.vector_norm(first) * torch.linalg.vector_norm(second))
+    return float(centred[0] @ centred[1]) / scale if scale > floor else 0.0
+
+
+def subspace_overlap(generated: torch.Tensor, real: torch.Tensor, *, rank: int) -> float:
+    """Returns ||U_g^T U_r||_F^2 / q of the leading q directions of both clouds: 1 for one subspace, 0 if orthogonal.
+
+    Args:
+        generated: Embeddings of generated images [N, D].
+        real: Embeddings of photographs [M, D].
+        rank: q, at least 1 and at most D and both row counts.
+
+    Raises:
+        ValueError: If the rank is out of range, the widths differ, or a row is zero or not finite.
+    """
+    clouds = unit_clouds(generated, real)
+    largest = min(len(clouds[0]), len(clouds[1]), clouds[0].shape[1])
+    if not 1 <= rank <= largest:
+        raise ValueError(f"The rank of subspace_overlap must be between 1 and {largest}. Got {rank} instead.")
+    leading = [torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False).Vh[:rank] for rows in clouds]
+    return float((leading[0] @ leading[1].T).square().sum() / rank)
+
+
+def frechet_distance(generated: torch.Tensor, real: torch.Tensor) -> float:
+    """Returns the squared Frechet distance of Gaussians fitted to both clouds of unit rows (FID's formula).
+
+    ||mu_g - mu_r||^2 + tr(C_g) + tr(C_r) - 2 tr((C_g C_r)^1/2). The last trace is the sum of the singular values of
+    A_g A_r^T, with A the centred rows over sqrt(N): no matrix root, and no trouble with fewer rows than coordinates.
+
+    Args:
+        generated: Embeddings of generated images [N, D].
+        real: Embeddings of photographs [M, D].
+
+    Raises:
+        ValueError: If the widths differ, or a row is zero or not finite.
+    """
+    clouds = unit_clouds(generated, real)
+    factors = [(rows - rows.mean(dim=0)) / len(rows) ** 0.5 for rows in clouds]
+    between = (clouds[0].mean(dim=0) - clouds[1].mean(dim=0)).square().sum()
+    traces = factors[0].square().sum() + factors[1].square().sum()
+    short = [torch.linalg.qr(factor, mode="r").R if len(factor) > factor.shape[1] else factor for factor in factors]
+    shared = torch.linalg.svdvals(short[0] @ short[1].T).sum()
+    return max(0.0, float(between + traces - 2 * shared))
+
+
+def summarize_spectra(generated: torch.Tensor, real: torch.Tensor) -> dict[str, float]:
+    """Returns the measures of both spectra and of the pairs' residuals by name.
+
+    A residual is a pair's difference less the mean difference: what is left of the gap after a shift.
+
+    Args:
+        generated: Embeddings of generated images [N, D].
+        real: Embeddings of their photographs [N, D].
+
+    Raises:
+        ValueError: If the shapes differ, or a row is zero or not finite.
+    """
+    sides = dict(zip(("generated", "real"), unit_pairs(generated, real), strict=True))
+    spectra = {name: covariance_spectrum(rows) for name, rows in sides.items()}
+    residual = covariance_spectrum(sides["real"] - sides["generated"])
+    summary: dict[str, float] = {}
+    for name, spectrum in spectra.items():
+        summary[f"effective_rank_{name}"] = effective_rank(spectrum)
+        summary[f"effective_dimension_{name}"] = effective_dimension(spectrum)
+        summary[f"power_law_exponent_{name}"] = power_law_exponent(spectrum)
+    return summary | {
+        "spectral_correlation": spectral_correlation(*spectra.values()),
+        "residual_anisotropy": anisotropy(residual, real.shape[1]),
+        "residual_effective_dimension": effective_dimension(residual),
+    }
+
+
+def _positive(spectrum: torch.Tensor) -> torch.Tensor:
+    """Returns the eigenvalues that are not rounding, in float64."""
+    values = spectrum.double()
+    return values[(values > ZERO * values.max()) & (values > ZERO**2)] if len(values) else values

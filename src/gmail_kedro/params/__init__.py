@@ -1,0 +1,29 @@
+"""Every parameter group, typed and validated: a wrong value is refused before the first node runs.
+
+One flat frozen dataclass for each ``params:`` group of ``conf/``; Kedro builds them from the YAML.
+"""
+
+from gmail_kedro.params.alignment import AlignmentParams
+from gmail_kedro.params.base import ParameterError, Parameters
+from gmail_kedro.params.diagnostics import DiagnosticsParams
+from gmail_kedro.params.downstream import DownstreamParams, RetrieverParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.generation import GenerationParams, PairingParams
+from gmail_kedro.params.mini_world import MiniWorldParams
+from gmail_kedro.params.pretraining import PretrainingParams
+from gmail_kedro.params.run import RunParams
+
+__all__ = [
+    "AlignmentParams",
+    "DiagnosticsParams",
+    "DownstreamParams",
+    "EvaluationParams",
+    "GenerationParams",
+    "MiniWorldParams",
+    "PairingParams",
+    "ParameterError",
+    "Parameters",
+    "PretrainingParams",
+    "RetrieverParams",
+    "RunParams",
+]

@@ -1,0 +1,63 @@
+"""How generated sets are made, and how they are paired with photographs."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gmail_kedro.params.base import Parameters, rules
+
+
+@dataclass(frozen=True)
+class GenerationParams(Parameters):
+    """How the generated set is made.
+
+    Attributes:
+        generator: Name of the image generator in the zoo.
+        generator_path: Local folder of its weights, or null for the zoo's own source.
+        image_count: Largest number of training photographs to generate for, or null for all.
+        captions_per_image: How many of a photograph's captions are used, in file order.
+        samples_per_caption: Pictures generated for each caption.
+        seed: Base seed; each picture's own seed is a hash of it, the caption id and the sample index.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance scale.
+        resolution: Height and width, in pixels.
+        batch_size: Pictures denoised at once.
+        shard_size: Pictures in one tar shard.
+        jpeg_quality: 1 to 95; real COCO photographs are JPEG too.
+    """
+
+    generator: str
+    generator_path: str | None
+    image_count: int | None
+    captions_per_image: int
+    samples_per_caption: int
+    seed: int
+    steps: int
+    guidance: float
+    resolution: int
+    batch_size: int
+    shard_size: int
+    jpeg_quality: int
+
+    GROUP: ClassVar[str] = "generation"
+    RULES: ClassVar[dict[str, Any]] = rules(
+        positive="image_count captions_per_image samples_per_caption steps resolution batch_size shard_size",
+        jpeg_quality="jpeg_quality",
+        not_negative="seed guidance",
+        not_empty="generator",
+    )
+
+
+@dataclass(frozen=True)
+class PairingParams(Parameters):
+    """How pairs are split.
+
+    Attributes:
+        val_fraction: Share of the photographs whose pairs are held out for validation.
+        seed: Seeds the split.
+    """
+
+    val_fraction: float
+    seed: int
+
+    GROUP: ClassVar[str] = "pairing"
+    RULES: ClassVar[dict[str, Any]] = rules(not_negative="seed", fraction="val_fraction")

@@ -1,0 +1,142 @@
+"""What an alignment run needs before its first step, from the parameters: student, data, objective, fingerprint."""
+
+import hashlib
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gmail_kedro.engine.inference import PixelBatches
+from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.params import AlignmentParams, RunParams
+from gmail_kedro.pipelines.alignment.objective import Objective
+from gmail_kedro.pipelines.alignment.training import AlignmentData
+from gmail_kedro.zoo.adapters import TuningSpec
+from gmail_kedro.zoo.encoders import build_encoder
+from gmail_kedro.zoo.student import Student, StudentSpec
+from gmail_kedro.zoo.towers import TowerEncoder
+
+
+def teacher_views(params: AlignmentParams) -> list[str]:
+    """Returns the views of photographs that are needed from the frozen teacher."""
+    views = ["embedding"]
+    if params.real_path == "proj":
+        views.append("pooled")
+    if params.level != "pooled":
+        views.append("patch_mean")
+    return views
+
+
+def needs_text(params: AlignmentParams) -> bool:
+    """Says whether a term needs the captions' embeddings."""
+    return params.generated_text_weight + params.real_text_weight > 0
+
+
+def build_student(params: AlignmentParams, run: RunParams, *, device: torch.device) -> Student:
+    """Returns a student that computes what the teacher does, ready to be trained.
+
+    Raises:
+        ValueError: If the adapter's targets do not exist, or the encoder cannot do what is asked for.
+    """
+    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
+    spec = StudentSpec(
+        image=_image_tuning(encoder, params),
+        text=_text_tuning(params),
+        real_path=params.real_path,
+        projection=params.projection,
+        batch_norm=params.projection_batch_norm,
+        teacher=encoder.fingerprint,
+    )
+    if params.patch_dropout:
+        encoder.drop_patches(params.patch_dropout)
+    if params.checkpoint_activations:
+        encoder.checkpoint_activations()
+    return Student(encoder, spec, seed=run.seed)
+
+
+def load_data(
+    student: Student,
+    pairs: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: GeneratedImages,
+    teacher_features: dict[str, torch.Tensor],
+    params: AlignmentParams,
+) -> AlignmentData:
+    """Returns the pairs as the step function reads them.
+
+    Raises:
+        ValueError: If there are fewer than two training pairs.
+    """
+    is_train = (pairs["split"] == "train").to_numpy()
+    if is_train.sum() < 2:
+        raise ValueError(f"The alignment needs at least 2 training pairs. Got {is_train.sum()}. Generate more images.")
+    encoder = student.encoder
+    return AlignmentData(
+        generated=PixelBatches(encoder, generated_images, list(pairs["generated_key"])),
+        real=PixelBatches(encoder, corpus.images, list(pairs["real_key"])),
+        teacher={view: features for view, features in teacher_features.items() if view != "text"},
+        text=teacher_features.get("text"),
+        tokens=encoder.tokenize(list(pairs["caption"])) if params.tune_text else None,
+        image_ids=pd.factorize(pairs["image_id"])[0].copy(),
+        train_rows=np.flatnonzero(is_train),
+        val_rows=np.flatnonzero(~is_train),
+    )
+
+
+def build_objective(
+    student: Student, data: AlignmentData, params: AlignmentParams, *, device: torch.device
+) -> Objective:
+    """Returns the weighted sum of losses, with its constants on the device."""
+    _, first = np.unique(data.image_ids[data.train_rows], return_index=True)
+    return Objective(
+        student,
+        params,
+        teacher={view: features.to(device) for view, features in data.teacher.items()},
+        text=None if data.text is None else data.text.to(device),
+        image_ids=torch.from_numpy(data.image_ids).to(device),
+        moment_rows=data.train_rows[first],
+    ).to(device)
+
+
+def fingerprint_run(student: Student, pairs: pd.DataFrame, params: AlignmentParams, run: RunParams) -> dict[str, str]:
+    """Returns what a checkpoint of this run depends on."""
+    rows = hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest()
+    settings = {f"alignment.{name}": repr(value) for name, value in asdict(params).items()}
+    return settings | {
+        "run.seed": str(run.seed),
+        "run.precision": run.precision,
+        "weights": student.spec.teacher,
+        "pairs": rows,
+    }
+
+
+def _image_tuning(encoder: TowerEncoder, params: AlignmentParams) -> TuningSpec:
+    count, blocks = encoder.block_count, None
+    if params.lora_blocks is not None:
+        if params.lora_blocks > count:
+            raise ValueError(
+                f"The encoder {encoder.name!r} has {count} transformer blocks. Got alignment.lora_blocks="
+                f"{params.lora_blocks}. Lower it, or set it to null for all."
+            )
+        blocks = tuple(range(count - params.lora_blocks, count))
+    return TuningSpec(
+        kind=params.tune,
+        rank=params.lora_rank,
+        alpha=params.lora_alpha,
+        dropout=params.lora_dropout,
+        targets=tuple(params.lora_targets or encoder.lora_targets),
+        blocks=blocks,
+        block_pattern=encoder.block_pattern,
+    )
+
+
+def _text_tuning(params: AlignmentParams) -> TuningSpec:
+    """Returns the same tuning for a text tower; open_clip's all have fused attention."""
+    return TuningSpec(
+        kind=params.tune if params.tune_text else "none",
+        rank=params.lora_rank,
+        alpha=params.lora_alpha,
+        dropout=params.lora_dropout,
+        targets=("attn",),
+    )

@@ -1,0 +1,68 @@
+"""A text tower that was tuned for retrieval, stored whole."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
+from gmail_kedro.zoo.towers import TowerEncoder
+
+WEIGHTS_FILE, RECIPE_FILE = "text_tower.safetensors", "text_tower.json"
+
+
+@dataclass(frozen=True)
+class TunedTextTower:
+    """A tuned text tower, or none.
+
+    Attributes:
+        tower: The module, or None where nothing was tuned.
+        encoder: Fingerprint of the encoder it belongs to.
+    """
+
+    tower: torch.nn.Module | None
+    encoder: str
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes the weights as safetensors, and the recipe last."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.tower is not None:
+            state = {name: value.contiguous() for name, value in self.tower.state_dict().items()}
+            save_file(state, folder / WEIGHTS_FILE)
+        unfinished = folder / f"{RECIPE_FILE}.unfinished"
+        unfinished.write_text(json.dumps({"encoder": self.encoder, "is_tuned": self.tower is not None}) + "\n")
+        os.replace(unfinished, folder / RECIPE_FILE)
+
+
+def put_text_tower(encoder: TowerEncoder, folder: Path) -> bool:
+    """Puts a stored text tower into an encoder, in place, and says whether there was one.
+
+    Args:
+        encoder: The real route the tower was tuned for.
+        folder: As ``TunedTextTower.save_pretrained`` wrote it.
+
+    Raises:
+        MissingWeightsError: If the folder holds none.
+        ValueError: If it belongs to another encoder.
+    """
+    from safetensors.torch import load_file
+
+    if not (folder / RECIPE_FILE).is_file():
+        raise MissingWeightsError(f"There is no text tower at {folder}. Train it: kedro run --pipeline=downstream")
+    recipe = json.loads((folder / RECIPE_FILE).read_text())
+    if not recipe["is_tuned"]:
+        return False
+    if recipe["encoder"] != encoder.fingerprint:
+        raise ValueError(
+            f"The text tower in {folder} was tuned for another encoder than {encoder.name!r}. "
+            "Train it again: kedro run --pipeline=downstream"
+        )
+    assert encoder.text_tower is not None
+    encoder.text_tower.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    encoder.fingerprint = hashlib.sha256(f"{encoder.fingerprint}{hash_folder(folder)}".encode()).hexdigest()
+    return True

@@ -1,0 +1,59 @@
+"""Every named run of experiments.yml aligns through the real pipeline, and its routes are what it declares."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from gmail_kedro.zoo.encoders import build_encoder
+from gmail_kedro.zoo.student import open_student, take_route
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = yaml.safe_load((ROOT / "conf/base/experiments.yml").read_text())["runs"]
+ALIGNMENTS = {name for name, changes in RUNS.items() if changes.get("alignment.tune") != "none"}
+CPU = torch.device("cpu")
+
+
+def group_of(name: str, group: str) -> dict:
+    return {key.split(".")[1]: value for key, value in RUNS[name].items() if key.startswith(f"{group}.")}
+
+
+@pytest.mark.parametrize("name", sorted(ALIGNMENTS))
+def test_it_aligns_and_moves_the_routes_it_declares(name, project, run_in, monkeypatch):
+    monkeypatch.chdir(project)
+    run_in(project, "alignment", run_id=f"named_{name}", alignment=group_of(name, "alignment") | {"steps": 3})
+    stored = open_student(project / f"data/06_models/named_{name}/adapter")
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = build_encoder("mini_clip", None, device=CPU).encode_image(images)
+    moved = {
+        route: not torch.equal(
+            take_route(build_encoder("mini_clip", None, device=CPU), stored, route).encode_image(images), before
+        )
+        for route in ("generated", "real")
+    }
+    assert moved["generated"]
+    assert moved["real"] == (stored.spec.real_path != "frozen")
+
+
+@pytest.mark.parametrize("name", ["mixed", "realign", "c3", "mean_shift", "revision_stage_1"])
+def test_consumers_train_on_every_source(name, project, run_in, monkeypatch):
+    monkeypatch.chdir(project)
+    run_id = f"source_{name}"
+    run_in(
+        project,
+        "experiment",
+        run_id=run_id,
+        alignment=group_of(name, "alignment"),
+        downstream=group_of(name, "downstream"),
+        evaluation={"meteor": False},
+    )
+    scores = json.loads((project / f"data/08_reporting/{run_id}/scores.json").read_text())
+    assert scores["captioning"]["scores"]["cider"] >= 0
+    kind = group_of(name, "alignment").get("training_free", "none")
+    with safe_open(project / f"data/06_models/{run_id}/feature_map.safetensors", "pt") as stored:
+        assert stored.metadata() == {"kind": kind}
+    gap = scores["gap"]["scores"]
+    assert (gap["paired_cosine_after"] == gap["paired_cosine_before"]) == (kind == "none")
