@@ -192,3 +192,34 @@ def test_synclr_without_a_path_says_where_its_weights_are():
 def test_every_mini_encoder_has_a_full_size_relative():
     families = {spec.load for spec in ENCODERS.values() if spec.packaged}
     assert families == {spec.load for spec in ENCODERS.values() if not spec.packaged}
+
+
+def test_clip_vision_is_found_in_a_whole_clip_as_the_hub_has_it(tmp_path):
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = small | {"image_size": 32, "patch_size": 8, "projection_dim": 24}
+    config = CLIPConfig(text_config=small | {"vocab_size": 50}, vision_config=vision, projection_dim=24)
+    clip = CLIPModel(config).eval()
+    clip.save_pretrained(tmp_path)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    encoder = build_encoder("clip_vision_b_32", str(tmp_path), device=CPU)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        own = clip.get_image_features(images)
+        assert torch.equal(encoder.encode_image(images), getattr(own, "pooler_output", own))
+
+
+def test_clip_vision_without_its_projection_is_refused_not_made_up(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "copy"
+    shutil.copytree(folders["clip_vision_b_32"], folder)
+    state = load_file(folder / "model.safetensors")
+    del state["visual_projection.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        MissingWeightsError, match=r"1 missing \(visual_projection.weight\). Give the weights of a CLIPV"
+    ):
+        build_encoder("clip_vision_b_32", str(folder), device=CPU)

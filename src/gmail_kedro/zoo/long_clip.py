@@ -84,7 +84,7 @@ class LongTextTower(torch.nn.Module):
         positions = torch.cat([self.positional_embedding[:KEPT_POSITIONS], late])[:length]
         states = (self.token_embedding(text) + positions).to(self.transformer.get_cast_dtype())
         states = self.ln_final(self.transformer(states, attn_mask=self.attn_mask[:length, :length]))
-        return states[torch.arange(len(text)), text.argmax(dim=-1)] @ self.text_projection
+        return states[torch.arange(len(text), device=text.device), text.argmax(dim=-1)] @ self.text_projection
 
 
 def stretch_clip(model: "CustomTextCLIP") -> "CustomTextCLIP":

@@ -91,7 +91,8 @@ def long_clip_card(scores: dict[str, Any], params: PretrainingParams) -> str:
     note = (
         "500 scenes. `long_*`: one long caption each; `shuffled_*`: the same with their sentences in random order, so "
         "that facts come late; `*_cut_*`: the same model, caption cut at 77 tokens; `*_gain_*`: whole minus cut, "
-        "paired bootstrap; `short_*`: five captions each. `over_77_tokens`: percent of the long captions "
+        "paired bootstrap; `*_mini_clip_*`: the mini CLIP, cut at its 77 tokens; `short_*`: five captions each. "
+        "`over_77_tokens`: percent of the long captions "
         "that cutting touches."
     )
     layout = "Long-CLIP's state dict (OpenAI CLIP's names, two tables of positions) with an open_clip configuration"

@@ -66,6 +66,7 @@ def measure_long_clip(folder: str) -> dict[str, Any]:
     rng = np.random.default_rng(904)
     in_order = [describe_at_length(scene, rng) for scene in pool.scenes]
     texts = {"long": in_order, "shuffled": [shuffle_sentences(text, rng) for text in in_order]}
+    clip = build_encoder("mini_clip", None, device=CPU)
     scores: dict[str, Any] = {"over_77_tokens": _share_over(encoder, in_order)}
     for name, long in texts.items():
         whole, cut = (
@@ -76,6 +77,9 @@ def measure_long_clip(folder: str) -> dict[str, Any]:
             scores[f"{name}_{way}_r1"] = bootstrap_interval(hits[0], count=RESAMPLES, seed=0)
             scores[f"{name}_cut_{way}_r1"] = bootstrap_interval(hits[1], count=RESAMPLES, seed=0)
             scores[f"{name}_gain_{way}_r1"] = paired_difference(hits[0], hits[1], count=RESAMPLES, seed=0)
+        reference = _retrieve_long(clip, pool, long, SHORT_CONTEXT)
+        scores[f"{name}_mini_clip_i2t_r1"] = float(reference.i2t_hits[1].mean() * 100)
+        scores[f"{name}_mini_clip_t2i_r1"] = float(reference.t2i_hits[1].mean() * 100)
     return scores | _recalls("short", retrieve(encoder, pool, captions), captions)
 
 
