@@ -1,7 +1,6 @@
 """Trains the mini Long-CLIP: a CLIP of 77 tokens in OpenAI's layout, stretched to 248 and tuned on long captions."""
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,9 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import StepFunction, fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.mini.lessons import matching_loss, standardize
+from gmail_kedro.mini.lessons import Training, matching_loss, run_training, standardize
 from gmail_kedro.mini.long_texts import (
     TEXTS_PER_SCENE,
     WEB_TOKENS,
@@ -28,8 +25,6 @@ from gmail_kedro.zoo.long_clip import stretch_clip
 if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
     from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase
-
-logger = logging.getLogger(__name__)
 
 SHORT_CONTEXT = 77
 COMPONENTS = 32
@@ -115,23 +110,6 @@ class Pictured:
     images: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Training:
-    """One of the two stages.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch_size: Pairs a step.
-        seed: Seeds texts and batches.
-        checkpoint: Where the training state is kept.
-    """
-
-    steps: int
-    batch_size: int
-    seed: int
-    checkpoint: Checkpoint
-
-
 def openai_names(vision: "CLIPVisionModelWithProjection") -> dict[str, torch.Tensor]:
     """Returns the weights of transformers' vision tower under the names of OpenAI's."""
     state = {name.removeprefix("vision_model."): value.float() for name, value in vision.state_dict().items()}
@@ -171,7 +149,7 @@ def _learn_short(
         which = rng.integers(0, TEXTS_PER_SCENE, training.batch_size)
         return {"loss": matching_loss(targets[rows], model.encode_text(tokens[rows, which]), _scale(model))}
 
-    _fit(step, optimizer, schedule, training, "short clip")
+    run_training(step, optimizer, schedule, training, "short clip")
     model.text.attn_mask = full_mask
 
 
@@ -196,20 +174,7 @@ def _learn_long(
         short = matching_loss(coarse, model.encode_text(short_tokens[rows, which]), _scale(model), SMOOTHING)
         return {"loss": long + short, "long": long, "short": short}
 
-    _fit(step, optimizer, schedule, training, "long clip")
-
-
-def _fit(step: StepFunction, optimizer: Any, schedule: Any, training: Training, name: str) -> None:
-    with fast_arithmetic(CPU, precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=training.steps,
-            clip_norm=1.0,
-            checkpoint=training.checkpoint,
-            on_step=report_losses(logger, name, every=50),
-        )
+    run_training(step, optimizer, schedule, training, "long clip")
 
 
 def main_components(features: torch.Tensor, count: int) -> torch.Tensor:

@@ -51,7 +51,7 @@ def train_siglip(mini_clip: Path, checkpoints: Path, params: PretrainingParams) 
     model = pretrain_siglip(
         _build_teacher(mini_clip),
         tokenizer,
-        steps=params.siglip_steps,
+        steps=(params.siglip_seeing_steps, params.siglip_reading_steps),
         scene_count=params.twin_scene_count,
         batch_size=params.twin_batch_size,
         seed=params.seed,
