@@ -152,6 +152,16 @@ def matching_loss(
     return torch.stack(list(both)).mean()
 
 
+def widen_start(trunk: torch.nn.Module) -> None:
+    """Draws the linear weights of a narrow transformer anew, in place, with variance one over their width.
+
+    timm draws them for wide towers (deviation 0.02); a tower of width 64 would then hardly attend to anything at first.
+    """
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
+
+
 def standardize(
     images: torch.Tensor,
     *,

@@ -24,6 +24,7 @@ from gmail_kedro.mini.lessons import (
     narrow_targets,
     run_training,
     standardize,
+    widen_start,
 )
 from gmail_kedro.mini.reading_heads import ReadingHeads
 from gmail_kedro.mini.scenes import Scene
@@ -104,6 +105,7 @@ def pretrain_siglip(
     seeing = Training(steps[0], batch_size, seed, Checkpoint(work / "siglip_seeing.safetensors", facts, every=200))
     facts = facts | {"reading_steps": str(steps[1])}
     reading = Training(steps[1], batch_size, seed, Checkpoint(work / "siglip_reading.safetensors", facts, every=500))
+    widen_start(model.visual.trunk)
     _learn_to_see(model.visual.trunk, lessons, seeing)
     _learn_to_read(model, lessons, tokenizer, reading)
     return model.eval()
@@ -112,7 +114,7 @@ def pretrain_siglip(
 def _learn_to_see(trunk: Any, lessons: Lessons, training: Training) -> None:
     """Trains the image tower to copy the teacher's embeddings, with the reading losses as help."""
     targets, heads = narrow_targets(lessons.targets, WIDTH), ReadingHeads(WIDTH, WIDTH)
-    optimizer = build_adamw([*trunk.parameters(), *heads.parameters()], learning_rate=3e-3, weight_decay=0.02)
+    optimizer = build_adamw([*trunk.parameters(), *heads.parameters()], learning_rate=2e-3, weight_decay=0.02)
     schedule = build_schedule(optimizer, kind="cosine", steps=training.steps, warmup_steps=min(60, training.steps))
 
     def step(index: int) -> dict[str, torch.Tensor]:

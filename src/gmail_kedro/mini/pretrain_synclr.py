@@ -19,7 +19,7 @@ from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.mini.captions import describe
-from gmail_kedro.mini.lessons import copying_loss, embed_pixels, narrow_targets, standardize
+from gmail_kedro.mini.lessons import copying_loss, embed_pixels, narrow_targets, standardize, widen_start
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
 
@@ -60,10 +60,11 @@ def pretrain_synclr(
     """
     torch.manual_seed(seed)
     tower = build_synclr_tower().train()
+    widen_start(tower)
     embeddings = embed_pixels(teacher, pictures.flatten(0, 1))
     targets = narrow_targets(embeddings, WIDTH).view(*pictures.shape[:2], WIDTH)
     project = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU(), torch.nn.Linear(WIDTH, WIDTH))
-    optimizer = build_adamw([*tower.parameters(), *project.parameters()], learning_rate=3e-3, weight_decay=0.05)
+    optimizer = build_adamw([*tower.parameters(), *project.parameters()], learning_rate=2e-3, weight_decay=0.05)
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(60, steps))
     captions_at_once = batch_size // PICTURES_PER_CAPTION
 
