@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gmail_kedro.zoo.adapters import add_adapter, trainable_parameters
+from gmail_kedro.zoo.adapters import TuningSpec, trainable_parameters, tune_tower
 from gmail_kedro.zoo.encoders import ENCODERS, build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.towers import TowerEncoder
@@ -71,7 +71,8 @@ def test_truncation_is_counted_at_the_models_own_length(folders, name):
 
 
 def test_every_lora_tensor_of_the_familys_targets_gets_a_gradient(tiny):
-    tower = add_adapter(tiny, rank=2, alpha=4.0, dropout=0.0, targets=list(tiny.lora_targets), seed=0)
+    spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=tiny.lora_targets)
+    tower = tiny.image_tower = tune_tower(tiny.image_tower, spec, owner=tiny.name, seed=0)
     with torch.no_grad():
         for parameter in trainable_parameters(tower):
             parameter.normal_(std=0.1)
@@ -86,7 +87,8 @@ def test_every_lora_tensor_of_the_familys_targets_gets_a_gradient(tiny):
 
 
 def test_recomputed_activations_give_the_same_gradients(tiny):
-    tower = add_adapter(tiny, rank=2, alpha=4.0, dropout=0.0, targets=list(tiny.lora_targets), seed=0).train()
+    spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=tiny.lora_targets)
+    tower = tiny.image_tower = tune_tower(tiny.image_tower, spec, owner=tiny.name, seed=0).train()
     with torch.no_grad():
         for parameter in trainable_parameters(tower):
             parameter.normal_(std=0.1)
