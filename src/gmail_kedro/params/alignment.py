@@ -13,7 +13,7 @@ _CHOICES = {
     "negatives": ("batch", "queue", "cache"),
     "level": ("pooled", "patch_mean", "both"),
     "text_form": ("model", "softmax", "sigmoid"),
-    "moment_form": ("mean", "covariance", "mean_covariance", "trace", "mmd"),
+    "moment_form": ("mean", "covariance", "mean_covariance", "trace", "whitened_mean", "mmd"),
     "moment_reference": ("cache", "queue"),
     "training_free": TRAINING_FREE,
     "topology": ("two_tower", "shared"),
@@ -47,7 +47,7 @@ class AlignmentParams(Parameters):
         text_form: ``model`` (as the encoder was pre-trained), ``softmax`` or ``sigmoid``.
         text_temperature: Temperature of the two text terms, or null for the encoder's own.
         moment_weight: Weight of moment matching (ours).
-        moment_form: ``mean``, ``covariance``, ``mean_covariance``, ``trace`` or ``mmd``.
+        moment_form: ``mean``, ``covariance``, ``mean_covariance``, ``trace``, ``whitened_mean`` or ``mmd``.
         moment_reference: Real embeddings the moments are those of: ``cache`` (all) or ``queue``.
         preservation_weight: Weight of 1 - cos(student, teacher) on real images (ours).
         training_free: Map fitted to the tuned features, without training: ``none``, ``realign``, ``c3`` or
