@@ -77,9 +77,9 @@ def test_whitened_mean_is_the_mahalanobis_distance_of_the_means_without_the_batc
     gap = embedding_moments(shifted).mean - moments.mean
     exact = float(gap @ torch.linalg.inv(ridged) @ gap)
     batches = [float(moment_loss(shifted[i : i + 8], moments, form="whitened_mean")) for i in range(0, 4000, 8)]
-    assert np.mean(batches) == pytest.approx(exact, abs=0.02)
+    assert np.mean(batches) == pytest.approx(exact, abs=0.06)
     unshifted = [float(moment_loss(real[i : i + 8], moments, form="whitened_mean")) for i in range(0, 4000, 8)]
-    assert abs(np.mean(unshifted)) < 0.02 and min(unshifted) < 0
+    assert abs(np.mean(unshifted)) < 0.06 and min(unshifted) < 0
 
 
 def test_what_makes_no_sense_is_refused(real):
