@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 MMD_BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
-RIDGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -20,26 +19,28 @@ class Moments:
     Attributes:
         mean: Of shape [D].
         covariance: Divided by N, of shape [D, D].
+        ridge: Added to the variances when they are inverted, as a fraction of their mean.
     """
 
     mean: torch.Tensor
     covariance: torch.Tensor
+    ridge: float = 0.1
 
     @cached_property
     def whitener(self) -> torch.Tensor:
-        """A matrix W [D, D] with W^T W = (cov + ridge I)^-1; the ridge is a tenth of the mean variance."""
+        """A matrix W [D, D] with W^T W = (cov + ridge * tr(cov) / D * I)^-1."""
         width = len(self.mean)
-        ridge = RIDGE * self.covariance.trace() / width
+        ridge = self.ridge * self.covariance.trace() / width
         factor = torch.linalg.cholesky((self.covariance + ridge * torch.eye(width).to(self.covariance)).double())
         return torch.linalg.solve_triangular(factor, torch.eye(width).to(factor), upper=False).to(self.covariance)
 
 
-def embedding_moments(embeddings: torch.Tensor) -> Moments:
-    """Returns the moments of the unit-normalised rows of [N, D], in float32 or wider."""
+def embedding_moments(embeddings: torch.Tensor, *, ridge: float = 0.1) -> Moments:
+    """Returns the moments of the unit-normalised rows of [N, D], in float32 or wider; for the ridge see ``Moments``."""
     unit = normalize_rows(embeddings)
     mean = unit.mean(0)
     centred = unit - mean
-    return Moments(mean=mean, covariance=centred.T @ centred / len(unit))
+    return Moments(mean=mean, covariance=centred.T @ centred / len(unit), ridge=ridge)
 
 
 def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_covariance") -> torch.Tensor:

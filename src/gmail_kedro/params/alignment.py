@@ -48,6 +48,8 @@ class AlignmentParams(Parameters):
         text_temperature: Temperature of the two text terms, or null for the encoder's own.
         moment_weight: Weight of moment matching (ours).
         moment_form: ``mean``, ``covariance``, ``mean_covariance``, ``trace``, ``whitened_mean`` or ``mmd``.
+        moment_ridge: In ``whitened_mean``, what is added to the variances before they are inverted, as a fraction
+            of their mean.
         moment_reference: Real embeddings the moments are those of: ``cache`` (all) or ``queue``.
         preservation_weight: Weight of 1 - cos(student, teacher) on real images (ours).
         training_free: Map fitted to the tuned features, without training: ``none``, ``realign``, ``c3`` or
@@ -100,6 +102,7 @@ class AlignmentParams(Parameters):
     text_temperature: float | None
     moment_weight: float
     moment_form: str
+    moment_ridge: float
     moment_reference: str
     preservation_weight: float
     training_free: str
@@ -133,7 +136,7 @@ class AlignmentParams(Parameters):
     GROUP: ClassVar[str] = "alignment"
     RULES: ClassVar[dict[str, Any]] = (
         rules(
-            positive="temperature queue_size text_temperature lora_rank lora_alpha lora_blocks learning_rate restarts "
+            positive="temperature moment_ridge queue_size text_temperature lora_rank lora_alpha lora_blocks learning_rate restarts "
             "steps batch_size micro_batch_size clip_norm checkpoint_every validate_every patience",
             not_negative="align_weight generated_text_weight real_text_weight moment_weight preservation_weight "
             "weight_decay warmup_steps",
