@@ -137,7 +137,8 @@ class AlignmentParams(Parameters):
     RULES: ClassVar[dict[str, Any]] = (
         rules(
             positive="temperature moment_ridge queue_size text_temperature lora_rank lora_alpha lora_blocks "
-            "learning_rate restarts steps batch_size micro_batch_size clip_norm checkpoint_every validate_every patience",
+            "learning_rate restarts steps batch_size micro_batch_size clip_norm checkpoint_every validate_every "
+            "patience",
             not_negative="align_weight generated_text_weight real_text_weight moment_weight preservation_weight "
             "weight_decay warmup_steps",
             fraction="lora_dropout",
