@@ -6,6 +6,7 @@ the start-up of the libraries each time"; that is all this command adds.
 
 import argparse
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,13 +81,28 @@ def run_study(name: str, seeds: str | None, env: str | None) -> None:
         for variant, changes in study["variants"].items():
             if (reports / f"{variant}-{seed}" / study["done_when"]).is_file():
                 continue
-            parameters = {"run_id": f"study/{name}/{variant}-{seed}", "run.seed": seed} | study["shared"] | changes
+            run_id = f"study/{name}/{variant}-{seed}"
+            if "models_of" in study:
+                _take_over_models(f"study/{study['models_of']}/{variant}-{seed}", run_id)
+            parameters = {"run_id": run_id, "run.seed": seed} | study["shared"] | changes
             run_pipelines(study["pipelines"], _nest(parameters), env)
     table = study_table(reports, list(study["variants"]), study["seeds"], baseline=study["baseline"])
     table.to_csv(reports / "table.csv", index=False)
     text = study_markdown(table, study["columns"], baseline=study["baseline"])
     (reports / "table.md").write_text(text)
     sys.stdout.write(text)
+
+
+def _take_over_models(source: str, target: str) -> None:
+    """Copies what another run trained, so that a study can measure it on other data without training it again.
+
+    Raises:
+        FileNotFoundError: If the other run is not there.
+    """
+    models = _project_root() / "data/06_models"
+    if not (models / source).is_dir():
+        raise FileNotFoundError(f"The models of {source!r} are not in {models}. Run that study first.")
+    shutil.copytree(models / source, models / target, dirs_exist_ok=True)
 
 
 def run_pipelines(names: list[str], parameters: dict[str, Any], env: str | None) -> None:

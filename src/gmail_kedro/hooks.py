@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
 HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
-SCORES = ("scores", "*.scores")
-ARTIFACTS = ("adapter", "scores", "*.scores", "*figure", "*summary")
+SCORES = ("scores", "gap_scores", "*.scores")
+ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary")
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
 
@@ -127,7 +127,8 @@ class TrackingHooks:
                 if name in HISTORIES:
                     self._recorder.log_history(HISTORIES[name], value)
                 elif _matches(name, SCORES):
-                    self._recorder.log_scores(value, prefix=name.rpartition(".")[0])
+                    prefix = "gap" if name == "gap_scores" else name.rpartition(".")[0]
+                    self._recorder.log_scores(value, prefix=prefix)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:

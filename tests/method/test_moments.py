@@ -67,6 +67,21 @@ def test_mmd_equals_the_naive_double_loop():
     assert float(mmd_loss(x, y)) == pytest.approx(xx + yy - 2 * xy, abs=1e-10)
 
 
+def test_whitened_mean_is_the_mahalanobis_distance_of_the_means_without_the_batchs_noise(real):
+    rng = torch.Generator().manual_seed(5)
+    real = torch.nn.functional.normalize(torch.randn(4000, 4, generator=rng, dtype=torch.float64), dim=-1)
+    moments = embedding_moments(real)
+    ridged = moments.covariance + 0.1 * moments.covariance.trace() / 4 * torch.eye(4, dtype=torch.float64)
+    assert torch.allclose(moments.whitener.T @ moments.whitener, torch.linalg.inv(ridged))
+    shifted = torch.nn.functional.normalize(real + torch.tensor([0.3, 0, 0, 0]), dim=-1)
+    gap = embedding_moments(shifted).mean - moments.mean
+    exact = float(gap @ torch.linalg.inv(ridged) @ gap)
+    batches = [float(moment_loss(shifted[i : i + 8], moments, form="whitened_mean")) for i in range(0, 4000, 8)]
+    assert np.mean(batches) == pytest.approx(exact, abs=0.06)
+    unshifted = [float(moment_loss(real[i : i + 8], moments, form="whitened_mean")) for i in range(0, 4000, 8)]
+    assert abs(np.mean(unshifted)) < 0.06 and min(unshifted) < 0
+
+
 def test_what_makes_no_sense_is_refused(real):
     moments = embedding_moments(real)
     with pytest.raises(ValueError, match="B >= 2"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gmail_kedro.metrics import statistics
-from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, paired_difference
+from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, crossed_difference, paired_difference
 
 
 def test_width_is_that_of_the_normal_approximation():
@@ -110,3 +110,23 @@ def test_pairs_must_be_of_the_same_items():
         paired_difference(np.ones(2), np.ones(3), count=10, seed=0)
     with pytest.raises(ValueError, match="second values must be finite"):
         paired_difference(np.ones(2), np.array([np.inf, 1]), count=10, seed=0)
+
+
+def test_crossed_difference_allows_for_seeds_and_items():
+    rng = np.random.default_rng(0)
+    items, seeds = rng.normal(size=(1, 200)), rng.normal(size=(6, 1))
+    shared = 10 * items + rng.normal(size=(6, 200))
+    moved = shared + 1.0 + seeds + 0.1 * rng.normal(size=(6, 200))
+    found = crossed_difference(moved, shared, count=400, seed=0)
+    assert found.mean == pytest.approx(float((moved - shared).mean()))
+    assert found.low < found.mean < found.high
+    over_items = paired_difference(moved.mean(0), shared.mean(0), count=400, seed=0)
+    assert found.high - found.low > 5 * (over_items.high - over_items.low)  # the seeds' own spread is in it
+    assert crossed_difference(moved, shared, count=50, seed=3) == crossed_difference(moved, shared, count=50, seed=3)
+
+
+def test_crossed_difference_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"two arrays \[seeds, items\]. Got \(2, 3\) and \(2, 4\)"):
+        crossed_difference(np.zeros((2, 3)), np.zeros((2, 4)), count=10, seed=0)
+    with pytest.raises(ValueError, match="must be finite"):
+        crossed_difference(np.full((2, 3), np.nan), np.zeros((2, 3)), count=10, seed=0)

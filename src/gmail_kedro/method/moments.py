@@ -4,6 +4,7 @@ Every form compares unit-normalised embeddings of a batch with statistics (or a 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -18,18 +19,28 @@ class Moments:
     Attributes:
         mean: Of shape [D].
         covariance: Divided by N, of shape [D, D].
+        ridge: Added to the variances when they are inverted, as a fraction of their mean.
     """
 
     mean: torch.Tensor
     covariance: torch.Tensor
+    ridge: float = 0.1
+
+    @cached_property
+    def whitener(self) -> torch.Tensor:
+        """A matrix W [D, D] with W^T W = (cov + ridge * tr(cov) / D * I)^-1."""
+        width = len(self.mean)
+        ridge = self.ridge * self.covariance.trace() / width
+        factor = torch.linalg.cholesky((self.covariance + ridge * torch.eye(width).to(self.covariance)).double())
+        return torch.linalg.solve_triangular(factor, torch.eye(width).to(factor), upper=False).to(self.covariance)
 
 
-def embedding_moments(embeddings: torch.Tensor) -> Moments:
-    """Returns the moments of the unit-normalised rows of [N, D], in float32 or wider."""
+def embedding_moments(embeddings: torch.Tensor, *, ridge: float = 0.1) -> Moments:
+    """Returns the moments of the unit-normalised rows of [N, D], in float32 or wider; for the ridge see ``Moments``."""
     unit = normalize_rows(embeddings)
     mean = unit.mean(0)
     centred = unit - mean
-    return Moments(mean=mean, covariance=centred.T @ centred / len(unit))
+    return Moments(mean=mean, covariance=centred.T @ centred / len(unit), ridge=ridge)
 
 
 def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_covariance") -> torch.Tensor:
@@ -37,11 +48,13 @@ def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_cov
 
     ``mean``: ||mean(g) - mean(r)||^2. ``covariance``: ||cov(g) - cov(r)||_F^2. ``mean_covariance``: their sum.
     ``trace``: the mean's term plus (tr cov(g) - tr cov(r))^2, which ReAlign matches without training.
+    ``whitened_mean``: (mean(g) - mean(r))^T cov(r)^-1 (mean(g) - mean(r)), what a linear probe sees, estimated
+    without the bias that the batch's own noise would add; it may be a little below 0.
 
     Args:
         generated: Student embeddings, of shape [B, D] with B >= 2.
         real: Moments of real embeddings of width D.
-        form: One of the four.
+        form: One of the five.
 
     Raises:
         ValueError: If there are fewer than two rows, the widths differ or the form is unknown.
@@ -55,6 +68,8 @@ def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_cov
     batch = embedding_moments(generated)
     means = (batch.mean - real.mean).square().sum()
     covariances = (batch.covariance - real.covariance).square().sum()
+    if form == "whitened_mean":
+        return _whitened_mean(normalize_rows(generated), real)
     forms = {
         "mean": means,
         "covariance": covariances,
@@ -62,8 +77,16 @@ def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_cov
         "trace": means + (batch.covariance.trace() - real.covariance.trace()).square(),
     }
     if form not in forms:
-        raise ValueError(f"The form of moment_loss must be one of {sorted(forms)}. Got {form!r} instead.")
+        known = sorted([*forms, "whitened_mean"])
+        raise ValueError(f"The form of moment_loss must be one of {known}. Got {form!r} instead.")
     return forms[form]
+
+
+def _whitened_mean(unit: torch.Tensor, real: Moments) -> torch.Tensor:
+    """Returns the mean over pairs i != j of d_i^T cov^-1 d_j, d = row - mean(r)."""
+    distances = (unit - real.mean) @ real.whitener.T
+    count = len(unit)
+    return (distances.sum(0).square().sum() - distances.square().sum()) / (count * (count - 1))
 
 
 def mmd_loss(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

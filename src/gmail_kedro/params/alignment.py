@@ -13,7 +13,7 @@ _CHOICES = {
     "negatives": ("batch", "queue", "cache"),
     "level": ("pooled", "patch_mean", "both"),
     "text_form": ("model", "softmax", "sigmoid"),
-    "moment_form": ("mean", "covariance", "mean_covariance", "trace", "mmd"),
+    "moment_form": ("mean", "covariance", "mean_covariance", "trace", "whitened_mean", "mmd"),
     "moment_reference": ("cache", "queue"),
     "training_free": TRAINING_FREE,
     "topology": ("two_tower", "shared"),
@@ -47,7 +47,9 @@ class AlignmentParams(Parameters):
         text_form: ``model`` (as the encoder was pre-trained), ``softmax`` or ``sigmoid``.
         text_temperature: Temperature of the two text terms, or null for the encoder's own.
         moment_weight: Weight of moment matching (ours).
-        moment_form: ``mean``, ``covariance``, ``mean_covariance``, ``trace`` or ``mmd``.
+        moment_form: ``mean``, ``covariance``, ``mean_covariance``, ``trace``, ``whitened_mean`` or ``mmd``.
+        moment_ridge: In ``whitened_mean``, what is added to the variances before they are inverted, as a fraction
+            of their mean.
         moment_reference: Real embeddings the moments are those of: ``cache`` (all) or ``queue``.
         preservation_weight: Weight of 1 - cos(student, teacher) on real images (ours).
         training_free: Map fitted to the tuned features, without training: ``none``, ``realign``, ``c3`` or
@@ -100,6 +102,7 @@ class AlignmentParams(Parameters):
     text_temperature: float | None
     moment_weight: float
     moment_form: str
+    moment_ridge: float
     moment_reference: str
     preservation_weight: float
     training_free: str
@@ -133,8 +136,9 @@ class AlignmentParams(Parameters):
     GROUP: ClassVar[str] = "alignment"
     RULES: ClassVar[dict[str, Any]] = (
         rules(
-            positive="temperature queue_size text_temperature lora_rank lora_alpha lora_blocks learning_rate restarts "
-            "steps batch_size micro_batch_size clip_norm checkpoint_every validate_every patience",
+            positive="temperature moment_ridge queue_size text_temperature lora_rank lora_alpha lora_blocks "
+            "learning_rate restarts steps batch_size micro_batch_size clip_norm checkpoint_every validate_every "
+            "patience",
             not_negative="align_weight generated_text_weight real_text_weight moment_weight preservation_weight "
             "weight_decay warmup_steps",
             fraction="lora_dropout",

@@ -206,9 +206,26 @@ def _checkpoint_activations(tower: torch.nn.Module) -> None:
     find_part(tower, "grad_checkpointing").grad_checkpointing = True  # type: ignore[assignment]
 
 
+def _run_prefix(tower: torch.nn.Module, images: torch.Tensor, blocks: int) -> torch.Tensor:
+    owner: Any = find_part(tower, "transformer")
+    hidden = owner._embeds(images)
+    for block in owner.transformer.resblocks[:blocks]:
+        hidden = block(hidden)
+    return hidden
+
+
+def _run_suffix(tower: torch.nn.Module, hidden: torch.Tensor, blocks: int) -> tuple[torch.Tensor, torch.Tensor]:
+    owner: Any = find_part(tower, "transformer")
+    for block in owner.transformer.resblocks[blocks:]:
+        hidden = block(hidden)
+    return owner._pool(hidden)
+
+
 OPEN_CLIP_VIT = Family(
     lora_targets=("attn",),
     block_pattern="resblocks",
     drop_patches=_drop_patches,
     checkpoint_activations=_checkpoint_activations,
+    run_prefix=_run_prefix,
+    run_suffix=_run_suffix,
 )

@@ -54,12 +54,16 @@ class Family:
         block_pattern: Name of the list of transformer blocks.
         drop_patches: Sets the share of patches that training leaves out; None where the tower cannot.
         checkpoint_activations: Makes the tower compute activations again in the backward pass.
+        run_prefix: Maps images to what the first so many blocks make of them; None where the tower cannot be cut.
+        run_suffix: Maps that to pooled features and patch tokens.
     """
 
     lora_targets: tuple[str, ...]
     block_pattern: str
     drop_patches: Callable[[torch.nn.Module, float], None] | None
     checkpoint_activations: Callable[[torch.nn.Module], None]
+    run_prefix: Callable[[torch.nn.Module, torch.Tensor, int], torch.Tensor] | None = None
+    run_suffix: Callable[[torch.nn.Module, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
 class TowerEncoder:
@@ -158,6 +162,26 @@ class TowerEncoder:
     def checkpoint_activations(self) -> None:
         """Trades time for memory: activations of the blocks are computed again in the backward pass."""
         self._family.checkpoint_activations(self.image_tower)
+
+    def run_prefix(self, images: torch.Tensor, *, blocks: int) -> torch.Tensor:
+        """Maps images to the output of the first so many transformer blocks, [B, L, W'].
+
+        Raises:
+            ValueError: If this family's towers cannot be cut.
+        """
+        if self._family.run_prefix is None:
+            raise ValueError(f"The image tower of {self.name!r} cannot be cut. Set alignment.cache_prefix: false.")
+        return self._family.run_prefix(self.image_tower, images, blocks)
+
+    def run_suffix(self, hidden: torch.Tensor, *, blocks: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps the output of the first so many blocks to pooled features [B, W] and patch tokens [B, P, W'].
+
+        Raises:
+            ValueError: If this family's towers cannot be cut.
+        """
+        if self._family.run_suffix is None:
+            raise ValueError(f"The image tower of {self.name!r} cannot be cut. Set alignment.cache_prefix: false.")
+        return self._family.run_suffix(self.image_tower, hidden, blocks)
 
     def _tokenizer(self) -> Any:
         if self._reading.tokenizer is None:

@@ -12,6 +12,7 @@ from gmail_kedro.pipelines.alignment.preparation import (
     build_objective,
     build_student,
     fingerprint_run,
+    frozen_blocks,
     load_data,
     needs_text,
     teacher_views,
@@ -73,9 +74,10 @@ def align(
     lineage = {"weights": student.spec.teacher}
     if params.tune == "none":
         return student, pd.DataFrame({"step": [], "loss": []}), lineage
-    data = load_data(student, pairs, corpus, generated_images, teacher_features, params)
+    data = load_data(student, pairs, corpus, generated_images, teacher_features, params, device=device)
     objective = build_objective(student, data, params, device=device)
-    step = AlignmentStep(student, data, objective, params, seed=run.seed, device=device)
+    prefix = frozen_blocks(student, params)
+    step = AlignmentStep(student, data, objective, params, seed=run.seed, device=device, prefix=prefix)
     checkpoint = Checkpoint(
         checkpoints / "alignment.safetensors",
         fingerprint_run(student, pairs, params, run),

@@ -8,7 +8,7 @@ import torch
 from gmail_kedro.engine.micro_batches import Losses, Views
 from gmail_kedro.interfaces import Contrast
 from gmail_kedro.method.alignment import alignment_loss, cosine_loss, sigmoid_alignment_loss, symmetric_loss
-from gmail_kedro.method.moments import embedding_moments, mmd_loss, moment_loss
+from gmail_kedro.method.moments import Moments, embedding_moments, mmd_loss, moment_loss
 from gmail_kedro.params import AlignmentParams
 from gmail_kedro.zoo.student import Student
 
@@ -47,7 +47,7 @@ class Objective(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.tensor(params.sigmoid_bias), requires_grad=learns_bias)
         self._moment_rows = moment_rows
         self._mmd_rows = moment_rows[np.linspace(0, len(moment_rows) - 1, min(MMD_SAMPLE, len(moment_rows)), dtype=int)]
-        self._moments = embedding_moments(teacher["embedding"][moment_rows]) if params.moment_weight else None
+        self._moments = self._real_moments(moment_rows) if params.moment_weight else None
 
     def learned_parameters(self) -> list[torch.nn.Parameter]:
         """Returns what the objective itself learns: the temperature, and the bias of the sigmoid form."""
@@ -157,12 +157,15 @@ class Objective(torch.nn.Module):
             return symmetric_loss(image, text, temperature=1 / scale, same_image=same)
         return sigmoid_alignment_loss(image, text, scale=scale, bias=bias, same_image=same)
 
+    def _real_moments(self, rows: np.ndarray) -> Moments:
+        return embedding_moments(self._teacher["embedding"][rows], ridge=self._params.moment_ridge)
+
     def _match_moments(self, generated: torch.Tensor, negatives: np.ndarray) -> torch.Tensor:
         p, real = self._params, self._teacher["embedding"]
         from_queue = p.moment_reference == "queue" and len(negatives) > 1
         if p.moment_form == "mmd":
             return mmd_loss(generated, real[negatives if from_queue else self._mmd_rows])
-        moments = embedding_moments(real[negatives]) if from_queue else self._moments
+        moments = self._real_moments(negatives) if from_queue else self._moments
         return moment_loss(generated, moments, form=p.moment_form)  # type: ignore[arg-type]
 
 

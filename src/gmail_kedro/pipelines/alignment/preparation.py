@@ -2,12 +2,14 @@
 
 import hashlib
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 
 from gmail_kedro.engine.inference import PixelBatches
+from gmail_kedro.engine.prefix_cache import PrefixBatches
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.objective import Objective
@@ -55,6 +57,13 @@ def build_student(params: AlignmentParams, run: RunParams, *, device: torch.devi
     return Student(encoder, spec, seed=run.seed)
 
 
+def frozen_blocks(student: Student, params: AlignmentParams) -> int | None:
+    """Returns how many first blocks no adapter is in, when their output is to be kept; otherwise None."""
+    if not params.cache_prefix:
+        return None
+    return 0 if student.spec.image.blocks is None else min(student.spec.image.blocks)
+
+
 def load_data(
     student: Student,
     pairs: pd.DataFrame,
@@ -62,6 +71,8 @@ def load_data(
     generated_images: GeneratedImages,
     teacher_features: dict[str, torch.Tensor],
     params: AlignmentParams,
+    *,
+    device: torch.device,
 ) -> AlignmentData:
     """Returns the pairs as the step function reads them.
 
@@ -71,9 +82,11 @@ def load_data(
     is_train = (pairs["split"] == "train").to_numpy()
     if is_train.sum() < 2:
         raise ValueError(f"The alignment needs at least 2 training pairs. Got {is_train.sum()}. Generate more images.")
-    encoder = student.encoder
+    encoder, blocks = student.encoder, frozen_blocks(student, params)
+    generated = PixelBatches(encoder, generated_images, list(pairs["generated_key"]))
+    run_prefix = partial(encoder.run_prefix, blocks=blocks or 0)
     return AlignmentData(
-        generated=PixelBatches(encoder, generated_images, list(pairs["generated_key"])),
+        generated=generated if blocks is None else PrefixBatches(generated, run_prefix, device=device),
         real=PixelBatches(encoder, corpus.images, list(pairs["real_key"])),
         teacher={view: features for view, features in teacher_features.items() if view != "text"},
         text=teacher_features.get("text"),

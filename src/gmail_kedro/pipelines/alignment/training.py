@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ import torch
 from gmail_kedro.engine.batching import batch_rows, unique_batch_rows, unseen_rows
 from gmail_kedro.engine.inference import PixelBatches
 from gmail_kedro.engine.micro_batches import Losses, Views, one_pass, split_rows, two_passes
+from gmail_kedro.engine.prefix_cache import PrefixBatches
 from gmail_kedro.params import AlignmentParams
 from gmail_kedro.pipelines.alignment.objective import Objective
 from gmail_kedro.zoo.student import Student
@@ -19,7 +21,7 @@ class AlignmentData:
     """What the alignment learns from, row by row; N pairs, training and validation.
 
     Attributes:
-        generated: The generated pictures.
+        generated: The generated pictures, as pixels or after the frozen first blocks.
         real: The photographs, read only where they go through the student.
         teacher: Frozen features of the photographs by view (``embedding``, ``pooled``, ``patch_mean``), [N, ...].
         text: Frozen embeddings of the captions, [N, D], or None where no term needs them.
@@ -29,7 +31,7 @@ class AlignmentData:
         val_rows: Rows that are held out.
     """
 
-    generated: PixelBatches
+    generated: PixelBatches | PrefixBatches
     real: PixelBatches
     teacher: Mapping[str, torch.Tensor]
     text: torch.Tensor | None
@@ -49,6 +51,7 @@ class AlignmentStep:
         params: Batch size, negatives and the like.
         seed: Seeds the order of the pairs.
         device: Where the student is.
+        prefix: Number of frozen blocks that the generated pictures have been through already, or None.
     """
 
     def __init__(
@@ -60,9 +63,12 @@ class AlignmentStep:
         *,
         seed: int,
         device: torch.device,
+        prefix: int | None = None,
     ) -> None:
         self._student, self._data, self._objective, self._params = student, data, objective, params
         self._seed, self._device = seed, device
+        encoder = student.encoder
+        self._enter = encoder.pool_image if prefix is None else partial(encoder.run_suffix, blocks=prefix)
         self._groups = np.unique(data.image_ids[data.train_rows], return_inverse=True)[1]
 
     def __call__(self, index: int) -> Losses:
@@ -98,17 +104,20 @@ class AlignmentStep:
         wants = self._objective
         views: dict[str, torch.Tensor] = {}
         if wants.sees_generated:
-            views |= self._tower_views(self._data.generated, rows, "generated")
+            views |= self._views(self._enter(self._data.generated[rows].to(self._device)), "generated")
         if wants.moves_real:
-            views |= self._tower_views(self._data.real, rows, "real")
+            views |= self._views(self._pool_real(rows), "real")
         if wants.preserves:
-            views["preserved"] = self._tower_views(self._data.real, rows, "generated")["generated"]
+            views["preserved"] = self._views(self._pool_real(rows), "generated")["generated"]
         if self._data.tokens is not None:
             views["text"] = self._student.encoder.encode_text(self._data.tokens[rows].to(self._device)).float()
         return views
 
-    def _tower_views(self, pixels: PixelBatches, rows: np.ndarray, route: str) -> dict[str, torch.Tensor]:
-        pooled, tokens = self._student.encoder.pool_image(pixels[rows].to(self._device))
+    def _pool_real(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._student.encoder.pool_image(self._data.real[rows].to(self._device))
+
+    def _views(self, features: tuple[torch.Tensor, torch.Tensor], route: str) -> dict[str, torch.Tensor]:
+        pooled, tokens = features
         views = {route: self._student.project(pooled, route).float()}
         if self._objective.sees_patches:
             views[f"{route}_patch"] = tokens.float().mean(dim=1)

@@ -1,0 +1,262 @@
+"""The alignment step with the real mini CLIP: cached equals online, parts equal the whole, each option does its job."""
+
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from kedro.config import OmegaConfigLoader
+from PIL import Image
+
+from gmail_kedro.engine.features import FeatureStore
+from gmail_kedro.engine.inference import Encoding, encode_images, encode_texts
+from gmail_kedro.method.alignment import alignment_loss
+from gmail_kedro.params import AlignmentParams, RunParams
+from gmail_kedro.pipelines.alignment.preparation import (
+    build_objective,
+    build_student,
+    frozen_blocks,
+    load_data,
+    needs_text,
+    teacher_views,
+)
+from gmail_kedro.pipelines.alignment.training import AlignmentStep
+from gmail_kedro.settings import CONFIG_LOADER_ARGS
+from gmail_kedro.zoo.encoders import build_encoder
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+PAIRS, PHOTOGRAPHS = 18, 6
+BASE = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)["parameters"]
+RUN = RunParams(**{**BASE["run"], "precision": "float32"})
+EQ1 = AlignmentParams(**{**BASE["alignment"], "moment_weight": 0.0, "batch_size": 10, "steps": 4})
+SHARED = {"topology": "shared", "real_path": "lora_proj", "projection": "linear"}
+TEXTS = {"generated_text_weight": 1.0, "real_text_weight": 1.0}
+
+
+class Pictures:
+    """Smooth random JPEGs by key, counted as they are read."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.read_count = seed, 0
+
+    def read(self, key: str) -> bytes:
+        self.read_count += 1
+        rng = np.random.default_rng((self.seed, int(key)))
+        picture = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
+        stream = BytesIO()
+        picture.save(stream, "JPEG", quality=95)
+        return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pairs() -> pd.DataFrame:
+    images = [str(number % PHOTOGRAPHS) for number in range(PAIRS)]
+    return pd.DataFrame(
+        {
+            "image_id": images,
+            "caption": [f"a red {number} on paper" for number in range(PAIRS)],
+            "real_key": images,
+            "generated_key": [str(number) for number in range(PAIRS)],
+            "split": ["val" if image == "5" else "train" for image in images],
+        }
+    )
+
+
+@pytest.fixture
+def world(pairs, tmp_path):
+    """Builds a step from parameters, as the node does."""
+
+    def build(params: AlignmentParams, **moved) -> SimpleNamespace:
+        corpus, generated = SimpleNamespace(images=Pictures(1)), Pictures(2)
+        teacher = build_encoder("mini_clip", None, device=CPU)
+        encoding = Encoding(FeatureStore(tmp_path), 8, CPU, "float32")
+        features = {
+            view: encode_images(teacher, corpus.images, list(pairs["real_key"]), encoding, view=view)
+            for view in teacher_views(params)
+        }
+        if needs_text(params):
+            features["text"] = encode_texts(teacher, list(pairs["caption"]), encoding)
+        corpus.images.read_count = 0
+        student = build_student(params, RUN, device=CPU)
+        rng = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
+        data = load_data(student, pairs, corpus, generated, features, params, device=CPU)
+        objective = build_objective(student, data, params, device=CPU)
+        step = AlignmentStep(
+            student, data, objective, params, seed=0, device=CPU, prefix=frozen_blocks(student, params)
+        )
+        return SimpleNamespace(
+            step=step, student=student, objective=objective, data=data, corpus=corpus, teacher=teacher
+        )
+
+    return build
+
+
+def gradients(built, index=0):
+    """Runs one step and returns its loss and all gradients, in float64 for comparison."""
+    losses = built.step(index)
+    if losses["loss"].requires_grad:
+        losses["loss"].backward()
+    learned = [*built.student.parameters(), *built.objective.learned_parameters()]
+    found = [parameter.grad.detach().clone().double() for parameter in learned]
+    for parameter in learned:
+        parameter.grad = None
+    return float(losses["loss"].detach()), found
+
+
+def assert_close(first, second, tolerance=1e-6):
+    assert first[0] == pytest.approx(second[0], abs=1e-5)
+    scale = max(float(gradient.abs().max()) for gradient in first[1])
+    for left, right in zip(first[1], second[1], strict=True):
+        assert torch.allclose(left, right, atol=tolerance * max(1.0, scale), rtol=0)
+
+
+def test_cached_loss_equals_the_online_loss(world):
+    """Algorithm 1 as printed: both towers on the batch's own pictures, no cache anywhere."""
+    built = world(EQ1)
+    rows = built.step._batch(0)
+    with torch.no_grad():
+        real = built.teacher.encode_image(built.data.real[rows])
+    generated = built.student.encoder.encode_image(built.data.generated[rows])
+    ids = torch.from_numpy(built.data.image_ids[rows])
+    online = alignment_loss(generated, real, temperature=0.07, same_image=ids[:, None] == ids[None])
+    assert float(built.step(0)["loss"].detach()) == pytest.approx(float(online.detach()), abs=1e-5)
+
+
+def test_the_frozen_teacher_is_computed_once_and_no_photograph_is_decoded_in_training(world):
+    built = world(EQ1)
+    for index in range(4):
+        gradients(built, index)
+    assert built.corpus.images.read_count == 1  # PixelBatches looks at the first to know its size
+
+
+OPTIONS = {
+    "eq1": {},
+    "queue": {"negatives": "queue", "queue_size": 3},
+    "cache": {"negatives": "cache"},
+    "patches": {"level": "both"},
+    "sigmoid": {"align_form": "sigmoid"},
+    "cosine": {"align_form": "cosine"},
+    "learned_temperature": {"learn_temperature": True},
+    "preservation": {"preservation_weight": 1.0},
+    "proj": {"projection": "residual", "real_path": "proj", "stop_gradient_real": False},
+    "symmetric": {"direction": "symmetric"},
+    "moments": {"moment_weight": 50.0},
+    "mmd": {"moment_weight": 1.0, "moment_form": "mmd"},
+    "text": {"generated_text_weight": 1.0},
+    "tuned_text": {"generated_text_weight": 1.0, "tune_text": True},
+    "dual": {**SHARED, **TEXTS},
+    "dual_moving_targets": {**SHARED, **TEXTS, "stop_gradient_real": False},
+}
+
+
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_micro_batches_give_the_whole_batchs_gradient(world, name, size):
+    params = replace(EQ1, **OPTIONS[name])
+    assert_close(gradients(world(params)), gradients(world(replace(params, micro_batch_size=size))), 1e-5)
+
+
+@pytest.mark.parametrize("name", ["eq1", "queue", "cache", "patches", "sigmoid", "cosine", "preservation"])
+def test_what_is_separable_needs_one_forward_pass(world, name):
+    built = world(replace(EQ1, **OPTIONS[name], micro_batch_size=3))
+    seen = []
+    built.student.encoder.image_tower.register_forward_hook(lambda *_: seen.append(1))
+    built.step(0)
+    parts = 4 if name != "preservation" else 8  # generated and real pictures, each once
+    assert built.objective.is_separable and len(seen) == parts
+
+
+def test_micro_batches_are_exact_in_float64(pairs, world):
+    built, split = world(EQ1), world(replace(EQ1, micro_batch_size=3))
+    for each in (built, split):
+        each.student.encoder.image_tower.double()
+        each.student.encoder.projection = each.student.encoder.projection.double()
+        each.data.generated._kept.update(
+            {key: each.data.generated._load(int(key)).double() for key in pairs["generated_key"]}
+        )
+        each.step._student.project = lambda pooled, route, student=each.student: student.encoder.project(pooled)
+        each.step._views = lambda features, route, step=each.step: {route: step._student.project(features[0], route)}
+        each.objective._teacher["embedding"] = each.objective._teacher["embedding"].double()
+        each.objective.double()
+    assert_close(gradients(built), gradients(split), 1e-12)
+
+
+@pytest.mark.parametrize("blocks", [None, 1, 3])
+def test_the_cached_prefix_changes_nothing(world, blocks):
+    params = replace(EQ1, lora_blocks=blocks)
+    assert_close(gradients(world(params)), gradients(world(replace(params, cache_prefix=True))), 1e-6)
+
+
+def test_recomputed_activations_change_nothing(world):
+    assert_close(gradients(world(EQ1)), gradients(world(replace(EQ1, checkpoint_activations=True))), 1e-6)
+
+
+def test_negatives_never_show_the_positives_photograph(world):
+    built = world(replace(EQ1, negatives="cache"))
+    assert sorted(built.data.image_ids[built.step._negatives(0)]) == [0, 1, 2, 3, 4]
+    rows = built.step._batch(0)
+    ids = built.data.image_ids
+    candidates = np.concatenate([rows, built.step._negatives(0)])
+    real = built.data.teacher["embedding"]
+    generated = built.step.embed(rows)["generated"].detach()
+    unit = torch.nn.functional.normalize
+    total = 0.0
+    for position, row in enumerate(rows):
+        scores = (unit(generated[position], dim=0) @ unit(real[candidates], dim=-1).T) / 0.07
+        kept = [j for j, other in enumerate(candidates) if j == position or ids[other] != ids[row]]
+        total -= float(scores[position] - torch.logsumexp(scores[kept], dim=0))
+    assert float(built.step(0)["loss"].detach()) == pytest.approx(total / len(rows), abs=1e-4)
+
+
+def test_the_queue_holds_the_last_photographs_each_once_whatever_came_before(world):
+    built = world(replace(EQ1, negatives="queue", queue_size=3))
+    assert len(built.step._negatives(0)) == 0
+    queue = built.step._negatives(2)
+    ids = built.data.image_ids[queue]
+    assert len(set(ids)) == len(queue) == 3
+    assert set(queue) <= set(built.step._batch(1)) | set(built.step._batch(0))
+    assert np.array_equal(queue, world(replace(EQ1, negatives="queue", queue_size=3)).step._negatives(2))
+
+
+def test_unique_per_batch_never_draws_a_photograph_twice_and_visits_all(world):
+    built = world(replace(EQ1, same_image="unique_per_batch", batch_size=5))
+    for index in range(5):
+        ids = built.data.image_ids[built.step._batch(index)]
+        assert sorted(ids) == [0, 1, 2, 3, 4]
+    drawn = {row for index in range(30) for row in built.step._batch(index)}
+    assert drawn == set(built.data.train_rows)
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_stop_gradient_decides_whether_eq1_moves_the_real_head(world, stop):
+    params = replace(EQ1, **SHARED, stop_gradient_real=stop)
+    built = world(params)
+    built.step(0)["loss"].backward()
+    moved = built.student.heads.real.weight.grad is not None
+    assert moved is not stop
+    assert built.student.heads.generated.weight.grad is not None
+
+
+def test_validation_looks_at_held_out_pairs_without_dropout_or_gradient(world):
+    built = world(replace(EQ1, lora_dropout=0.5, validate_every=1))
+    built.student.train()
+    assert built.step.validate() == built.step.validate()
+    assert built.student.encoder.image_tower.training
+    assert set(built.data.image_ids[built.data.val_rows]) == {5}
+
+
+def test_patch_dropout_is_for_training_alone(world):
+    built = world(replace(EQ1, patch_dropout=0.5))
+    built.student.train()
+    pictures = built.data.generated[[0, 1]]
+    assert built.student.encoder.pool_image(pictures)[1].shape[1] == 32
+    built.student.train(False)
+    assert built.student.encoder.pool_image(pictures)[1].shape[1] == 64
