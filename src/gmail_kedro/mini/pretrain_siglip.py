@@ -37,6 +37,7 @@ SIGLIP_CONTEXT, TEXTS_PER_SCENE = 64, 4
 PIXEL_MEAN = PIXEL_DEVIATION = (0.5, 0.5, 0.5)
 FIRST_SCALE, FIRST_BIAS = 10.0, -10.0
 WIDTH, SIDE = 64, 128
+SEEING_CYCLES = 2
 
 
 def siglip_config(vocab_size: int) -> dict[str, Any]:
@@ -115,7 +116,10 @@ def _learn_to_see(trunk: Any, lessons: Lessons, training: Training) -> None:
     """Trains the image tower to copy the teacher's embeddings, with the reading losses as help."""
     targets, heads = narrow_targets(lessons.targets, WIDTH), ReadingHeads(WIDTH, WIDTH)
     optimizer = build_adamw([*trunk.parameters(), *heads.parameters()], learning_rate=2e-3, weight_decay=0.02)
-    schedule = build_schedule(optimizer, kind="cosine", steps=training.steps, warmup_steps=min(60, training.steps))
+    warmup_steps = min(60, training.steps)
+    schedule = build_schedule(
+        optimizer, kind="cosine", steps=training.steps, warmup_steps=warmup_steps, restarts=SEEING_CYCLES
+    )
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((training.seed, 51, index))

@@ -105,8 +105,8 @@ def siglip_card(scores: dict[str, Any], params: PretrainingParams) -> str:
         "timm's `test_vit` with attention pooling on 128-pixel pictures and a two-layer text tower, both of width 64, "
         f"float16. The image tower copies the mini CLIP's image embeddings (in their 64 strongest directions) of "
         f"{params.twin_scene_count:,} training scenes, with the reading losses as help (heads thrown away): "
-        f"{params.siglip_seeing_steps} steps. Then text tower, scale and bias learn web texts by the pairwise sigmoid "
-        f"loss: {params.siglip_reading_steps} steps. {params.twin_batch_size} scenes a step, AdamW 2e-3 and 3e-3, "
+        f"{params.siglip_seeing_steps} steps with one warm restart. Then text tower, scale and bias learn web texts by "
+        f"the pairwise sigmoid loss: {params.siglip_reading_steps} steps. {params.twin_batch_size} scenes a step, AdamW 2e-3 and 3e-3, "
         f"seed {params.seed}."
     )
     note = "Retrieval on 500 scenes with five captions each; single digits named zero-shot."
