@@ -106,8 +106,8 @@ def siglip_card(scores: dict[str, Any], params: PretrainingParams) -> str:
         f"float16. The image tower copies the mini CLIP's image embeddings (in their 64 strongest directions) of "
         f"{params.twin_scene_count:,} training scenes, with the reading losses as help (heads thrown away): "
         f"{params.siglip_seeing_steps} steps with one warm restart. Then text tower, scale and bias learn web texts by "
-        f"the pairwise sigmoid loss: {params.siglip_reading_steps} steps. {params.twin_batch_size} scenes a step, AdamW 2e-3 and 3e-3, "
-        f"seed {params.seed}."
+        f"the pairwise sigmoid loss: {params.siglip_reading_steps} steps. {params.twin_batch_size} scenes a step, "
+        f"AdamW 2e-3 and 3e-3, seed {params.seed}."
     )
     note = "Retrieval on 500 scenes with five captions each; single digits named zero-shot."
     return _card("Mini SigLIP", "open_clip's hub layout (`local-dir:`)", recipe, scores, note)
