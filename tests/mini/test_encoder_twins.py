@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from gmail_kedro.mini.lessons import copying_loss, draw_lessons, matching_loss, standardize
+from gmail_kedro.mini.lessons import copying_loss, draw_lessons, matching_loss, narrow_targets, standardize
+from gmail_kedro.mini.long_texts import shuffle_sentences
 from gmail_kedro.mini.pretrain_clip_vision import PackagedClipVision, build_clip_vision, pretrain_clip_vision
 from gmail_kedro.mini.pretrain_long_clip import (
     PackagedLongClip,
@@ -17,7 +18,6 @@ from gmail_kedro.mini.pretrain_long_clip import (
     main_components,
     openai_names,
     pretrain_long_clip,
-    shuffle_sentences,
 )
 from gmail_kedro.mini.pretrain_siglip import PackagedSigLip, pretrain_siglip, sigmoid_loss
 from gmail_kedro.mini.pretrain_synclr import (
@@ -86,8 +86,8 @@ def test_clip_vision_under_openais_names_sees_the_same():
 
 def test_tiny_siglip_is_packaged_so_that_the_zoo_loads_it(teacher, tmp_path):
     tokenizer = train_siglip_tokenizer(["a red 7", "scan"], context_length=64)
-    model = pretrain_siglip(teacher, tokenizer, steps=2, **TINY, work=tmp_path / "work")
-    assert same(model, pretrain_siglip(teacher, tokenizer, steps=2, **TINY, work=tmp_path / "other"))
+    model = pretrain_siglip(teacher, tokenizer, steps=(2, 2), **TINY, work=tmp_path / "work")
+    assert same(model, pretrain_siglip(teacher, tokenizer, steps=(2, 2), **TINY, work=tmp_path / "other"))
     PackagedSigLip(model, tokenizer).save_pretrained(tmp_path / "siglip")
     encoder = build_encoder("mini_siglip", str(tmp_path / "siglip"), device=CPU)
     assert encoder.encode_text(encoder.tokenize(["A red 7!"])).shape == (1, 64)
@@ -153,6 +153,14 @@ def test_sigmoid_loss_asks_every_pair():
             total -= math.log(1 / (1 + math.exp(-logit if i == j else logit)))
     loss = sigmoid_loss(image, text, torch.tensor(2.0), torch.tensor(-1.0))
     assert float(loss) == pytest.approx(total / 3, abs=1e-5)
+
+
+def test_narrow_targets_keep_the_cosines_of_what_lies_in_few_directions():
+    rng = torch.Generator().manual_seed(0)
+    targets = F.normalize(torch.randn(30, 3, generator=rng) @ torch.randn(3, 8, generator=rng), dim=-1)
+    narrow = narrow_targets(targets, 3)
+    assert narrow.shape == (30, 3)
+    assert torch.allclose(narrow @ narrow.T, targets @ targets.T, atol=1e-5)
 
 
 def test_multi_positive_loss_is_the_mean_over_the_other_pictures_of_the_caption():

@@ -36,6 +36,16 @@ def draw_images(encoder: TowerEncoder, count: int = 4) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
+def tune(encoder: TowerEncoder) -> torch.nn.Module:
+    """Puts LoRA with both factors away from zero into all of the family's targets."""
+    spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=encoder.lora_targets)
+    encoder.image_tower = tune_tower(encoder.image_tower, spec, owner=encoder.name, seed=0)
+    with torch.no_grad():
+        for parameter in trainable_parameters(encoder.image_tower):
+            parameter.normal_(std=0.1)
+    return encoder.image_tower
+
+
 def test_contract_holds(tiny):
     images = draw_images(tiny)
     pooled, tokens = tiny.pool_image(images)
@@ -71,11 +81,7 @@ def test_truncation_is_counted_at_the_models_own_length(folders, name):
 
 
 def test_every_lora_tensor_of_the_familys_targets_gets_a_gradient(tiny):
-    spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=tiny.lora_targets)
-    tower = tiny.image_tower = tune_tower(tiny.image_tower, spec, owner=tiny.name, seed=0)
-    with torch.no_grad():
-        for parameter in trainable_parameters(tower):
-            parameter.normal_(std=0.1)
+    tower = tune(tiny)
     tiny.encode_image(draw_images(tiny)).square().sum().backward()
     names = [name for name, _ in tower.named_parameters() if "lora_" in name]
     assert len(names) >= 2 * tiny.block_count * len(tiny.lora_targets)
@@ -87,11 +93,7 @@ def test_every_lora_tensor_of_the_familys_targets_gets_a_gradient(tiny):
 
 
 def test_recomputed_activations_give_the_same_gradients(tiny):
-    spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=tiny.lora_targets)
-    tower = tiny.image_tower = tune_tower(tiny.image_tower, spec, owner=tiny.name, seed=0).train()
-    with torch.no_grad():
-        for parameter in trainable_parameters(tower):
-            parameter.normal_(std=0.1)
+    tower = tune(tiny).train()
     images = draw_images(tiny)
 
     def gradients() -> list[torch.Tensor]:
@@ -102,6 +104,13 @@ def test_recomputed_activations_give_the_same_gradients(tiny):
     plain = gradients()
     tiny.checkpoint_activations()
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(gradients(), plain, strict=True))
+
+
+def test_lora_can_be_kept_to_some_blocks(tiny):
+    spec = TuningSpec("lora", 2, 4.0, 0.0, tiny.lora_targets, blocks=(1,), block_pattern=tiny.block_pattern)
+    tower = tune_tower(tiny.image_tower, spec, owner=tiny.name, seed=0)
+    names = [name for name, _ in tower.named_parameters() if "lora_" in name]
+    assert names and all(f"{tiny.block_pattern}.1." in name for name in names)
 
 
 def test_patches_are_dropped_in_training_or_the_family_says_it_cannot(tiny):
@@ -183,3 +192,34 @@ def test_synclr_without_a_path_says_where_its_weights_are():
 def test_every_mini_encoder_has_a_full_size_relative():
     families = {spec.load for spec in ENCODERS.values() if spec.packaged}
     assert families == {spec.load for spec in ENCODERS.values() if not spec.packaged}
+
+
+def test_clip_vision_is_found_in_a_whole_clip_as_the_hub_has_it(tmp_path):
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = small | {"image_size": 32, "patch_size": 8, "projection_dim": 24}
+    config = CLIPConfig(text_config=small | {"vocab_size": 50}, vision_config=vision, projection_dim=24)
+    clip = CLIPModel(config).eval()
+    clip.save_pretrained(tmp_path)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    encoder = build_encoder("clip_vision_b_32", str(tmp_path), device=CPU)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        own = clip.get_image_features(images)
+        assert torch.equal(encoder.encode_image(images), getattr(own, "pooler_output", own))
+
+
+def test_clip_vision_without_its_projection_is_refused_not_made_up(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "copy"
+    shutil.copytree(folders["clip_vision_b_32"], folder)
+    state = load_file(folder / "model.safetensors")
+    del state["visual_projection.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        MissingWeightsError, match=r"1 missing \(visual_projection.weight\). Give the weights of a CLIPV"
+    ):
+        build_encoder("clip_vision_b_32", str(folder), device=CPU)

@@ -1,15 +1,21 @@
 """What the mini CLIP teaches the other mini encoders: training scenes, its embeddings, and the loss to copy them."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
+from gmail_kedro.engine.checkpoint import Checkpoint
+from gmail_kedro.engine.loop import StepFunction, fit
+from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.reading_heads import digits_on_patches, scene_facts
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import Scene, draw_pool
+
+logger = logging.getLogger(__name__)
 
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 LESSON_PATCH = 4
@@ -33,6 +39,51 @@ class Lessons:
     targets: torch.Tensor
     facts: torch.Tensor
     patches: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Training:
+    """One stage of training.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Pairs a step.
+        seed: Seeds texts and batches.
+        checkpoint: Where the training state is kept.
+    """
+
+    steps: int
+    batch_size: int
+    seed: int
+    checkpoint: Checkpoint
+
+
+def run_training(
+    step: StepFunction,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    training: Training,
+    name: str,
+) -> None:
+    """Runs one stage of training, or what is left of it.
+
+    Args:
+        step: Maps a step's index to its losses.
+        optimizer: Updates its own parameters.
+        schedule: Its learning rate.
+        training: How long, and where the state is kept.
+        name: What is trained, for the log.
+    """
+    with fast_arithmetic(torch.device("cpu"), precision="auto"):
+        fit(
+            step,
+            optimizer,
+            schedule,
+            steps=training.steps,
+            clip_norm=1.0,
+            checkpoint=training.checkpoint,
+            on_step=report_losses(logger, name, every=50),
+        )
 
 
 def draw_lessons(teacher: ImageTextEncoder, *, scene_count: int, seed: int) -> Lessons:
@@ -67,6 +118,12 @@ def embed_pixels(teacher: ImageTextEncoder, images: torch.Tensor) -> torch.Tenso
     return F.normalize(torch.cat(parts), dim=-1)
 
 
+def narrow_targets(targets: torch.Tensor, width: int) -> torch.Tensor:
+    """Returns unit embeddings [N, D] in their ``width`` strongest directions, with nearly the same cosines."""
+    directions = torch.linalg.eigh(targets.T @ targets / len(targets)).eigenvectors[:, -width:]
+    return F.normalize(targets @ directions, dim=-1)
+
+
 def copying_loss(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Returns how far embeddings are from the teacher's: by cosine, and by which one they are taken for in the batch.
 
@@ -93,6 +150,16 @@ def matching_loss(
     target = torch.arange(len(images))
     both = (F.cross_entropy(side, target, label_smoothing=smoothing) for side in (logits, logits.T))
     return torch.stack(list(both)).mean()
+
+
+def widen_start(trunk: torch.nn.Module) -> None:
+    """Draws the linear weights of a narrow transformer anew, in place, with variance one over their width.
+
+    timm draws them for wide towers (deviation 0.02); a tower of width 64 would then hardly attend to anything at first.
+    """
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
 
 
 def standardize(

@@ -17,6 +17,7 @@ from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.lessons import copying_loss, draw_lessons, standardize
 from gmail_kedro.mini.reading_heads import ReadingHeads
 from gmail_kedro.mini.scenes import IMAGE_SIZE
+from gmail_kedro.zoo.registry import mute_transformers
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -106,3 +107,11 @@ class PackagedClipVision:
         CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(
             folder
         )
+
+
+def load_vision_tower(folder: Path) -> "CLIPVisionModelWithProjection":
+    """Returns the tower stored in a folder, float32."""
+    from transformers import CLIPVisionModelWithProjection
+
+    mute_transformers()
+    return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)

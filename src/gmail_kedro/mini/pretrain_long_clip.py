@@ -1,8 +1,6 @@
 """Trains the mini Long-CLIP: a CLIP of 77 tokens in OpenAI's layout, stretched to 248 and tuned on long captions."""
 
 import json
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +9,15 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import StepFunction, fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.mini.captions import describe_at_length, web_text
-from gmail_kedro.mini.lessons import matching_loss, standardize
+from gmail_kedro.mini.lessons import Training, matching_loss, run_training, standardize
+from gmail_kedro.mini.long_texts import (
+    TEXTS_PER_SCENE,
+    WEB_TOKENS,
+    tokenize_long_captions,
+    tokenize_web_texts,
+)
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import IMAGE_SIZE, Scene, draw_pool
 from gmail_kedro.zoo.long_clip import stretch_clip
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
     from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
-
-SHORT_CONTEXT, WEB_TOKENS, LONG_TOKENS = 77, 28, 112
-TEXTS_PER_SCENE = 4
+SHORT_CONTEXT = 77
 COMPONENTS = 32
 SMOOTHING = 0.1
 CPU = torch.device("cpu")
@@ -89,9 +87,10 @@ def pretrain_long_clip(
     model.visual.load_state_dict(openai_names(vision))
     pool = draw_pool(load_scans("train"), count=scene_count, seed=seed + 45)
     scenes = Pictured(pool.scenes, torch.from_numpy(pool.pixels).permute(0, 3, 1, 2))
-    facts = {"seed": str(seed), "scenes": str(scene_count), "steps": str(steps)}
+    facts = {"seed": str(seed), "scenes": str(scene_count), "steps": str(steps[0])}
     short = Training(steps[0], batch_size, seed, Checkpoint(work / "short_clip.safetensors", facts, every=500))
-    long = Training(steps[1], batch_size, seed, Checkpoint(work / "long_clip.safetensors", facts, every=100))
+    facts = facts | {"long_steps": str(steps[1])}
+    long = Training(steps[1], batch_size, seed, Checkpoint(work / "long_clip.safetensors", facts, every=50))
     _learn_short(model, scenes, tokenizer, short)
     stretch_clip(model)
     _learn_long(model, scenes, tokenizer, long)
@@ -109,23 +108,6 @@ class Pictured:
 
     scenes: list[Scene]
     images: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Training:
-    """One of the two stages.
-
-    Attributes:
-        steps: Optimizer steps.
-        batch_size: Pairs a step.
-        seed: Seeds texts and batches.
-        checkpoint: Where the training state is kept.
-    """
-
-    steps: int
-    batch_size: int
-    seed: int
-    checkpoint: Checkpoint
 
 
 def openai_names(vision: "CLIPVisionModelWithProjection") -> dict[str, torch.Tensor]:
@@ -153,7 +135,7 @@ def _learn_short(
     model: "CustomTextCLIP", scenes: Pictured, tokenizer: "PreTrainedTokenizerBase", training: Training
 ) -> None:
     """Trains the text tower of a 77-token CLIP on web texts; the image tower is finished and its output cached."""
-    tokens = _tokenize_web_texts(scenes.scenes, tokenizer, seed=training.seed)
+    tokens = tokenize_web_texts(scenes.scenes, tokenizer, seed=training.seed)
     with torch.no_grad(), fast_arithmetic(CPU, precision="auto"):
         targets = torch.cat([model.encode_image(standardize(part)).float() for part in scenes.images.split(250)])
     optimizer = build_adamw([*model.text.parameters(), model.logit_scale], learning_rate=2e-3, weight_decay=0.05)
@@ -167,7 +149,7 @@ def _learn_short(
         which = rng.integers(0, TEXTS_PER_SCENE, training.batch_size)
         return {"loss": matching_loss(targets[rows], model.encode_text(tokens[rows, which]), _scale(model))}
 
-    _fit(step, optimizer, schedule, training, "short clip")
+    run_training(step, optimizer, schedule, training, "short clip")
     model.text.attn_mask = full_mask
 
 
@@ -176,8 +158,8 @@ def _learn_long(
 ) -> None:
     """Tunes a stretched CLIP: images against long captions, and their main components against short texts."""
     count = min(LONG_SCENES, len(scenes.images))
-    long_tokens = _tokenize_long_captions(scenes.scenes[:count], tokenizer, seed=training.seed)
-    short_tokens = _tokenize_web_texts(scenes.scenes[:count], tokenizer, seed=training.seed)
+    long_tokens = tokenize_long_captions(scenes.scenes[:count], tokenizer, seed=training.seed)
+    short_tokens = tokenize_web_texts(scenes.scenes[:count], tokenizer, seed=training.seed)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = build_adamw(learning, learning_rate=4e-4, weight_decay=0.01)
     schedule = build_schedule(optimizer, kind="cosine", steps=training.steps, warmup_steps=min(20, training.steps))
@@ -192,20 +174,7 @@ def _learn_long(
         short = matching_loss(coarse, model.encode_text(short_tokens[rows, which]), _scale(model), SMOOTHING)
         return {"loss": long + short, "long": long, "short": short}
 
-    _fit(step, optimizer, schedule, training, "long clip")
-
-
-def _fit(step: StepFunction, optimizer: Any, schedule: Any, training: Training, name: str) -> None:
-    with fast_arithmetic(CPU, precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=training.steps,
-            clip_norm=1.0,
-            checkpoint=training.checkpoint,
-            on_step=report_losses(logger, name, every=50),
-        )
+    run_training(step, optimizer, schedule, training, "long clip")
 
 
 def main_components(features: torch.Tensor, count: int) -> torch.Tensor:
@@ -218,13 +187,6 @@ def main_components(features: torch.Tensor, count: int) -> torch.Tensor:
     with torch.no_grad():
         directions = torch.linalg.svd(centred, full_matrices=False).Vh[:count]
     return centred @ directions.T @ directions + mean
-
-
-def shuffle_sentences(text: str, rng: np.random.Generator) -> str:
-    """Returns the sentences of a long caption in another order, so that any fact may come late."""
-    sentences = text.removesuffix(".").split(". ")
-    rng.shuffle(sentences)
-    return ". ".join(sentences) + "."
 
 
 @dataclass(frozen=True)
@@ -253,24 +215,3 @@ class PackagedLongClip:
 
 def _scale(model: "CustomTextCLIP") -> torch.Tensor:
     return model.logit_scale.clamp(0, np.log(100)).exp()
-
-
-def _tokenize_web_texts(scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> torch.Tensor:
-    """Returns ids [N, 4, 28] of web texts."""
-    rng = np.random.default_rng((seed, 43))
-    texts = [web_text(scene, rng) for scene in scenes for _ in range(TEXTS_PER_SCENE)]
-    return _pad(tokenizer, texts, WEB_TOKENS).view(len(scenes), TEXTS_PER_SCENE, WEB_TOKENS)
-
-
-def _tokenize_long_captions(
-    scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerBase", *, seed: int
-) -> torch.Tensor:
-    """Returns ids [N, 112] of long captions, half of them with their sentences in another order."""
-    rng = np.random.default_rng((seed, 44))
-    texts = [describe_at_length(scene, rng) for scene in scenes]
-    texts = [shuffle_sentences(text, rng) if rng.random() < 0.5 else text for text in texts]
-    return _pad(tokenizer, texts, LONG_TOKENS)
-
-
-def _pad(tokenizer: "PreTrainedTokenizerBase", texts: list[str], length: int) -> torch.Tensor:
-    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids

@@ -1,7 +1,6 @@
 """Trains the mini SigLIP: a stock timm tower with attention pooling and a text tower, by the pairwise sigmoid loss."""
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,20 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.captions import web_text
-from gmail_kedro.mini.lessons import copying_loss, draw_lessons, standardize
+from gmail_kedro.mini.lessons import (
+    Lessons,
+    Training,
+    copying_loss,
+    draw_lessons,
+    narrow_targets,
+    run_training,
+    standardize,
+    widen_start,
+)
 from gmail_kedro.mini.reading_heads import ReadingHeads
 from gmail_kedro.mini.scenes import Scene
 
@@ -27,12 +33,11 @@ if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
     from transformers import PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
-
 SIGLIP_CONTEXT, TEXTS_PER_SCENE = 64, 4
 PIXEL_MEAN = PIXEL_DEVIATION = (0.5, 0.5, 0.5)
 FIRST_SCALE, FIRST_BIAS = 10.0, -10.0
 WIDTH, SIDE = 64, 128
+SEEING_CYCLES = 2
 
 
 def siglip_config(vocab_size: int) -> dict[str, Any]:
@@ -68,18 +73,18 @@ def pretrain_siglip(
     teacher: ImageTextEncoder,
     tokenizer: "PreTrainedTokenizerBase",
     *,
-    steps: int,
+    steps: tuple[int, int],
     scene_count: int,
     batch_size: int,
     seed: int,
     work: Path,
 ) -> "CustomTextCLIP":
-    """Returns a SigLIP trained on web texts, with the teacher's image embeddings and the reading losses as help.
+    """Returns a SigLIP: its image tower learns to see from the teacher, then its text tower to read (LiT's order).
 
     Args:
-        teacher: The mini CLIP, whose image embeddings a linear head copies; the head is thrown away.
+        teacher: The mini CLIP.
         tokenizer: A SigLIP tokenizer.
-        steps: Optimizer steps.
+        steps: Optimizer steps of the image tower, and of the text tower.
         scene_count: Number of training scenes.
         batch_size: Pairs a step.
         seed: Seeds scenes, texts and weights.
@@ -97,36 +102,60 @@ def pretrain_siglip(
         init_logit_bias=FIRST_BIAS,
     ).train()
     lessons = draw_lessons(teacher, scene_count=scene_count, seed=seed)
-    tokens = tokenize_web_texts(lessons.scenes, tokenizer, seed=seed)
-    heads = torch.nn.ModuleList([torch.nn.Linear(WIDTH, teacher.embed_dim), ReadingHeads(WIDTH, WIDTH)])
-    optimizer = build_adamw([*model.parameters(), *heads.parameters()], learning_rate=2e-3, weight_decay=0.02)
-    schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(100, steps))
-    trunk = model.visual.trunk
+    facts = {"seed": str(seed), "scenes": str(scene_count), "steps": str(steps[0])}
+    seeing = Training(steps[0], batch_size, seed, Checkpoint(work / "siglip_seeing.safetensors", facts, every=200))
+    facts = facts | {"reading_steps": str(steps[1])}
+    reading = Training(steps[1], batch_size, seed, Checkpoint(work / "siglip_reading.safetensors", facts, every=500))
+    widen_start(model.visual.trunk)
+    _learn_to_see(model.visual.trunk, lessons, seeing)
+    _learn_to_read(model, lessons, tokenizer, reading)
+    return model.eval()
+
+
+def _learn_to_see(trunk: Any, lessons: Lessons, training: Training) -> None:
+    """Trains the image tower to copy the teacher's embeddings, with the reading losses as help."""
+    targets, heads = narrow_targets(lessons.targets, WIDTH), ReadingHeads(WIDTH, WIDTH)
+    optimizer = build_adamw([*trunk.parameters(), *heads.parameters()], learning_rate=2e-3, weight_decay=0.02)
+    warmup_steps = min(60, training.steps)
+    schedule = build_schedule(
+        optimizer, kind="cosine", steps=training.steps, warmup_steps=warmup_steps, restarts=SEEING_CYCLES
+    )
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 51, index))
-        rows, which = rng.integers(0, len(tokens), batch_size), rng.integers(0, TEXTS_PER_SCENE, batch_size)
-        pixels = standardize(lessons.images[rows], size=SIDE, mean=PIXEL_MEAN, deviation=PIXEL_DEVIATION)
-        states = trunk.forward_features(pixels)
-        image, text = trunk.forward_head(states), model.encode_text(tokens[rows, which])
-        paired = sigmoid_loss(image, text, model.logit_scale.exp(), model.logit_bias)
-        copied = copying_loss(heads[0](image), lessons.targets[rows])
-        patch_tokens = states[:, trunk.num_prefix_tokens :]
-        read = heads[1].loss(image, patch_tokens, lessons.facts[rows], lessons.patches[rows])  # type: ignore[operator]
-        return {"loss": paired + copied + read, "pairing": paired, "copying": copied, "reading": read}
+        rng = np.random.default_rng((training.seed, 51, index))
+        rows = rng.integers(0, len(targets), training.batch_size)
+        states = trunk.forward_features(_pixels(lessons.images[rows]))
+        image, patch_tokens = trunk.forward_head(states), states[:, trunk.num_prefix_tokens :]
+        copied = copying_loss(image, targets[rows])
+        read = heads.loss(image, patch_tokens, lessons.facts[rows], lessons.patches[rows])
+        return {"loss": copied + read, "copying": copied, "reading": read}
 
-    facts = {"steps": str(steps), "seed": str(seed), "scenes": str(scene_count)}
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=steps,
-            clip_norm=1.0,
-            checkpoint=Checkpoint(work / "siglip.safetensors", facts, every=200),
-            on_step=report_losses(logger, "siglip", every=100),
-        )
-    return model.eval()
+    run_training(step, optimizer, schedule, training, "siglip seeing")
+
+
+def _learn_to_read(
+    model: "CustomTextCLIP", lessons: Lessons, tokenizer: "PreTrainedTokenizerBase", training: Training
+) -> None:
+    """Trains text tower, scale and bias by the sigmoid loss; the image tower is finished and its output cached."""
+    tokens = tokenize_web_texts(lessons.scenes, tokenizer, seed=training.seed)
+    with torch.no_grad(), fast_arithmetic(torch.device("cpu"), precision="auto"):
+        model.visual.eval()
+        images = torch.cat([model.encode_image(_pixels(part)).float() for part in lessons.images.split(250)])
+    learning = [*model.text.parameters(), model.logit_scale, model.logit_bias]
+    optimizer = build_adamw(learning, learning_rate=3e-3, weight_decay=0.02)
+    schedule = build_schedule(optimizer, kind="cosine", steps=training.steps, warmup_steps=min(100, training.steps))
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((training.seed, 52, index))
+        rows = rng.integers(0, len(tokens), training.batch_size)
+        text = model.encode_text(tokens[rows, rng.integers(0, TEXTS_PER_SCENE, training.batch_size)])
+        return {"loss": sigmoid_loss(images[rows], text, model.logit_scale.exp(), model.logit_bias)}
+
+    run_training(step, optimizer, schedule, training, "siglip reading")
+
+
+def _pixels(images: torch.Tensor) -> torch.Tensor:
+    return standardize(images, size=SIDE, mean=PIXEL_MEAN, deviation=PIXEL_DEVIATION)
 
 
 def sigmoid_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.mini.captions import describe
-from gmail_kedro.mini.lessons import copying_loss, embed_pixels, standardize
+from gmail_kedro.mini.lessons import copying_loss, embed_pixels, narrow_targets, standardize, widen_start
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
 
@@ -32,7 +32,6 @@ PICTURES_PER_CAPTION, PICTURES_AT_ONCE = 4, 100
 TEMPERATURE = 0.1
 SIDE, WIDTH = 128, 64
 ARCHITECTURE = "test_vit"
-COPYING_WEIGHT = 0.5
 
 
 def build_synclr_tower() -> "VisionTransformer":
@@ -48,8 +47,8 @@ def pretrain_synclr(
 ) -> "VisionTransformer":
     """Returns a tower trained so that pictures of one caption are alike and others are not.
 
-    A few thousand pictures teach little, so a linear head also copies the mini CLIP's embeddings of them; it is thrown
-    away.
+    A few thousand pictures teach little, so the features also copy the mini CLIP's embeddings of them, narrowed to
+    their strongest directions.
 
     Args:
         teacher: The mini CLIP.
@@ -61,11 +60,12 @@ def pretrain_synclr(
     """
     torch.manual_seed(seed)
     tower = build_synclr_tower().train()
-    targets = embed_pixels(teacher, pictures.flatten(0, 1)).view(*pictures.shape[:2], -1)
+    widen_start(tower)
+    embeddings = embed_pixels(teacher, pictures.flatten(0, 1))
+    targets = narrow_targets(embeddings, WIDTH).view(*pictures.shape[:2], WIDTH)
     project = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU(), torch.nn.Linear(WIDTH, WIDTH))
-    heads = torch.nn.ModuleList([project, torch.nn.Linear(WIDTH, teacher.embed_dim)])
-    optimizer = build_adamw([*tower.parameters(), *heads.parameters()], learning_rate=2e-3, weight_decay=0.05)
-    schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(100, steps))
+    optimizer = build_adamw([*tower.parameters(), *project.parameters()], learning_rate=2e-3, weight_decay=0.05)
+    schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(60, steps))
     captions_at_once = batch_size // PICTURES_PER_CAPTION
 
     def step(index: int) -> dict[str, torch.Tensor]:
@@ -73,9 +73,9 @@ def pretrain_synclr(
         rows = rng.integers(0, len(pictures), captions_at_once)
         features = tower(standardize(change_view(pictures[rows].flatten(0, 1), rng), size=SIDE))
         owners = torch.from_numpy(rows).repeat_interleave(PICTURES_PER_CAPTION)
-        contrast = multi_positive_loss(heads[0](features), owners, temperature=TEMPERATURE)
-        copied = copying_loss(heads[1](features), targets[rows].flatten(0, 1))
-        return {"loss": contrast + COPYING_WEIGHT * copied, "contrast": contrast, "copying": copied}
+        contrast = multi_positive_loss(project(features), owners, temperature=TEMPERATURE)
+        copied = copying_loss(features, targets[rows].flatten(0, 1))
+        return {"loss": contrast + copied, "contrast": contrast, "copying": copied}
 
     facts = {"steps": str(steps), "seed": str(seed), "captions": str(len(pictures))}
     with fast_arithmetic(torch.device("cpu"), precision="auto"):

@@ -38,6 +38,14 @@ def sample_texts(*, scene_count: int = 4000, seed: int = 0) -> list[str]:
     ]
 
 
+def sample_canonical_texts(*, scene_count: int = 4000, seed: int = 0) -> list[str]:
+    """Returns the same texts as SigLIP reads them: lower-case, without punctuation."""
+    from open_clip.tokenizer import get_clean_fn
+
+    clean = get_clean_fn("canonicalize")
+    return [clean(text) for text in sample_texts(scene_count=scene_count, seed=seed)]
+
+
 def train_clip_tokenizer(
     texts: Iterable[str], *, context_length: int, vocab_size: int = 1100
 ) -> "PreTrainedTokenizerBase":

@@ -25,6 +25,15 @@ class PretrainingParams(Parameters):
         reader_batch_size: Scenes a step.
         sampling_steps: Denoising steps used to measure the generator.
         sampling_guidance: Guidance scale used to measure the generator.
+        twin_scene_count: Training scenes drawn for each relative of the mini CLIP.
+        twin_batch_size: Scenes a step of theirs; a multiple of 4.
+        clip_vision_steps: Steps of the mini CLIP vision tower (transformers' format, for LLaVA).
+        long_clip_short_steps: Steps of the mini Long-CLIP's text tower before it is stretched.
+        long_clip_long_steps: Steps of the whole mini Long-CLIP on long captions.
+        siglip_seeing_steps: Steps of the mini SigLIP's image tower.
+        siglip_reading_steps: Steps of its text tower.
+        synclr_captions: Captions of which four pictures each are generated for the mini SynCLR.
+        synclr_steps: Steps of the mini SynCLR.
     """
 
     seed: int
@@ -41,10 +50,21 @@ class PretrainingParams(Parameters):
     reader_batch_size: int
     sampling_steps: int
     sampling_guidance: float
+    twin_scene_count: int
+    twin_batch_size: int
+    clip_vision_steps: int
+    long_clip_short_steps: int
+    long_clip_long_steps: int
+    siglip_seeing_steps: int
+    siglip_reading_steps: int
+    synclr_captions: int
+    synclr_steps: int
 
     GROUP: ClassVar[str] = "pretraining"
     RULES: ClassVar[dict[str, Any]] = rules(
         positive="scene_count clip_steps clip_stop_after clip_batch_size vae_steps unet_steps generator_batch_size "
-        "gpt2_steps gpt2_batch_size reader_steps reader_batch_size sampling_steps",
+        "gpt2_steps gpt2_batch_size reader_steps reader_batch_size sampling_steps twin_scene_count twin_batch_size "
+        "clip_vision_steps long_clip_short_steps long_clip_long_steps siglip_seeing_steps siglip_reading_steps "
+        "synclr_captions synclr_steps",
         not_negative="seed sampling_guidance",
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gmail_kedro.params import DownstreamParams, GenerationParams, RunParams
-from gmail_kedro.zoo.encoders import ENCODERS
+from gmail_kedro.zoo.encoders import find_encoder
 from gmail_kedro.zoo.generators import GENERATORS
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
 from gmail_kedro.zoo.registry import local_folder, look_up
@@ -17,11 +17,11 @@ def check_models(groups: Mapping[str, object]) -> None:
 
     Raises:
         UnknownModelError: If a name is not known; lists the known ones.
-        MissingWeightsError: If a local path is not there.
+        MissingWeightsError: If a local path is not there, or is needed and not given.
     """
     for group in groups.values():
         if isinstance(group, RunParams):
-            _check("encoder", group.encoder, group.encoder_path, ENCODERS)
+            find_encoder(group.encoder, group.encoder_path)
         if isinstance(group, GenerationParams):
             _check("generator", group.generator, group.generator_path, GENERATORS)
         if isinstance(group, DownstreamParams):

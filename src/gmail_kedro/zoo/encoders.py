@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from gmail_kedro.zoo.clip_vision import load_clip_vision
 from gmail_kedro.zoo.long_clip import load_long_clip
 from gmail_kedro.zoo.open_clip_encoder import load_open_clip
-from gmail_kedro.zoo.registry import local_folder, look_up, packaged_weights
+from gmail_kedro.zoo.registry import MissingWeightsError, local_folder, look_up, packaged_weights
 from gmail_kedro.zoo.synclr import load_synclr
 from gmail_kedro.zoo.towers import TowerEncoder
 
-OpenClipEncoder = TowerEncoder
 SYNCLR_HOME = "the SynCLR page of google-research/syn-rep-learn"
 
 
@@ -24,13 +24,15 @@ class EncoderSpec:
         load: The family's loader.
         packaged: Folder of mini weights inside the package, or empty.
         architecture: The library's name of the architecture; empty where a folder says it.
-        pretrained: open_clip's tag, a hub repository, or where a person finds the weights.
+        pretrained: open_clip's tag, or a hub repository.
+        download: Where a person downloads weights that are on no hub, or empty.
     """
 
     load: Callable[..., TowerEncoder]
     packaged: str = ""
     architecture: str = ""
     pretrained: str = ""
+    download: str = ""
 
 
 ENCODERS = {
@@ -49,8 +51,8 @@ ENCODERS = {
     "siglip_vit_b_16_256": EncoderSpec(load_open_clip, architecture="ViT-B-16-SigLIP-256", pretrained="webli"),
     "siglip_vit_b_16_384": EncoderSpec(load_open_clip, architecture="ViT-B-16-SigLIP-384", pretrained="webli"),
     "siglip_so400m_14_384": EncoderSpec(load_open_clip, architecture="ViT-SO400M-14-SigLIP-384", pretrained="webli"),
-    "synclr_vit_b_16": EncoderSpec(load_synclr, architecture="vit_base_patch16_224", pretrained=SYNCLR_HOME),
-    "synclr_vit_l_14": EncoderSpec(load_synclr, architecture="vit_large_patch14_224", pretrained=SYNCLR_HOME),
+    "synclr_vit_b_16": EncoderSpec(load_synclr, architecture="vit_base_patch16_224", download=SYNCLR_HOME),
+    "synclr_vit_l_14": EncoderSpec(load_synclr, architecture="vit_large_patch14_224", download=SYNCLR_HOME),
     "clip_vision_b_32": EncoderSpec(load_clip_vision, pretrained="openai/clip-vit-base-patch32"),
     "clip_vision_l_14_336": EncoderSpec(load_clip_vision, pretrained="openai/clip-vit-large-patch14-336"),
 }
@@ -69,10 +71,27 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
         UnknownModelError: If the zoo does not know the name.
         MissingWeightsError: If the weights are not there or do not fit; says what was looked for.
     """
-    spec = look_up("encoder", name, ENCODERS)
-    home = None
-    if path is not None:
-        home = local_folder("encoder", name, path)
-    elif spec.packaged:
-        home = packaged_weights(spec.packaged)
+    spec, home = find_encoder(name, path)
     return spec.load(name, home, architecture=spec.architecture, pretrained=spec.pretrained, device=device)
+
+
+def find_encoder(name: str, path: str | None) -> tuple[EncoderSpec, Path | None]:
+    """Returns what the zoo knows about an encoder, and where its weights are on this machine; None for the hub.
+
+    Args:
+        name: A key of ``ENCODERS``.
+        path: A local folder or file, or None for the zoo's own source.
+
+    Raises:
+        UnknownModelError: If the zoo does not know the name.
+        MissingWeightsError: If the path is not there, or a path is needed and none is given.
+    """
+    spec = look_up("encoder", name, ENCODERS)
+    if path is not None:
+        return spec, local_folder("encoder", name, path)
+    if spec.download:
+        raise MissingWeightsError(
+            f"The weights of the encoder {name!r} are on no hub. Download them from {spec.download} and set "
+            "run.encoder_path to the file."
+        )
+    return spec, packaged_weights(spec.packaged) if spec.packaged else None

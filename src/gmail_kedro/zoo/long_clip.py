@@ -73,7 +73,7 @@ class LongTextTower(torch.nn.Module):
         self.text_projection = tower.text_projection
         self.positional_embedding = torch.nn.Parameter(positions.clone(), requires_grad=False)
         self.positional_embedding_res = torch.nn.Parameter(positions.clone())
-        self.context_length, self.vocab_size = len(positions), tower.vocab_size
+        self.context_length, self.vocab_size, self.pool_type = len(positions), tower.vocab_size, "argmax"
         mask = torch.full((len(positions), len(positions)), float("-inf")).triu(1)
         self.attn_mask = torch.nn.Buffer(mask, persistent=False)
 
@@ -84,7 +84,7 @@ class LongTextTower(torch.nn.Module):
         positions = torch.cat([self.positional_embedding[:KEPT_POSITIONS], late])[:length]
         states = (self.token_embedding(text) + positions).to(self.transformer.get_cast_dtype())
         states = self.ln_final(self.transformer(states, attn_mask=self.attn_mask[:length, :length]))
-        return states[torch.arange(len(text)), text.argmax(dim=-1)] @ self.text_projection
+        return states[torch.arange(len(text), device=text.device), text.argmax(dim=-1)] @ self.text_projection
 
 
 def stretch_clip(model: "CustomTextCLIP") -> "CustomTextCLIP":

@@ -19,9 +19,7 @@ PREFIX, MASK_TOKEN = "visual.", "mask_token"
 TRAINING_TEMPERATURE = 0.1
 
 
-def load_synclr(
-    name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
-) -> TowerEncoder:
+def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, device: torch.device) -> TowerEncoder:
     """Returns an encoder of a SynCLR checkpoint: the class token after the final norm, not projected.
 
     Args:
@@ -29,7 +27,7 @@ def load_synclr(
         path: The checkpoint, or a folder with it. Where the folder has a ``config.json``, architecture and picture
             size are the folder's.
         architecture: timm's name of the architecture; may be empty for a folder with a configuration.
-        pretrained: Where a person finds the checkpoint; it is on no hub.
+        pretrained: Not used: the checkpoints are on no hub.
         device: Where the model goes.
 
     Raises:
@@ -38,11 +36,6 @@ def load_synclr(
     import timm
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    if path is None:
-        raise MissingWeightsError(
-            f"The weights of the encoder {name!r} are on no hub. Download them from {pretrained} and set "
-            "run.encoder_path to the file."
-        )
     checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES)
     config = _read_config(name, path, architecture)
     trunk: Any = timm.create_model(config["architecture"], num_classes=0, global_pool="token")

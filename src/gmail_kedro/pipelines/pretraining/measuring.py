@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
-from gmail_kedro.metrics.statistics import bootstrap_interval, paired_difference
+from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, paired_difference
 from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.reader import load_reader
 from gmail_kedro.mini.scans import load_scans
@@ -30,15 +30,19 @@ def measure_encoder() -> dict[str, Any]:
     encoder = build_encoder("mini_clip", None, device=CPU)
     scores: dict[str, Any] = {}
     for split in ("val", "test"):
-        pool, captions = _captioned_pool(split, TEST_COUNT)
-        hits = _retrieve(encoder, pool, captions)
+        pool, captions = captioned_pool(split, TEST_COUNT)
+        hits = retrieve(encoder, pool, captions)
         scores |= {f"{split}_{name}": value for name, value in hits.scores().items()}
+    return scores | {"test_digit_accuracy": measure_digits(encoder)}
+
+
+def measure_digits(encoder: ImageTextEncoder) -> Interval:
+    """Returns how often the digit of 800 single-digit test scenes is named, in percent."""
     singles = draw_pool(load_scans("test"), count=800, seed=902, pair_fraction=0.0)
     prompts = [f"handwritten {digit}" for digit in range(10)]
-    image, text = _embed(encoder, singles, prompts)
+    image, text = embed(encoder, singles, prompts)
     right = (image @ text.T).argmax(1) == torch.tensor([scene.digits[0] for scene in singles.scenes])
-    scores["test_digit_accuracy"] = bootstrap_interval(right.float().numpy() * 100, count=RESAMPLES, seed=0)
-    return scores
+    return bootstrap_interval(right.float().numpy() * 100, count=RESAMPLES, seed=0)
 
 
 def measure_room_to_gain(*, seed: int) -> dict[str, Any]:
@@ -47,10 +51,10 @@ def measure_room_to_gain(*, seed: int) -> dict[str, Any]:
     A tower that cannot be improved with real pairs cannot show what generated ones are worth.
     """
     encoder = build_encoder("mini_clip", None, device=CPU)
-    pool, captions = _captioned_pool("test", TEST_COUNT)
-    before = _retrieve(encoder, pool, captions)
+    pool, captions = captioned_pool("test", TEST_COUNT)
+    before = retrieve(encoder, pool, captions)
     _tune_on_real_pairs(encoder, seed=seed)
-    after = _retrieve(encoder, pool, captions)
+    after = retrieve(encoder, pool, captions)
     scenes = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
     gains = {}
     for name, first, second, groups in (
@@ -77,7 +81,7 @@ def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[st
     )
     scores: dict[str, Any] = {}
     for kind, fraction in (("single", 0.0), ("pair", 1.0)):
-        pool, captions = _captioned_pool("test", TEST_COUNT, pair_fraction=fraction)
+        pool, captions = captioned_pool("test", TEST_COUNT, pair_fraction=fraction)
         prompts = [_naming_caption(scene, texts) for scene, texts in zip(pool.scenes, captions, strict=True)]
         pictures = _sample(generator, prompts)
         read = reader.read(torch.from_numpy(pictures).permute(0, 3, 1, 2))
@@ -90,8 +94,8 @@ def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[st
             reader.read(_pixels(pool)).number_is_right(pool.scenes).float().mean() * 100
         )
         encoder = build_encoder("mini_clip", None, device=CPU)
-        real, _ = _embed(encoder, pool, ["scan"])
-        generated, _ = _embed(encoder, ScenePool(pool.scenes, pictures), ["scan"])
+        real, _ = embed(encoder, pool, ["scan"])
+        generated, _ = embed(encoder, ScenePool(pool.scenes, pictures), ["scan"])
         groups = [str(index) for index in range(len(pool.scenes))]
         gap = short_gap_report(generated, real, groups, seed=0)
         scores |= {f"{kind}_{name}": value for name, value in gap.items()}
@@ -101,7 +105,7 @@ def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[st
 def measure_language_model() -> dict[str, Any]:
     """Measures the perplexity per token of held-out captions."""
     model, tokenizer = build_language_model("mini_gpt2", None)
-    _, captions = _captioned_pool("test", 200)
+    _, captions = captioned_pool("test", 200)
     end, total, count = tokenizer.eos_token_id, 0.0, 0
     with torch.no_grad():
         for caption in (text for texts in captions for text in texts):
@@ -123,7 +127,8 @@ def measure_reader(folder: Path) -> dict[str, Any]:
     return scores
 
 
-def _captioned_pool(split: str, count: int, *, pair_fraction: float = 0.4) -> tuple[ScenePool, list[list[str]]]:
+def captioned_pool(split: str, count: int, *, pair_fraction: float = 0.4) -> tuple[ScenePool, list[list[str]]]:
+    """Returns scenes of a split, the same ones every time, with five captions each."""
     pool = draw_pool(load_scans(split), count=count, seed=901, pair_fraction=pair_fraction)
     rng = np.random.default_rng(901)
     return pool, [describe(scene, rng) for scene in pool.scenes]
@@ -138,7 +143,7 @@ def _pixels(pool: ScenePool) -> torch.Tensor:
     return torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
 
 
-def _embed(encoder: ImageTextEncoder, pool: ScenePool, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def embed(encoder: ImageTextEncoder, pool: ScenePool, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns unit image and text embeddings, pictures through the encoder's own preprocessing."""
     from PIL import Image
 
@@ -149,8 +154,9 @@ def _embed(encoder: ImageTextEncoder, pool: ScenePool, texts: list[str]) -> tupl
     return F.normalize(image, dim=-1), F.normalize(text.float(), dim=-1)
 
 
-def _retrieve(encoder: ImageTextEncoder, pool: ScenePool, captions: list[list[str]]) -> RetrievalResult:
-    image, text = _embed(encoder, pool, [caption for texts in captions for caption in texts])
+def retrieve(encoder: ImageTextEncoder, pool: ScenePool, captions: list[list[str]]) -> RetrievalResult:
+    """Retrieves captions by scene and scenes by caption."""
+    image, text = embed(encoder, pool, [caption for texts in captions for caption in texts])
     index = torch.arange(len(captions)).repeat_interleave(torch.tensor([len(texts) for texts in captions]))
     return retrieval_scores(image, text, index)
 
@@ -175,7 +181,7 @@ def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
     from gmail_kedro.engine.loop import fit
     from gmail_kedro.engine.optim import build_adamw, build_schedule
 
-    pool, captions = _captioned_pool("train", TUNING_PAIRS)
+    pool, captions = captioned_pool("train", TUNING_PAIRS)
     images = torch.stack([encoder.preprocess(Image.fromarray(pixels)) for pixels in pool.pixels])
     tokens = torch.stack([encoder.tokenize(texts) for texts in captions])
     weights = _unfreeze(encoder)
