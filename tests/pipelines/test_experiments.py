@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors import safe_open
 
 from gmail_kedro.zoo.encoders import build_encoder
@@ -24,18 +26,25 @@ def group_of(name: str, group: str) -> dict:
 @pytest.mark.parametrize("name", sorted(ALIGNMENTS))
 def test_it_aligns_and_moves_the_routes_it_declares(name, project, run_in, monkeypatch):
     monkeypatch.chdir(project)
-    run_in(project, "alignment", run_id=f"named_{name}", alignment=group_of(name, "alignment") | {"steps": 3})
+    run_in(
+        project,
+        "alignment",
+        run_id=f"named_{name}",
+        run=group_of(name, "run"),
+        alignment=group_of(name, "alignment") | {"steps": 3},
+    )
     stored = open_student(project / f"data/06_models/named_{name}/adapter")
-    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    before = build_encoder("mini_clip", None, device=CPU).encode_image(images)
-    moved = {
-        route: not torch.equal(
-            take_route(build_encoder("mini_clip", None, device=CPU), stored, route).encode_image(images), before
-        )
-        for route in ("generated", "real")
-    }
-    assert moved["generated"]
-    assert moved["real"] == (stored.spec.real_path != "frozen")
+    encoder = group_of(name, "run").get("encoder", "mini_clip")
+
+    def embed(route: str | None) -> torch.Tensor:
+        found = build_encoder(encoder, None, device=CPU)
+        found = found if route is None else take_route(found, stored, route)
+        rng = np.random.default_rng(0)
+        pictures = [Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)) for _ in range(4)]
+        return found.encode_image(torch.stack([found.preprocess(picture) for picture in pictures]))
+
+    assert not torch.equal(embed("generated"), embed(None))
+    assert torch.equal(embed("real"), embed(None)) == (stored.spec.real_path == "frozen")
 
 
 @pytest.mark.parametrize("name", ["mixed", "realign", "c3", "mean_shift", "revision_stage_1"])

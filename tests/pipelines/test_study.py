@@ -112,3 +112,20 @@ def test_a_study_runs_every_variant_with_every_seed_and_nothing_twice(project, c
 def test_an_unknown_study_names_the_known_ones(project, caplog):
     assert commands.main(["study", "slow"]) == 1
     assert "Known studies: ['quick']" in caplog.text
+
+
+def test_a_study_can_measure_another_ones_models(project):
+    folder, started = project
+    path = folder / "conf/base/study.yml"
+    studies = yaml.safe_load(path.read_text())
+    studies["again"] = studies["quick"] | {"models_of": "quick"}
+    path.write_text(yaml.safe_dump(studies))
+    assert commands.main(["study", "again", "--seeds", "0"]) == 1  # nothing was trained yet
+    for variant in ("frozen", "ours"):
+        model = folder / f"data/06_models/study/quick/{variant}-0/adapter"
+        model.mkdir(parents=True)
+        (model / "student.json").write_text(variant)
+    assert commands.main(["study", "again", "--seeds", "0"]) == 0
+    taken = folder / "data/06_models/study/again/ours-0/adapter/student.json"
+    assert taken.read_text() == "ours"
+    assert [parameters["run_id"] for parameters in started] == ["study/again/frozen-0", "study/again/ours-0"]
