@@ -112,7 +112,7 @@ def gradients(built, index=0):
 
 
 def assert_close(first, second, tolerance=1e-6):
-    assert first[0] == pytest.approx(second[0], abs=1e-5)
+    assert first[0] == pytest.approx(second[0], rel=1e-5, abs=1e-5)
     scale = max(float(gradient.abs().max()) for gradient in first[1])
     for left, right in zip(first[1], second[1], strict=True):
         assert torch.allclose(left, right, atol=tolerance * max(1.0, scale), rtol=0)
@@ -148,7 +148,8 @@ OPTIONS = {
     "preservation": {"preservation_weight": 1.0},
     "proj": {"projection": "residual", "real_path": "proj", "stop_gradient_real": False},
     "symmetric": {"direction": "symmetric"},
-    "moments": {"moment_weight": 50.0},
+    "moments": {"moment_weight": 50.0, "moment_form": "mean_covariance"},
+    "whitened": {"moment_weight": 1.0},
     "mmd": {"moment_weight": 1.0, "moment_form": "mmd"},
     "text": {"generated_text_weight": 1.0},
     "tuned_text": {"generated_text_weight": 1.0, "tune_text": True},
