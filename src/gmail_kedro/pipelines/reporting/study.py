@@ -78,6 +78,8 @@ def _difference(values: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -
     if not values:
         return Interval(np.nan, np.nan, np.nan)
     first, second = (np.stack([np.atleast_1d(item) for item in side]) for side in (values, reference))
+    if first.size == 1:  # one number says nothing about its spread
+        return Interval(float(first[0, 0] - second[0, 0]), np.nan, np.nan)
     return crossed_difference(first, second, count=RESAMPLES, seed=0)
 
 
@@ -100,4 +102,5 @@ def _cell(row: "pd.Series[Any]", *, is_baseline: bool) -> str:
     text = f"{row['mean']:.{digits}f}"
     if is_baseline or not np.isfinite(row["difference"]):
         return text
-    return f"{text} ({row['difference']:+.{digits}f} [{row['low']:+.{digits}f}, {row['high']:+.{digits}f}])"
+    between = f" [{row['low']:+.{digits}f}, {row['high']:+.{digits}f}]" if np.isfinite(row["low"]) else ""
+    return f"{text} ({row['difference']:+.{digits}f}{between})"
