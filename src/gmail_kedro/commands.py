@@ -60,7 +60,7 @@ def run_experiments(names: Sequence[str], env: str | None) -> None:
 
 
 def run_study(name: str, seeds: str | None, env: str | None) -> None:
-    """Runs a study: every variant with every seed, then its table. What is done is not run again.
+    """Runs a study: its generated set, every variant with every seed, then its table. What is done is not run again.
 
     Args:
         name: A key of ``study.yml``.
@@ -77,6 +77,8 @@ def run_study(name: str, seeds: str | None, env: str | None) -> None:
         raise ValueError(f"There is no study {name!r} in conf/base/study.yml. Known studies: {list(studies)}.")
     study = studies[name]
     reports = _project_root() / "data/08_reporting/study" / name
+    if not (_project_root() / "data/03_primary" / study["shared"]["set"] / "pairs.parquet").is_file():
+        run_pipelines(DATA_PIPELINES, _nest(study["shared"]), env)
     for seed in study["seeds"] if seeds is None else [int(seed) for seed in seeds.split(",")]:
         for variant, changes in study["variants"].items():
             if (reports / f"{variant}-{seed}" / study["done_when"]).is_file():

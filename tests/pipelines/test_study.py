@@ -72,7 +72,7 @@ def project(tmp_path, monkeypatch):
             "baseline": "frozen",
             "seeds": [0, 1],
             "columns": ["probe_auc"],
-            "shared": {"alignment.steps": 3},
+            "shared": {"set": "small", "alignment.steps": 3},
             "variants": {"frozen": {"alignment.tune": "none"}, "ours": {"alignment.steps": 5}},
         }
     }
@@ -81,6 +81,11 @@ def project(tmp_path, monkeypatch):
     started = []
 
     def run(pipelines, parameters, env):
+        if pipelines == commands.DATA_PIPELINES:
+            assert parameters["set"] == "small"
+            (tmp_path / "data/03_primary/small").mkdir(parents=True)
+            (tmp_path / "data/03_primary/small/pairs.parquet").touch()
+            return
         started.append(parameters)
         store_run(tmp_path / "data/08_reporting", parameters["run_id"], auc=0.6)
 
@@ -100,12 +105,14 @@ def test_a_study_runs_every_variant_with_every_seed_and_nothing_twice(project, c
     ]
     assert started[0] == {
         "run_id": "study/quick/frozen-0",
+        "set": "small",
         "run": {"seed": 0},
         "alignment": {"steps": 3, "tune": "none"},
     }
     assert started[2]["alignment"] == {"steps": 5} and started[2]["run"] == {"seed": 1}
     assert "| ours | 2 |" in capsys.readouterr().out
     assert (folder / "data/08_reporting/study/quick/table.csv").is_file()
+    assert (folder / "data/03_primary/small/pairs.parquet").is_file()  # the generated set is made first
     assert commands.main(["study", "quick", "--seeds", "1"]) == 0 and len(started) == 3
 
 
