@@ -9,6 +9,8 @@ COLUMNS = (
     ("CIDEr", "captioning", "cider", 1),
     ("ROUGE-L", "captioning", "rouge_l", 1),
     ("METEOR", "captioning", "meteor", 1),
+    ("i2t R@1, tuned", "retrieval", "tuned_i2t_r1", 1),
+    ("t2i R@1, tuned", "retrieval", "tuned_t2i_r1", 1),
     ("paired cosine", "gap", "paired_cosine_after", 3),
     ("probe AUC", "gap", "probe_auc_after", 3),
     ("centroid dist.", "gap", "centroid_distance_after", 3),
@@ -36,8 +38,8 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
         "",
         _captioning_table(comparable | {run_id: scores}),
         "",
-        "Each run's captioner is trained on the run's own features and reads real images through the frozen teacher. "
-        "A probe AUC of 0.5 means that a linear classifier cannot tell generated from real.",
+        "Each run's captioner and text tower (`tuned`) are trained on the run's own features and meet real images through "
+        "its real path. A probe AUC of 0.5 means that a linear classifier cannot tell generated from real.",
         f"Before alignment: paired cosine {_cell(scores['gap'], 'paired_cosine_before', 3)}, probe AUC "
         f"{_cell(scores['gap'], 'probe_auc_before', 3)}, centroid distance "
         f"{_cell(scores['gap'], 'centroid_distance_before', 3)}.",
@@ -45,7 +47,7 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
         *_unavailable(scores),
         *([f"Not comparable, left out: {', '.join(strangers)}."] if strangers else []),
         "",
-        "## Zero-shot, on real images (frozen teacher: the same in every run by construction)",
+        f"## Zero-shot, on real images (real path: {_real_path(protocol)})",
         "",
         _zero_shot_table(scores),
     ]
@@ -68,6 +70,11 @@ def where_to_look(run_id: str) -> str:
 
 def _same_protocol(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     return all(first.get(key) == second.get(key) for key in COMPARABLE)
+
+
+def _real_path(protocol: Mapping[str, Any]) -> str:
+    path = protocol["real_path"]
+    return "frozen teacher, so the same in every such run" if path == "frozen" else f"this run's own, {path}"
 
 
 def _captioning_table(all_scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -93,7 +100,8 @@ def _cell(group: Mapping[str, Any], key: str, digits: int) -> str:
 def _zero_shot_table(scores: Mapping[str, Any]) -> str:
     lines = ["| measure | score [95 %] |", "|---|---|"]
     for group in ("retrieval", "classification"):
-        lines += [f"| {key} | {_cell(scores[group], key, 1)} |" for key in scores[group]["scores"]]
+        keys = [key for key in scores[group]["scores"] if not key.startswith("tuned_")]
+        lines += [f"| {key} | {_cell(scores[group], key, 1)} |" for key in keys]
     return "\n".join(lines)
 
 
