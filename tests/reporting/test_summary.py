@@ -11,7 +11,7 @@ def scores() -> dict:
     gap = {"paired_cosine_before": 0.69, "probe_auc_before": 0.72, "centroid_distance_before": 0.14}
     protocol = {
         "corpus": "mini", "split": "test", "image_count": 500, "encoder": "mini_clip", "generator": "mini_sd",
-        "generated_set": "abc", "generated_image_count": 1200,
+        "generated_set": "abc", "generated_image_count": 1200, "real_path": "frozen",
     }  # fmt: skip
     return {
         **dict.fromkeys(("captioning", "retrieval", "classification"), empty),
@@ -38,3 +38,13 @@ def test_the_codec_matched_gap_stands_beside_the_stored_one(scores: dict):
 
 def test_a_run_of_before_the_control_has_no_such_line(scores: dict):
     assert "resize" not in summarize("main", scores, {"older": scores})
+
+
+def test_zero_shot_lists_nothing_tuned_and_says_which_path_real_images_take(scores: dict):
+    scores["retrieval"] = {"scores": {"i2t_r1": 51.2, "tuned_i2t_r1": 71.5}, "intervals": {}}
+    summary = summarize("main", scores, {})
+    table, zero_shot = summary.split("## Zero-shot")
+    assert "71.5" in table and "tuned" not in zero_shot and "| i2t_r1 | 51.2 |" in zero_shot
+    assert "frozen teacher" in zero_shot
+    scores["protocol"]["real_path"] = "lora_proj"
+    assert "this run's own, lora_proj" in summarize("main", scores, {})

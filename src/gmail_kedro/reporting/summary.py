@@ -38,8 +38,8 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
         "",
         _captioning_table(comparable | {run_id: scores}),
         "",
-        "Each run's captioner and text tower (`tuned`) are trained on the run's own features and meet real images through "
-        "its real path. A probe AUC of 0.5 means that a linear classifier cannot tell generated from real.",
+        "Each run's captioner and text tower (`tuned`) are trained on the run's own features and meet real images "
+        "on its real path. A probe AUC of 0.5 means that a linear classifier cannot tell generated from real.",
         f"Before alignment: paired cosine {_cell(scores['gap'], 'paired_cosine_before', 3)}, probe AUC "
         f"{_cell(scores['gap'], 'probe_auc_before', 3)}, centroid distance "
         f"{_cell(scores['gap'], 'centroid_distance_before', 3)}.",
