@@ -233,10 +233,16 @@ def decode(encoder, source: Jpegs, key: str) -> torch.Tensor:
 
 
 def time_steps(contenders: dict[str, Step], *, rounds: int) -> dict[str, float]:
-    """Returns the median seconds of a step of each; the first two rounds are not counted."""
+    """Returns the median seconds of a step of each; the first two rounds are not counted.
+
+    Every round starts with another contender: who follows a large model finds its caches cold.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
     for index in range(rounds + 2):
-        for name, step in contenders.items():
+        for place in range(len(names)):
+            name = names[(index + place) % len(names)]
+            step = contenders[name]
             started = time.perf_counter()
             step(index)
             if DEVICE.type == "cuda":
