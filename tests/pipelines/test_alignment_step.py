@@ -227,6 +227,14 @@ def test_the_queue_holds_the_last_photographs_each_once_whatever_came_before(wor
     assert np.array_equal(queue, world(replace(EQ1, negatives="queue", queue_size=3)).step._negatives(2))
 
 
+def test_a_queue_larger_than_the_world_does_not_walk_back_to_the_first_step(world, monkeypatch):
+    built = world(replace(EQ1, negatives="queue", queue_size=1000))
+    seen, batch = [], built.step._batch
+    monkeypatch.setattr(built.step, "_batch", lambda index: seen.append(index) or batch(index))
+    assert len(built.step._negatives(5000)) == PHOTOGRAPHS - 1  # all of the training split
+    assert len(seen) <= 4
+
+
 def test_unique_per_batch_never_draws_a_photograph_twice_and_visits_all(world):
     built = world(replace(EQ1, same_image="unique_per_batch", batch_size=5))
     for index in range(5):

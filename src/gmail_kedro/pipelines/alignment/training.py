@@ -70,6 +70,7 @@ class AlignmentStep:
         encoder = student.encoder
         self._enter = encoder.pool_image if prefix is None else partial(encoder.run_suffix, blocks=prefix)
         self._groups = np.unique(data.image_ids[data.train_rows], return_inverse=True)[1]
+        self._photographs = unseen_rows(data.image_ids, data.train_rows)
 
     def __call__(self, index: int) -> Losses:
         """Returns the losses of a step; with micro-batches their gradient is already accumulated."""
@@ -134,9 +135,14 @@ class AlignmentStep:
         if self._params.negatives == "batch":
             return self._data.train_rows[:0]
         if self._params.negatives == "cache":
-            return unseen_rows(self._data.image_ids, self._data.train_rows)
+            return self._photographs
+        wanted, oldest = self._params.queue_size, max(0, index - self._queue_batches())
         queue = self._data.train_rows[:0]
-        while len(queue) < self._params.queue_size and index > 0:
+        while len(queue) < min(wanted, len(self._photographs)) and index > oldest:
             index -= 1
             queue = unseen_rows(self._data.image_ids, np.concatenate([queue, self._batch(index)]))
-        return queue[: self._params.queue_size]
+        return queue[:wanted]
+
+    def _queue_batches(self) -> int:
+        """Returns how far back the queue looks at most: two epochs, or its work would grow with the step."""
+        return 2 * -(-len(self._data.train_rows) // self._params.batch_size)
