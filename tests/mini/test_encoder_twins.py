@@ -12,6 +12,7 @@ from PIL import Image
 from gmail_kedro.mini.lessons import copying_loss, draw_lessons, matching_loss, narrow_targets, standardize
 from gmail_kedro.mini.long_texts import shuffle_sentences
 from gmail_kedro.mini.pretrain_clip_vision import PackagedClipVision, build_clip_vision, pretrain_clip_vision
+from gmail_kedro.mini.pretrain_encoder import PackagedClip
 from gmail_kedro.mini.pretrain_long_clip import (
     PackagedLongClip,
     long_clip_config,
@@ -19,7 +20,7 @@ from gmail_kedro.mini.pretrain_long_clip import (
     openai_names,
     pretrain_long_clip,
 )
-from gmail_kedro.mini.pretrain_siglip import PackagedSigLip, pretrain_siglip, sigmoid_loss
+from gmail_kedro.mini.pretrain_siglip import pretrain_siglip, siglip_config, sigmoid_loss
 from gmail_kedro.mini.pretrain_synclr import (
     PackagedSynclr,
     change_view,
@@ -88,7 +89,7 @@ def test_tiny_siglip_is_packaged_so_that_the_zoo_loads_it(teacher, tmp_path):
     tokenizer = train_siglip_tokenizer(["a red 7", "scan"], context_length=64)
     model = pretrain_siglip(teacher, tokenizer, steps=(2, 2), **TINY, work=tmp_path / "work")
     assert same(model, pretrain_siglip(teacher, tokenizer, steps=(2, 2), **TINY, work=tmp_path / "other"))
-    PackagedSigLip(model, tokenizer).save_pretrained(tmp_path / "siglip")
+    PackagedClip(model, tokenizer, siglip_config(len(tokenizer))).save_pretrained(tmp_path / "siglip")
     encoder = build_encoder("mini_siglip", str(tmp_path / "siglip"), device=CPU)
     assert encoder.encode_text(encoder.tokenize(["A red 7!"])).shape == (1, 64)
     assert encoder.tokenize(["A red 7!"]).tolist() == encoder.tokenize(["a red 7"]).tolist()

@@ -56,7 +56,7 @@ def test_tiny_clip_is_packaged_so_that_the_zoo_loads_it(tmp_path):
     tokenizer = load_clip_tokenizer(packaged_weights("clip"))
     settings = {"steps": 2, "stop_after": 2, "scene_count": 20, "batch_size": 4, "seed": 0}
     model = pretrain_clip(tokenizer, **settings, work=tmp_path / "work")
-    PackagedClip(model, tokenizer).save_pretrained(tmp_path / "clip")
+    PackagedClip(model, tokenizer, clip_config(len(tokenizer))).save_pretrained(tmp_path / "clip")
     encoder = build_encoder("mini_clip", str(tmp_path / "clip"), device=torch.device("cpu"))
     assert encoder.encode_text(encoder.tokenize(["a red 7."])).shape == (1, 128)
     stored = json.loads((tmp_path / "clip/open_clip_config.json").read_text())

@@ -137,15 +137,17 @@ def normalize_pixels(images: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class PackagedClip:
-    """A trained CLIP with what open_clip needs beside the weights.
+    """A trained CLIP or SigLIP with what open_clip needs beside the weights.
 
     Attributes:
         model: The trained towers.
         tokenizer: Goes into the same folder.
+        config: open_clip's ``model_cfg``.
     """
 
     model: "CustomTextCLIP"
     tokenizer: "PreTrainedTokenizerBase"
+    config: dict[str, Any]
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes the layout open_clip loads as ``local-dir:``: JSON config, float16 safetensors, tokenizer."""
@@ -153,7 +155,7 @@ class PackagedClip:
 
         folder.mkdir(parents=True, exist_ok=True)
         config = {
-            "model_cfg": clip_config(len(self.tokenizer)),
+            "model_cfg": self.config,
             "preprocess_cfg": {
                 "mean": PIXEL_MEAN,
                 "std": PIXEL_DEVIATION,

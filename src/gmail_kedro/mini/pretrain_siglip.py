@@ -1,9 +1,7 @@
 """Trains the mini SigLIP: a stock timm tower with attention pooling and a text tower, by the pairwise sigmoid loss."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,35 +178,3 @@ def tokenize_web_texts(scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerB
     texts = [clean(web_text(scene, rng)) for scene in scenes for _ in range(TEXTS_PER_SCENE)]
     encoded = tokenizer(texts, padding="max_length", max_length=SIGLIP_CONTEXT, truncation=True, return_tensors="pt")
     return encoded.input_ids.view(len(scenes), TEXTS_PER_SCENE, SIGLIP_CONTEXT)
-
-
-@dataclass(frozen=True)
-class PackagedSigLip:
-    """A trained SigLIP with what open_clip needs beside the weights.
-
-    Attributes:
-        model: The trained towers.
-        tokenizer: Goes into the same folder.
-    """
-
-    model: "CustomTextCLIP"
-    tokenizer: "PreTrainedTokenizerBase"
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Writes the layout open_clip loads as ``local-dir:``: JSON config, float16 safetensors, tokenizer."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            "model_cfg": siglip_config(len(self.tokenizer)),
-            "preprocess_cfg": {
-                "mean": PIXEL_MEAN,
-                "std": PIXEL_DEVIATION,
-                "interpolation": "bicubic",
-                "resize_mode": "squash",
-            },
-        }
-        (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        state = {name: tensor.half().contiguous() for name, tensor in self.model.state_dict().items()}
-        save_file(state, folder / "open_clip_model.safetensors")
-        self.tokenizer.save_pretrained(folder)

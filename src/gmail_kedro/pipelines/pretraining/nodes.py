@@ -30,7 +30,7 @@ def train_digit_reader(params: PretrainingParams) -> SavesItself:
 
 def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini CLIP with its tokenizer."""
-    from gmail_kedro.mini.pretrain_encoder import PackagedClip, pretrain_clip
+    from gmail_kedro.mini.pretrain_encoder import PackagedClip, clip_config, pretrain_clip
     from gmail_kedro.mini.tokenizers import load_clip_tokenizer
 
     tokenizer = load_clip_tokenizer(clip_tokenizer)
@@ -43,7 +43,7 @@ def train_encoder(clip_tokenizer: Path, checkpoints: Path, params: PretrainingPa
         seed=params.seed,
         work=checkpoints,
     )
-    return PackagedClip(model, tokenizer)
+    return PackagedClip(model, tokenizer, clip_config(len(tokenizer)))
 
 
 def train_generator(clip_tokenizer: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:

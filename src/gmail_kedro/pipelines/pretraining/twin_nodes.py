@@ -44,7 +44,8 @@ def train_long_clip(
 
 def train_siglip(mini_clip: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini SigLIP with a tokenizer of its own."""
-    from gmail_kedro.mini.pretrain_siglip import SIGLIP_CONTEXT, PackagedSigLip, pretrain_siglip
+    from gmail_kedro.mini.pretrain_encoder import PackagedClip
+    from gmail_kedro.mini.pretrain_siglip import SIGLIP_CONTEXT, pretrain_siglip, siglip_config
     from gmail_kedro.mini.tokenizers import sample_canonical_texts, train_siglip_tokenizer
 
     tokenizer = train_siglip_tokenizer(sample_canonical_texts(seed=params.seed), context_length=SIGLIP_CONTEXT)
@@ -57,7 +58,7 @@ def train_siglip(mini_clip: Path, checkpoints: Path, params: PretrainingParams) 
         seed=params.seed,
         work=checkpoints,
     )
-    return PackagedSigLip(model, tokenizer)
+    return PackagedClip(model, tokenizer, siglip_config(len(tokenizer)))
 
 
 def train_synclr(
