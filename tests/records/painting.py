@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
+from gmail_kedro.interfaces import Decoded
 from gmail_kedro.params import GenerationParams
 from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.plan import plan_images
@@ -31,7 +33,10 @@ def stamp(prompt: str, seed: int) -> bytes:
 
 
 def paint(prompt: str, seed: int) -> Image.Image:
-    bits = np.unpackbits(np.frombuffer(stamp(prompt, seed), dtype=np.uint8)).reshape(8, 8)
+    return paint_bits(np.unpackbits(np.frombuffer(stamp(prompt, seed), dtype=np.uint8)).reshape(8, 8))
+
+
+def paint_bits(bits: np.ndarray) -> Image.Image:
     return Image.fromarray((bits * 255).repeat(4, axis=0).repeat(4, axis=1)).convert("RGB")
 
 
@@ -54,12 +59,24 @@ class Painter:
     def count_truncated(self, prompts: Sequence[str]) -> int:
         return sum(len(prompt.split()) > self.prompt_tokens for prompt in prompts)
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         self.before()
         if self.log is not None:
             with self.log.open("a") as file:
                 file.writelines(f"{seed}\n" for seed in seeds)
-        return [paint(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        stamps = b"".join(stamp(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
+        bits = np.unpackbits(np.frombuffer(stamps, dtype=np.uint8))
+        return torch.from_numpy(bits).float().view(-1, 8, 8)
+
+    def decode(self, latents: torch.Tensor) -> list[Decoded]:
+        finite = latents.isfinite().flatten(1).all(1)
+        return [
+            Decoded(paint_bits(bits.numpy().astype(np.uint8))) if ok else Decoded(None, "not_finite")
+            for bits, ok in zip(latents, finite, strict=True)
+        ]
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Decoded]:
+        return self.decode(self.denoise(prompts, seeds))
 
 
 def generation_params(**changes: object) -> GenerationParams:

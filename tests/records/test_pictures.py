@@ -70,11 +70,20 @@ def test_a_failing_generator_is_reported_with_the_captions_of_its_batch() -> Non
 
 def test_too_few_pictures_are_refused() -> None:
     class Lazy(Painter):
-        def generate(self, prompts, seeds):
-            return super().generate(prompts, seeds)[:-1]
+        def decode(self, latents):
+            return super().decode(latents)[:-1]
 
     with pytest.raises(RuntimeError, match="1 pictures came for 2 prompts"):
         PictureMaker(Lazy, SETTINGS).make([row(0), row(1)])
+
+
+def test_a_picture_that_could_not_be_made_is_refused_with_the_fault() -> None:
+    class Diverging(Painter):
+        def denoise(self, prompts, seeds):
+            return super().denoise(prompts, seeds) * float("nan")
+
+    with pytest.raises(ValueError, match=r"'c0/0' could not be made \(not_finite\)"):
+        PictureMaker(Diverging, SETTINGS).make([row(0)])
 
 
 def test_weights_that_changed_are_refused() -> None:

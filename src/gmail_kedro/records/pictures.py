@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmail_kedro.interfaces import ImageGenerator, ImageRecord
+from gmail_kedro.interfaces import Decoded, ImageGenerator, ImageRecord
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -87,15 +87,21 @@ class PictureMaker:
             rows: Plan rows, all of one shard.
 
         Raises:
-            ValueError: If ``refuse_bad_image`` refuses a picture.
+            ValueError: If a picture could not be decoded, or ``refuse_bad_image`` refuses it.
             RuntimeError: If the generator fails; the message names the captions.
         """
-        images = self._generate(rows)
-        for row, image in zip(rows, images, strict=True):
-            refuse_bad_image(image, row["key"], self._settings["resolution"])
+        images = []
+        for row, made in zip(rows, self._generate(rows), strict=True):
+            if made.image is None:
+                raise ValueError(
+                    f"The picture {row['key']!r} could not be made ({made.fault}). Finished batches are kept. "
+                    f"Change the prompt, seed or generator, then: {RESUME}"
+                )
+            refuse_bad_image(made.image, row["key"], self._settings["resolution"])
+            images.append(made.image)
         return [self._record(row, image) for row, image in zip(rows, images, strict=True)]
 
-    def _generate(self, rows: list[dict[str, Any]]) -> list["Image"]:
+    def _generate(self, rows: list[dict[str, Any]]) -> list[Decoded]:
         generator = self.generator
         try:
             images = generator.generate([row["prompt"] for row in rows], [row["seed"] for row in rows])
