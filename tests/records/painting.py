@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from gmail_kedro.interfaces import Decoded
-from gmail_kedro.params import GenerationParams
+from gmail_kedro.params import GenerationParams, QualityParams
 from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.plan import plan_images
 
@@ -97,6 +97,20 @@ def generation_params(**changes: object) -> GenerationParams:
     return GenerationParams(**(values | changes))
 
 
+def quality_params(**changes: object) -> QualityParams:
+    values = {
+        "black_level": 8,
+        "min_deviation": 4.0,
+        "duplicate_distance": 4,
+        "min_caption_score": None,
+        "retries": 0,
+        "max_quarantined": 1.0,
+        "limit_after": 200,
+        "max_unreadable": 0.0,
+    }
+    return QualityParams(**(values | changes))
+
+
 def make_captions(image_count: int = 5, captions_per_image: int = 2) -> pd.DataFrame:
     """Returns captions of training photographs, then one photograph each for val and test."""
     rows = [
@@ -109,7 +123,11 @@ def make_captions(image_count: int = 5, captions_per_image: int = 2) -> pd.DataF
 
 
 def make_work(
-    captions: pd.DataFrame | None = None, *, painter: Painter | None = None, **changes: object
+    captions: pd.DataFrame | None = None,
+    *,
+    painter: Painter | None = None,
+    quality: dict[str, object] | None = None,
+    **changes: object,
 ) -> GenerationWork:
     """Returns work over ``make_captions()``; ``changes`` go into the generation parameters."""
     params = generation_params(**changes)
@@ -118,9 +136,11 @@ def make_work(
         build_generator=lambda: painter or Painter(),
         settings=SETTINGS | {"jpeg_quality": params.jpeg_quality},
         batch_size=params.batch_size,
+        quality=quality_params(**(quality or {})),
     )
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
-    """Returns every file of a folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Returns every file of a folder and of those in it, by its path from there."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
