@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.inference import PixelBatches
+from gmail_kedro.engine.pixels import PixelBatches
 from gmail_kedro.engine.prefix_cache import PrefixBatches
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 from gmail_kedro.params import AlignmentParams, RunParams
