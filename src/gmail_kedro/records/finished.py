@@ -10,7 +10,8 @@ import pandas as pd
 from gmail_kedro.records.manifest import MADE
 from gmail_kedro.records.stored import COMPLETE_FILE, StoredImages, read_description
 
-PLAN_FILE, MANIFEST_FILE, SHARD_FOLDER = "plan.parquet", "manifest.parquet", "shards"
+CAPTIONS_FILE, PLAN_FILE, MANIFEST_FILE = "captions.parquet", "plan.parquet", "manifest.parquet"
+SHARD_FOLDER = "shards"
 ROWS_A_READ = 4096
 
 

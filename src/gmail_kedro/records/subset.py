@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageRecord
-from gmail_kedro.records.finished import MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, FinishedSet, open_set
+from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, FinishedSet, open_set
 from gmail_kedro.records.plan import PLAN_COLUMNS
 from gmail_kedro.records.shards import ShardError, ShardWriter, jpeg_sha256, read_shard
 from gmail_kedro.records.stored import (
@@ -91,6 +91,8 @@ def copy_subset(origin: FinishedSet, rows: pd.DataFrame, folder: Path) -> Finish
     (partial / SHARD_FOLDER).mkdir(parents=True)
     images = _copy_pictures(_read_records(origin, rows), rows, description, partial / SHARD_FOLDER)
     rows[list(PLAN_COLUMNS)].to_parquet(partial / PLAN_FILE)
+    if (origin.folder / CAPTIONS_FILE).is_file():
+        shutil.copy(origin.folder / CAPTIONS_FILE, partial)
     _place(rows.drop(columns="origin"), images).to_parquet(partial / MANIFEST_FILE)
     os.replace(partial, folder)
     return open_set(folder)

@@ -146,9 +146,10 @@ class _ShardCheck:
         except ShardError:
             yield "have damaged facts beside them"
             return
-        self.truncated_count += bool(record.facts.get("truncated"))
-        expected = {name: row[name] for name in ROW_FACTS} | dict(self._settings)
-        if {name: record.facts.get(name) for name in expected} != expected:
+        facts = dict(record.facts)
+        truncated = facts.pop("truncated", None)
+        self.truncated_count += truncated is True
+        if not isinstance(truncated, bool) or facts != {name: row[name] for name in ROW_FACTS} | dict(self._settings):
             yield "have other facts beside them than the manifest's and the set's"
         elif _bytes_at(file, start, entry.facts.end) != tar_layout.encode_record(record):
             yield "have changed bytes around them"
