@@ -123,22 +123,24 @@ def verify(project: Project, options: argparse.Namespace) -> int:
 
 def regenerate(project: Project, options: argparse.Namespace) -> int:
     """Makes one picture again from its row and prints how far it is from the stored one; returns 1 if it differs."""
-    from gmail_kedro.params import GenerationParams, RunParams
+    from gmail_kedro.params import GenerationParams, QualityParams, RunParams
     from gmail_kedro.pipelines.generation.nodes import prepare_generation
     from gmail_kedro.records.compare import compare_pictures
     from gmail_kedro.records.pictures import PictureMaker
 
     finished = open_set(project.folder(options.name))
     row = finished.row(options.key)
-    stored = finished.images.read(options.key)
+    stored = finished.read(options.key)
     settings = dict(finished.images.description.settings)
     params = _with(GenerationParams(**project.group("generation")), settings)
     run = _with(RunParams(**project.group("run")), settings)
     plan = finished.manifest[finished.manifest["key"] == options.key]
-    work = prepare_generation(plan, params, run)
+    work = prepare_generation(plan, params, run, QualityParams(**project.group("quality")))
     changed = {name: value for name, value in work.settings.items() if settings.get(name) != value}
-    made = PictureMaker(work.build_generator, work.settings).make([row])[0].jpeg
-    found = compare_pictures(stored, made)
+    made = PictureMaker(work.build_generator, work.settings).make(row, 0)  # its seed is already that of its retry
+    if not (stored and made.jpeg):
+        raise ValueError(f"There is nothing to compare: {made.facts.get('detail', row['reason'])}.")
+    found = compare_pictures(stored, made.jpeg)
     for name, value in changed.items():
         _say(f"{name} was {settings.get(name)}; it is {value}.")
     if "revision" in changed:

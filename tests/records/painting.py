@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
-from gmail_kedro.params import GenerationParams
+from gmail_kedro.interfaces import Decoded
+from gmail_kedro.params import GenerationParams, QualityParams
 from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.plan import plan_images
 
@@ -31,7 +33,10 @@ def stamp(prompt: str, seed: int) -> bytes:
 
 
 def paint(prompt: str, seed: int) -> Image.Image:
-    bits = np.unpackbits(np.frombuffer(stamp(prompt, seed), dtype=np.uint8)).reshape(8, 8)
+    return paint_bits(np.unpackbits(np.frombuffer(stamp(prompt, seed), dtype=np.uint8)).reshape(8, 8))
+
+
+def paint_bits(bits: np.ndarray) -> Image.Image:
     return Image.fromarray((bits * 255).repeat(4, axis=0).repeat(4, axis=1)).convert("RGB")
 
 
@@ -54,12 +59,24 @@ class Painter:
     def count_truncated(self, prompts: Sequence[str]) -> int:
         return sum(len(prompt.split()) > self.prompt_tokens for prompt in prompts)
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+    def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
         self.before()
         if self.log is not None:
             with self.log.open("a") as file:
                 file.writelines(f"{seed}\n" for seed in seeds)
-        return [paint(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        stamps = b"".join(stamp(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True))
+        bits = np.unpackbits(np.frombuffer(stamps, dtype=np.uint8))
+        return torch.from_numpy(bits).float().view(-1, 8, 8)
+
+    def decode(self, latents: torch.Tensor) -> list[Decoded]:
+        finite = latents.isfinite().flatten(1).all(1)
+        return [
+            Decoded(paint_bits(bits.numpy().astype(np.uint8))) if ok else Decoded(None, "not_finite")
+            for bits, ok in zip(latents, finite, strict=True)
+        ]
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Decoded]:
+        return self.decode(self.denoise(prompts, seeds))
 
 
 def generation_params(**changes: object) -> GenerationParams:
@@ -80,6 +97,20 @@ def generation_params(**changes: object) -> GenerationParams:
     return GenerationParams(**(values | changes))
 
 
+def quality_params(**changes: object) -> QualityParams:
+    values = {
+        "black_level": 8,
+        "min_deviation": 4.0,
+        "duplicate_distance": 4,
+        "min_caption_score": None,
+        "retries": 0,
+        "max_quarantined": 1.0,
+        "limit_after": 200,
+        "max_unreadable": 0.0,
+    }
+    return QualityParams(**(values | changes))
+
+
 def make_captions(image_count: int = 5, captions_per_image: int = 2) -> pd.DataFrame:
     """Returns captions of training photographs, then one photograph each for val and test."""
     rows = [
@@ -92,7 +123,11 @@ def make_captions(image_count: int = 5, captions_per_image: int = 2) -> pd.DataF
 
 
 def make_work(
-    captions: pd.DataFrame | None = None, *, painter: Painter | None = None, **changes: object
+    captions: pd.DataFrame | None = None,
+    *,
+    painter: Painter | None = None,
+    quality: dict[str, object] | None = None,
+    **changes: object,
 ) -> GenerationWork:
     """Returns work over ``make_captions()``; ``changes`` go into the generation parameters."""
     params = generation_params(**changes)
@@ -101,9 +136,11 @@ def make_work(
         build_generator=lambda: painter or Painter(),
         settings=SETTINGS | {"jpeg_quality": params.jpeg_quality},
         batch_size=params.batch_size,
+        quality=quality_params(**(quality or {})),
     )
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
-    """Returns every file of a folder."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Returns every file of a folder and of those in it, by its path from there."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -22,7 +22,7 @@ def test_an_unknown_key_is_refused_with_an_example(tmp_path: Path):
         make_set(tmp_path / "painted").row("x/0")
 
 
-@pytest.mark.parametrize("name", ["shards/set.json", "manifest.parquet"])
+@pytest.mark.parametrize("name", ["shards/set.json", "manifest.parquet", "plan.parquet"])
 def test_an_unfinished_set_says_what_is_not_there_and_how_to_complete_it(tmp_path: Path, name: str):
     folder = make_set(tmp_path / "painted").folder
     (folder / name).unlink()

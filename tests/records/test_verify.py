@@ -12,10 +12,19 @@ from gmail_kedro.records.verify import verify_set
 
 from .finished_sets import make_set
 
+PICKY = {"min_deviation": 126.5}  # refuses painted pictures that are far from half black, half white
+
 
 @pytest.fixture
 def made(tmp_path: Path) -> FinishedSet:
     return make_set(tmp_path / "painted")
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> FinishedSet:
+    made = make_set(tmp_path / "judged", quality=PICKY)
+    assert 0 < len(made.made) < len(made.manifest)
+    return made
 
 
 def shard(made: FinishedSet, number: int) -> Path:
@@ -75,7 +84,7 @@ def test_a_shard_cut_short_is_found(made: FinishedSet):
 def test_a_shard_of_another_set_is_found(made: FinishedSet, tmp_path: Path):
     other = make_set(tmp_path / "other", seed=8)
     shard(made, 1).write_bytes(shard(other, 1).read_bytes())
-    assert any("header of a shard made from something else" in words for words in words_of(made))
+    assert any("belongs to a shard made from something else" in words for words in words_of(made))
 
 
 def test_a_shard_with_pictures_too_many_and_too_few_is_found(made: FinishedSet):
@@ -99,7 +108,7 @@ def test_a_shard_with_pictures_too_many_and_too_few_is_found(made: FinishedSet):
         (lambda rows: rows[rows["shard_id"] != "00001"], "it lacks the rows of 1 shards (first: 00001)"),
         (lambda rows: rows.assign(sha256="0" * 64), "do not have the bytes that the manifest's hash was taken from"),
         (lambda rows: rows.assign(offset=rows["offset"] + 1), "lie elsewhere than the manifest says"),
-        (lambda rows: rows.assign(prompt="another"), "are not the ones the shard was made from"),
+        (lambda rows: rows.assign(prompt="another"), "have other facts beside them than the manifest's"),
         (lambda rows: rows.iloc[[*range(2), *range(4, 10), 2, 3]], "its rows of shard 00000 do not lie together"),
         (lambda rows: rows.assign(shard_id=rows["shard_id"].replace("00002", "00007")), "belong to no shard"),
     ],
@@ -114,7 +123,39 @@ def test_files_that_do_not_belong_are_found(made: FinishedSet):
     assert words_of(made) == ["shards/00009.tar: the file is no part of the set"]
 
 
-@pytest.mark.parametrize("name", ["shards/set.json", "manifest.parquet"])
+def test_a_set_with_a_quarantine_passes_and_its_quarantine_was_read(judged: FinishedSet):
+    result = verify_set(judged.folder)
+    assert result.problems == () and result.image_count == 10
+
+
+def test_a_missing_quarantine_is_found(judged: FinishedSet):
+    quarantine = next((judged.folder / "shards" / "quarantine").glob("*.tar"))
+    quarantine.unlink()
+    (problem,) = [found for found in verify_set(judged.folder).problems if found.place.startswith("shards")]
+    assert problem.place == f"shards/quarantine/{quarantine.name}" and "is missing" in problem.what
+
+
+def test_a_picture_let_out_of_quarantine_is_found(judged: FinishedSet):
+    change_manifest(judged, lambda rows: rows.assign(status="made", reason=""))
+    found = words_of(judged)
+    assert any(
+        "of the manifest are not in the shard" in words or "made from something else" in words for words in found
+    )
+    assert any(words.startswith("set.json: it says {'near_constant'") for words in found)
+
+
+def test_a_retried_picture_passes_with_its_other_seed(tmp_path: Path):
+    made = make_set(tmp_path / "retried", quality=PICKY | {"retries": 3})
+    assert (made.manifest["seed"] != made.plan["seed"]).any()
+    assert verify_set(made.folder).problems == ()
+
+
+def test_a_plan_of_something_else_is_found(made: FinishedSet):
+    made.plan.assign(seed=made.plan["seed"] + 1).to_parquet(made.folder / "plan.parquet")
+    assert [words.partition(":")[0] for words in words_of(made)] == ["plan.parquet"] * 3
+
+
+@pytest.mark.parametrize("name", ["shards/set.json", "manifest.parquet", "plan.parquet"])
 def test_an_unfinished_set_is_one_problem(made: FinishedSet, name: str):
     (made.folder / name).unlink()
     (problem,) = verify_set(made.folder).problems

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class FinishedSet:
     """A complete generated set.
 
     Attributes:
-        folder: Home of the plan, the manifest and the shards.
+        folder: Home of the captions, the plan, the manifest and the shards.
         images: The pictures by key.
         manifest: One row a picture of the plan, made or quarantined.
     """
@@ -38,6 +39,11 @@ class FinishedSet:
     def name(self) -> str:
         """The set's name, which is its folder's."""
         return self.folder.name
+
+    @cached_property
+    def plan(self) -> pd.DataFrame:
+        """The rows that were asked for; a picture that took a retry has another seed in the manifest."""
+        return pd.read_parquet(self.folder / PLAN_FILE)
 
     @property
     def made(self) -> pd.DataFrame:
@@ -58,6 +64,15 @@ class FinishedSet:
             )
         return {str(name): value for name, value in rows[0].items()}
 
+    def read(self, key: str) -> bytes:
+        """Returns a picture's JPEG, quarantined or not; empty where none was made.
+
+        Raises:
+            FileNotFoundError: If there is no such picture.
+        """
+        images = self.images
+        return images.read_quarantined(key) if key in images.quarantined else images.read(key)
+
 
 def open_set(folder: Path) -> FinishedSet:
     """Returns the set in a folder.
@@ -71,11 +86,12 @@ def open_set(folder: Path) -> FinishedSet:
     """
     folder = Path(folder).resolve()
     description = read_description(folder / SHARD_FOLDER)
-    if description is None or not (folder / MANIFEST_FILE).is_file():
-        absent = f"{SHARD_FOLDER}/{COMPLETE_FILE}" if description is None else MANIFEST_FILE
+    absent = [name for name in (PLAN_FILE, MANIFEST_FILE) if not (folder / name).is_file()]
+    if description is None or absent:
+        absent = absent or [f"{SHARD_FOLDER}/{COMPLETE_FILE}"]
         raise FileNotFoundError(
-            f"There is no finished set in {folder}: {absent} is not there. Make or complete it with: {remake(folder)}; "
-            "or fetch it with: dvc pull"
+            f"There is no finished set in {folder}: {absent[0]} is not there. "
+            f"Make or complete it with: {remake(folder)}; or fetch it with: dvc pull"
         )
     return FinishedSet(
         folder, StoredImages(folder / SHARD_FOLDER, description), pd.read_parquet(folder / MANIFEST_FILE)

@@ -12,18 +12,20 @@ from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, FinishedSet, open_set
-from gmail_kedro.records.plan import PLAN_COLUMNS
+from gmail_kedro.records.manifest import QUARANTINED
+from gmail_kedro.records.quality import forget_verdict
 from gmail_kedro.records.shards import ShardError, ShardWriter, jpeg_sha256, read_shard
 from gmail_kedro.records.stored import (
     COMPLETE_FILE,
     SetDescription,
     StoredImages,
     describe_set,
+    quarantine_path,
     shard_path,
     write_description,
 )
 
-RECORDS_A_WRITE = 64
+UNREADABLE_FILE = "unreadable_photographs.csv"
 
 
 def choose_rows(
@@ -85,55 +87,65 @@ def copy_subset(origin: FinishedSet, rows: pd.DataFrame, folder: Path) -> Finish
         raise FileExistsError(f"{folder} is there already. Choose another name, or delete it first.")
     shard_size = int(origin.manifest["shard_id"].value_counts().max())
     rows = rows.assign(shard_id=[f"{row // shard_size:05d}" for row in range(len(rows))], origin=rows["shard_id"])
-    description = describe_set(rows, origin.images.description.settings)
+    plan = origin.plan[origin.plan["key"].isin(rows["key"])].assign(shard_id=rows["shard_id"].to_numpy())
+    described = origin.images.description
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a copy that was killed
     (partial / SHARD_FOLDER).mkdir(parents=True)
-    images = _copy_pictures(_read_records(origin, rows), rows, description, partial / SHARD_FOLDER)
-    rows[list(PLAN_COLUMNS)].to_parquet(partial / PLAN_FILE)
-    if (origin.folder / CAPTIONS_FILE).is_file():
-        shutil.copy(origin.folder / CAPTIONS_FILE, partial)
+    images = _copy_pictures(origin, rows, describe_set(plan, described.settings, described.quality), partial)
+    plan.reset_index(drop=True).to_parquet(partial / PLAN_FILE)
     _place(rows.drop(columns="origin"), images).to_parquet(partial / MANIFEST_FILE)
+    for name in (CAPTIONS_FILE, UNREADABLE_FILE):
+        if (origin.folder / name).is_file():
+            shutil.copy(origin.folder / name, partial)
     os.replace(partial, folder)
     return open_set(folder)
 
 
-def _copy_pictures(
-    records: Iterator[ImageRecord], rows: pd.DataFrame, wanted: SetDescription, folder: Path
-) -> StoredImages:
-    truncated_count = 0
+def _copy_pictures(origin: FinishedSet, rows: pd.DataFrame, wanted: SetDescription, home: Path) -> StoredImages:
+    folder, truncated_count = home / SHARD_FOLDER, 0
+    records = _read_records(origin, rows)
     with tqdm(total=len(rows), unit="image", disable=None) as progress:
         for shard_id, part in rows.groupby("shard_id", sort=False):
-            keys = part.loc[part["sha256"].notna(), "key"].tolist()
+            keys, refused = part["key"].tolist(), {}
             with ShardWriter(shard_path(folder, str(shard_id)), keys, wanted.shards[str(shard_id)]) as writer:
-                while batch := list(islice(records, min(RECORDS_A_WRITE, len(keys) - writer.written_count))):
-                    writer.append(batch)
-                    truncated_count += sum(bool(record.facts.get("truncated")) for record in batch)
-                    progress.update(len(batch))
-                writer.finish()
-    closed = replace(wanted, truncated_prompt_count=truncated_count)
+                for record in islice(records, len(keys)):
+                    if "reason" in record.facts:
+                        refused[record.key] = {name: record.facts[name] for name in ("reason", "detail")}
+                    writer.append([forget_verdict(record)])
+                    truncated_count += record.facts["truncated"]
+                    progress.update()
+                writer.finish(refused)
+    reasons = rows.loc[rows["status"] == QUARANTINED, "reason"].value_counts()
+    closed = replace(
+        wanted,
+        truncated_prompt_count=truncated_count,
+        quarantined={name: int(count) for name, count in sorted(reasons.items(), key=lambda row: (-row[1], row[0]))},
+    )
     write_description(folder, closed, COMPLETE_FILE)
     return StoredImages(folder, closed)
 
 
 def _read_records(origin: FinishedSet, rows: pd.DataFrame) -> Iterator[ImageRecord]:
-    """Yields the pictures of the rows, which carry their shard in the origin as ``origin``, shard by shard."""
+    """Yields the pictures of the rows, which carry their shard in the origin as ``origin``, in their order."""
     for shard_id, part in rows.groupby("origin", sort=False):
         wanted = dict(zip(part["key"].tolist(), part["sha256"].tolist(), strict=True))
-        path = shard_path(origin.images.folder, str(shard_id))
-        for record in read_shard(path):
-            if record.key in wanted:
-                if jpeg_sha256(record.jpeg) != wanted[record.key]:
-                    raise ShardError(path, f"picture {record.key!r}", "it is another one than the manifest says")
-                yield record
+        path, quarantine = (place(origin.images.folder, str(shard_id)) for place in (shard_path, quarantine_path))
+        refused = {record.key: record for record in read_shard(quarantine)} if quarantine.is_file() else {}
+        accepted = (record for record in read_shard(path) if record.key in wanted)
+        for key in part["key"].tolist():
+            record = refused[key] if key in refused else next(accepted, None)
+            if record is None or record.key != key or jpeg_sha256(record.jpeg) != wanted[key]:
+                raise ShardError(path, f"picture {key!r}", "it is not the one in the manifest")
+            yield record
 
 
 def _place(rows: pd.DataFrame, images: StoredImages) -> pd.DataFrame:
-    places = {key: images.locate(key) for key in list(images.keys())}
-    stored = rows["key"].isin(places.keys())
-    rows.loc[stored, "shard"] = [f"{places[key].shard_id}.tar" for key in rows.loc[stored, "key"]]
-    rows.loc[stored, "offset"] = [places[key].offset for key in rows.loc[stored, "key"]]
-    return rows
+    refused = images.quarantined
+    places = [refused[key].place if key in refused else images.locate(key) for key in rows["key"].tolist()]
+    return rows.assign(
+        shard=[f"{place.shard_id}.tar" for place in places], offset=[place.offset for place in places]
+    ).reset_index(drop=True)
 
 
 def _check_limit(what: str, limit: int, there: int) -> None:

@@ -15,11 +15,16 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     params = "params:generation"
     return Pipeline(
         [
-            node(read_captions, "corpus", "captions", name="read_captions"),
+            node(
+                read_captions,
+                ["corpus", "params:quality"],
+                ["captions", "unreadable_photographs"],
+                name="read_captions",
+            ),
             node(plan_generation, ["captions", params], "generation_plan", name="plan_generation"),
             node(
                 prepare_generation,
-                ["generation_plan", params, "params:run"],
+                ["generation_plan", params, "params:run", "params:quality"],
                 "generated_images",
                 name="generate_images",
             ),

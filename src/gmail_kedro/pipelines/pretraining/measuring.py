@@ -164,11 +164,9 @@ def retrieve(encoder: ImageTextEncoder, pool: ScenePool, captions: list[list[str
 def _sample(generator: ImageGenerator, prompts: list[str]) -> np.ndarray:
     """Returns uint8 [N, 32, 32, 3]; the seed of each picture is its position."""
     pictures = [
-        np.asarray(picture)
+        np.asarray(made.image)
         for start in range(0, len(prompts), 50)
-        for picture in generator.generate(
-            prompts[start : start + 50], list(range(start, min(start + 50, len(prompts))))
-        )
+        for made in generator.generate(prompts[start : start + 50], list(range(start, min(start + 50, len(prompts)))))
     ]
     return np.stack(pictures)
 
