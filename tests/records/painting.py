@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +144,41 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
     """Returns every file of a folder and of those in it, by its path from there."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+class Spoiler(Painter):
+    """Spoils the pictures of some prompts: those with "NaN", "black", "blank", "flagged", "small", "again" or "poison".
+
+    ``again`` paints the same picture for every seed; ``poison`` makes the generator fail.
+    """
+
+    def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        if any("poison" in prompt for prompt in prompts):
+            raise ValueError("poisoned")
+        seeds = [7 if "again" in prompt else seed for prompt, seed in zip(prompts, seeds, strict=True)]
+        latents = super().denoise(["again" if "again" in prompt else prompt for prompt in prompts], seeds)
+        for row, prompt in enumerate(prompts):
+            for word, value in (("NaN", torch.nan), ("black", 0.0), ("blank", 1.0), ("flagged", 2.0), ("small", 3.0)):
+                if word in prompt:
+                    latents[row] = value
+        return latents
+
+    def decode(self, latents: torch.Tensor) -> list[Decoded]:
+        return [self._spoil(made, float(row.max())) for made, row in zip(super().decode(latents), latents, strict=True)]
+
+    def _spoil(self, made: Decoded, mark: float) -> Decoded:
+        if mark == 2.0:
+            return Decoded(None, "safety")
+        return Decoded(made.image.resize((16, 16))) if mark == 3.0 and made.image else made
+
+
+SPOILT = {1: "NaN", 3: "black", 4: "flagged", 6: "blank", 9: "small"}
+REASONS = {"NaN": "not_finite", "black": "black", "flagged": "safety", "blank": "blank", "small": "wrong_size"}
+
+
+def spoil_captions(words: Mapping[int, str] = SPOILT, *, image_count: int = 12) -> pd.DataFrame:
+    """Returns one caption a photograph, with words that make the ``Spoiler`` spoil some pictures."""
+    captions = make_captions(image_count, captions_per_image=1)
+    for row, word in words.items():
+        captions.loc[row, "caption"] = f"{word} {row}"
+    return captions
