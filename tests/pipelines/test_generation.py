@@ -1,8 +1,10 @@
 import io
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
@@ -15,6 +17,7 @@ from gmail_kedro.pipelines.generation import create_pipeline
 from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest
 from gmail_kedro.records.plan import plan_images
 from gmail_kedro.zoo import generators
+from gmail_kedro.zoo.sampling import Sampling
 
 from ..records.painting import REVISION, Painter, generation_params, make_captions, read_stamp, stamp
 
@@ -36,11 +39,12 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """Replaces the zoo's generators by a painter; returns the arguments of each build."""
     calls: list[dict[str, object]] = []
 
-    def build_generator(name: str, path: str | None, **settings: object) -> Painter:
-        calls.append({"name": name, "path": path, **settings})
+    def build_generator(name: str, path: str | None, sampling: Sampling, *, device: torch.device) -> Painter:
+        calls.append({"name": name, "path": path, **asdict(sampling)})
         return Painter()
 
     monkeypatch.setattr(generators, "build_generator", build_generator)
+    monkeypatch.setattr(generators, "check_sampling", lambda name, sampling: None)
     monkeypatch.setattr(generators, "generator_revision", lambda name, path: REVISION)
     return calls
 
