@@ -189,15 +189,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", help="the name of one generator")
     arguments = parser.parse_args()
     logging.getLogger().setLevel(logging.WARNING)
     results: dict = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results |= {"device": str(DEVICE), "threads": torch.get_num_threads(), "torch": torch.__version__}
     for setting in list_settings(quick=arguments.quick):
+        if arguments.only not in (None, setting.generator):
+            continue
         name = f"{setting.name}, {setting.sampling.steps} steps"
         results[name] = compare(setting, rounds=arguments.rounds)
         print(json.dumps({name: results[name]}, indent=2), flush=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
 from gmail_kedro.interfaces import Corpus
-from gmail_kedro.params import RunParams
+from gmail_kedro.params import GenerationParams, RunParams
 from gmail_kedro.pipelines.generation import create_pipeline
 from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest
 from gmail_kedro.records.plan import plan_images
@@ -49,12 +49,12 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     return calls
 
 
-def run_pipeline(folder: Path, **changes: object) -> dict[str, pd.DataFrame]:
+def run_pipeline(folder: Path, params: GenerationParams | None = None, **changes: object) -> dict[str, pd.DataFrame]:
     corpus = Corpus("tiny", make_captions(), images=OnePhotograph(), labels={})
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
-            "params:generation": MemoryDataset(generation_params(**changes)),
+            "params:generation": MemoryDataset(params or generation_params(**changes)),
             "params:run": MemoryDataset(RUN),
             "generated_images": ImageShardsDataset(str(folder)),
             **{name: ParquetDataset(filepath=str(folder.with_suffix(f".{name}"))) for name in TABLES},
