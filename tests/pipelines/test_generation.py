@@ -1,9 +1,11 @@
 import io
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
@@ -11,11 +13,13 @@ from PIL import Image
 
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
 from gmail_kedro.interfaces import Corpus, ImageSource
-from gmail_kedro.params import RunParams
+from gmail_kedro.params import GenerationParams, RunParams
 from gmail_kedro.pipelines.generation import create_pipeline
+from gmail_kedro.pipelines.generation.card import write_set_card
 from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest
 from gmail_kedro.records.plan import plan_images
 from gmail_kedro.zoo import generators
+from gmail_kedro.zoo.sampling import Sampling
 
 from ..records.painting import (
     REASONS,
@@ -48,12 +52,15 @@ def use_painter(patch: pytest.MonkeyPatch, build: Callable[[], Painter]) -> list
     """Replaces the zoo's generators by a painter; returns the arguments of each build."""
     calls: list[dict[str, object]] = []
 
-    def build_generator(name: str, path: str | None, **settings: object) -> Painter:
-        calls.append({"name": name, "path": path, **settings})
+    def build_generator(name: str, path: str | None, sampling: Sampling, *, device: torch.device) -> Painter:
+        calls.append({"name": name, "path": path, **asdict(sampling)})
         return build()
 
     patch.setattr(generators, "build_generator", build_generator)
+    patch.setattr(generators, "check_sampling", lambda name, sampling: None)
     patch.setattr(generators, "generator_revision", lambda name, path: REVISION)
+    patch.setattr(generators, "generator_files", lambda name, path: {"paint/brush.safetensors": REVISION})
+    patch.setitem(generators.GENERATORS, "painter", replace(next(iter(generators.GENERATORS.values())), licence="CC0"))
     return calls
 
 
@@ -64,6 +71,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
 def run_pipeline(
     folder: Path,
+    params: GenerationParams | None = None,
     *,
     spoilt: Mapping[int, str] | None = None,
     quality: Mapping[str, object] | None = None,
@@ -75,7 +83,7 @@ def run_pipeline(
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
-            "params:generation": MemoryDataset(generation_params(**changes)),
+            "params:generation": MemoryDataset(params or generation_params(**changes)),
             "params:run": MemoryDataset(RUN),
             "params:quality": MemoryDataset(quality_params(**(quality or {}))),
             "generated_images": ImageShardsDataset(str(folder)),
@@ -101,6 +109,28 @@ def test_from_a_corpus_to_pictures_and_their_manifest(tmp_path: Path, built: lis
         "resolution": 32,
         "precision": "float32",
     }
+
+
+def test_the_run_writes_the_sets_card_and_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_painter(monkeypatch, Spoiler)
+    made = run_pipeline(tmp_path / "painted" / "shards", spoilt=SPOILT)
+    parts = (Corpus("tiny", spoil_captions(SPOILT), images=OnePhotograph(), labels={}), made["generated_manifest"])
+    card, page, sheet = write_set_card(*parts, made["generated_images"], generation_params())
+    assert card["name"] == "painted" and card["generator"] == {
+        "name": "painter",
+        "licence": "CC0",
+        "revision": REVISION,
+        "weights": {"paint/brush.safetensors": REVISION},
+    }
+    assert card["hashes"]["set"] == made["generated_images"].fingerprint
+    refused = made["generated_manifest"].query("status == 'quarantined'")
+    assert sum(card["statistics"]["quarantine"].values()) == len(refused) > 0
+    assert all(f"| {reason} |" in page for reason in refused["reason"])
+    shown = [axis for axis in sheet.axes if axis.images]
+    assert len(shown) == card["statistics"]["counts"]["made"] and len(shown[0].images) == 2
+    monkeypatch.setattr(generators, "generator_revision", lambda name, path: "another")
+    with pytest.raises(ValueError, match="made by weights of revision paint-1"):
+        write_set_card(*parts, made["generated_images"], generation_params())
 
 
 def test_a_second_run_builds_no_generator(tmp_path: Path, built: list[dict[str, object]]) -> None:

@@ -18,7 +18,7 @@ from gmail_kedro.records.quality import hash_image
 Item = TypeVar("Item")
 LOOKED_AT_MOST = 20_000  # pictures, evenly spread: minutes for a set of any size
 SMALL_SIDE = 64  # pixels; a large JPEG is decoded at the nearest fraction of its size that is not smaller
-NEAR = 4  # bits of 192, as the quality gate's default
+NEAR = 3  # bits of 192, as the quality gate's default
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PictureFigures:
         brightness_mean: Mean over the pictures of their mean luminance, 0 to 255.
         brightness_std: Its standard deviation over the pictures.
         contrast_mean: Mean over the pictures of the standard deviation of luminance inside each.
-        near_duplicate_count: Pictures for which another one that was looked at differs in 4 of 192 bits of its hash or
+        near_duplicate_count: Pictures for which another one that was looked at differs in 3 of 192 bits of its hash or
             fewer; the gate compares within a shard and between samples of a caption, this the whole set.
     """
 

@@ -86,17 +86,6 @@ def fetch_from_hub(kind: str, name: str, hub_id: str, *, files: str) -> Path:
         ) from error
 
 
-def hash_files(folder: Path) -> dict[str, str]:
-    """Returns the sha256 of each weight and configuration file of a folder, by its path in it."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file())
-    return {path.relative_to(folder).as_posix(): _hash_file(path) for path in files}
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def hash_folder(folder: Path) -> str:
     """Returns a sha256 over the weight and configuration files of a folder, names included."""
     digest = hashlib.sha256()

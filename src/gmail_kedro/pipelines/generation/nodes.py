@@ -1,6 +1,8 @@
 """From a corpus to a generated set: read the captions, plan, generate, record."""
 
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +14,7 @@ from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
 from gmail_kedro.records.plan import CAPTION_COLUMNS, check_captions, plan_images
 from gmail_kedro.records.stored import StoredImages
+from gmail_kedro.zoo.sampling import Sampling
 
 
 def read_captions(corpus: Corpus, quality: QualityParams) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,15 +71,15 @@ def prepare_generation(
     Args:
         generation_plan: The pictures to make.
         params: The generator and its settings.
-        run: Device and precision; the encoder that gives caption scores.
+        run: The device; the encoder that gives caption scores.
         quality: What the gate refuses.
     """
-    from gmail_kedro.zoo.generators import generator_revision
+    from gmail_kedro.zoo.generators import check_sampling, generator_revision
 
+    check_sampling(params.generator, _sampling_of(params))
     settings = {
         **_settings_of(params),
         "revision": generator_revision(params.generator, params.generator_path),
-        "precision": run.precision,
     }
     return GenerationWork(
         plan=generation_plan,
@@ -112,15 +115,22 @@ def write_manifest(
     return build_manifest(generation_plan, generated_images)
 
 
-def _settings_of(params: GenerationParams) -> dict[str, str | int | float]:
-    # float(): YAML's 3 and 3.0 are the same guidance and must be the same set.
-    return {
-        "generator": params.generator,
-        "steps": params.steps,
-        "guidance": float(params.guidance),
-        "resolution": params.resolution,
-        "jpeg_quality": params.jpeg_quality,
-    }
+def _settings_of(params: GenerationParams) -> dict[str, Any]:
+    return {"generator": params.generator, **asdict(_sampling_of(params)), "jpeg_quality": params.jpeg_quality}
+
+
+def _sampling_of(params: GenerationParams) -> Sampling:
+    return Sampling(
+        steps=params.steps,
+        guidance=float(params.guidance),  # YAML's 3 and 3.0 are the same guidance and must be the same set
+        resolution=params.resolution,
+        scheduler=params.scheduler,
+        precision=params.precision,
+        negative_prompt=params.negative_prompt,
+        prompt_template=params.prompt_template,
+        max_prompt_tokens=params.max_prompt_tokens,
+        variant=params.variant,
+    )
 
 
 def _build_generator(params: GenerationParams, run: RunParams) -> ImageGenerator:
@@ -130,9 +140,6 @@ def _build_generator(params: GenerationParams, run: RunParams) -> ImageGenerator
     return build_generator(
         params.generator,
         params.generator_path,
-        steps=params.steps,
-        guidance=params.guidance,
-        resolution=params.resolution,
+        _sampling_of(params),
         device=resolve_device(run.device),
-        precision=run.precision,
     )
