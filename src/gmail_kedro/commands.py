@@ -1,7 +1,7 @@
-"""The `gmail-kedro` command: several Kedro runs in one process, for the demo and for comparing runs.
+"""The `gmail-kedro` command: several Kedro runs in one process, and looking into finished sets.
 
 A plain ``kedro run`` does one run. What it cannot say is "these runs, one after the other, without paying
-the start-up of the libraries each time"; that is all this command adds.
+the start-up of the libraries each time", and what is no run: "is this set whole?" (``set_commands``).
 """
 
 import argparse
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from gmail_kedro import set_commands
 
 DATA_PIPELINES = ["mini_world", "generation", "pairing"]
 
@@ -27,8 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study.add_argument("--seeds", default=None, help="comma-separated, to share the work between processes")
     for command in (demo, compare, study):
         command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
+    set_commands.add_parser(commands)
     options = parser.parse_args(arguments)
     try:
+        if options.command == "set":
+            given = _nest(_parse_parameters(getattr(options, "params", "")))
+            return options.act(set_commands.Project(_project_root(), getattr(options, "env", None), given), options)
         if options.command == "study":
             run_study(options.name, options.seeds, options.env)
         elif options.command == "demo":
@@ -129,6 +135,20 @@ def _read(name: str) -> dict[str, Any]:
     import yaml
 
     return yaml.safe_load((_project_root() / "conf/base" / name).read_text())
+
+
+def _parse_parameters(text: str) -> dict[str, Any]:
+    """Turns ``a.b=1,c=x`` into ``{"a.b": 1, "c": "x"}``.
+
+    Raises:
+        ValueError: If a part has no ``=``.
+    """
+    import yaml
+
+    parts = [part.partition("=") for part in text.split(",") if part]
+    if bad := [name for name, sign, _ in parts if not sign]:
+        raise ValueError(f"--params must be name=value, with commas between. Got {bad[0]!r} instead.")
+    return {name.strip(): yaml.safe_load(value) for name, _, value in parts}
 
 
 def _nest(flat: dict[str, Any]) -> dict[str, Any]:

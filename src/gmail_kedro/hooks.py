@@ -25,7 +25,7 @@ EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
 HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
 SCORES = ("scores", "gap_scores", "*.scores")
-ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary")
+ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary", "set_card*")
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
 
@@ -132,7 +132,7 @@ class TrackingHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        """Copies results worth keeping to the run's artifacts: adapter, scores, figures."""
+        """Copies results worth keeping to the run's artifacts: adapter, scores, figures, the set's card."""
         if self._recorder is None or not _matches(dataset_name, ARTIFACTS):
             return
         with _warns_instead_of_failing(f"the file of {dataset_name}"):

@@ -106,6 +106,20 @@ class ImageTextEncoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What a generator's latents became.
+
+    Attributes:
+        image: The RGB picture; None where there is a fault.
+        fault: Empty when all is well; ``not_finite`` when the latents or the pixels hold NaN or infinity, ``safety``
+            when the generator's own safety checker flagged the picture.
+    """
+
+    image: "Image | None"
+    fault: str = ""
+
+
 class ImageGenerator(Protocol):
     """A text-to-image model whose image depends on its row alone, not on its batch.
 
@@ -123,8 +137,16 @@ class ImageGenerator(Protocol):
         """Counts the prompts that are cut at ``prompt_tokens``."""
         ...
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list["Image"]:
-        """Makes one picture for each prompt, its starting noise drawn from its own seed."""
+    def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """Returns the latents of one picture for each prompt [B, ...], its starting noise drawn from its own seed."""
+        ...
+
+    def decode(self, latents: torch.Tensor) -> list[Decoded]:
+        """Turns latents [B, ...] into pictures; another thread may call it while this one denoises the next batch."""
+        ...
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Decoded]:
+        """Makes one picture for each prompt: ``decode(denoise(prompts, seeds))``."""
         ...
 
 

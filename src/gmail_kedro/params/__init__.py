@@ -11,6 +11,7 @@ from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.params.mini_world import MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
+from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.params.run import RunParams
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ParameterError",
     "Parameters",
     "PretrainingParams",
+    "QualityParams",
     "RetrieverParams",
     "RunParams",
 ]

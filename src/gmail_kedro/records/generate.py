@@ -1,13 +1,9 @@
 """Makes the pictures of a plan, shard by shard, so that a killed run goes on where it stopped."""
 
-import contextlib
-import fcntl
 import logging
-import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,23 +12,31 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageGenerator
-from gmail_kedro.records.pictures import PictureMaker
+from gmail_kedro.params import QualityParams
+from gmail_kedro.records.filling import ShardFiller
+from gmail_kedro.records.folder import announce, close_set, hold_folder, is_complete_set, read_gate, remove_extra
+from gmail_kedro.records.pictures import PictureMaker, Row
 from gmail_kedro.records.plan import PLAN_COLUMNS
-from gmail_kedro.records.shards import ShardWriter, read_facts
+from gmail_kedro.records.quality import QualityGate, Scorer, Verdict
+from gmail_kedro.records.shards import QUARANTINE, ShardWriter, probe_shard, read_facts
+from gmail_kedro.records.siblings import ShardJudges
 from gmail_kedro.records.stored import (
-    COMPLETE_FILE,
-    UNFINISHED_FILE,
     SetDescription,
     describe_set,
     missing_shards,
+    quarantine_path,
     read_description,
     shard_path,
-    write_description,
 )
+from gmail_kedro.records.takeover import (
+    FormerPictures,
+    set_aside_misjudged,
+    set_aside_others,
+)
+from gmail_kedro.records.tally import QuarantineTally
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("generator", "revision", "steps", "guidance", "resolution", "jpeg_quality")
-_SHARD_FILE = re.compile(r"(?P<shard_id>[0-9]{5,})\.tar(\.unfinished)?")
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,18 @@ class GenerationWork:
         build_generator: Builds the image generator.
         settings: What decides the pixels beside the plan; at least the names in ``SETTINGS``, JSON values only.
         batch_size: Pictures made at once; it does not decide the pixels and may change between two runs.
+        quality: What the gate refuses, how often a refused picture is made anew, and how many may be refused.
+        scorer_name: Which model gives caption scores.
+        build_scorer: Builds it; needed only where the gate asks for a least caption score.
     """
 
     plan: pd.DataFrame
     build_generator: Callable[[], ImageGenerator]
     settings: Mapping[str, Any]
     batch_size: int
+    quality: QualityParams
+    scorer_name: str = ""
+    build_scorer: Callable[[], Scorer] | None = None
 
     def __post_init__(self) -> None:
         absent = [name for name in SETTINGS if name not in self.settings]
@@ -69,7 +79,30 @@ class GenerationWork:
     @cached_property
     def description(self) -> SetDescription:
         """What the finished set will consist of."""
-        return describe_set(self.plan, self.settings)
+        return describe_set(self.plan, self.settings, self.gate.settings)
+
+    @cached_property
+    def gate(self) -> QualityGate:
+        """Judges the pictures."""
+        return QualityGate(
+            self.quality,
+            resolution=self.settings["resolution"],
+            scorer_name=self.scorer_name,
+            build_scorer=self.build_scorer,
+        )
+
+    def rows(self, shard_id: str) -> list[Row]:
+        """Returns the plan's rows of one shard."""
+        rows: list[Row] = self.plan.iloc[self._positions[shard_id]][list(PLAN_COLUMNS)].to_dict("records")
+        return rows
+
+    def count_rows(self, shard_id: str) -> int:
+        """Returns how many pictures one shard is to have."""
+        return len(self._positions[shard_id])
+
+    @cached_property
+    def _positions(self) -> Mapping[Any, Any]:
+        return self.plan.groupby("shard_id", sort=False).indices
 
     @property
     def fingerprint(self) -> str:
@@ -86,6 +119,9 @@ class GenerationReport:
         shard_count: Shards in the set.
         kept_count: Shards that were there already.
         resumed_count: Shards that were there in part.
+        taken_count: Pictures that were taken over from shards of another layout.
+        made_count: Pictures that the generator made.
+        quarantined: How many pictures of the set are quarantined, by reason.
         truncated_prompt_count: Prompts of the set that the generator had to cut.
         seconds: How long it took.
     """
@@ -94,19 +130,23 @@ class GenerationReport:
     shard_count: int
     kept_count: int
     resumed_count: int
+    taken_count: int
+    made_count: int
+    quarantined: Mapping[str, int]
     truncated_prompt_count: int
     seconds: float
 
 
 def generate_shards(work: GenerationWork, folder: Path) -> GenerationReport:
-    """Brings a folder to exactly the pictures of the plan.
+    """Brings a folder to exactly the pictures of the plan, judged by exactly the gate of the work.
 
-    Shards that are there already are kept, one that a killed run left unfinished goes on at the batch it
-    lost, shards made from other rows or settings are replaced one by one, and shards beyond the plan are removed.
+    Shards that are there already are kept; one that a killed run left unfinished goes on at the batch it lost. Where
+    rows moved to other shards, or the gate changed, finished pictures are taken over and only new rows are made.
+    Shards made with other settings are replaced one by one, and those beyond the plan are removed.
 
     Raises:
-        ValueError: If a picture is refused by ``pictures.refuse_bad_image``, or the generator's weights are not the
-            ones the plan was made for.
+        ValueError: If the generator's weights are not the ones the plan was made for.
+        QuarantineError: If the gate refuses too large a share of the pictures.
         RuntimeError: If the generator fails (the message names the captions of the batch), or another process
             is generating into the folder.
         OSError: If the disk refuses. Whatever fails, finished batches are kept.
@@ -114,101 +154,95 @@ def generate_shards(work: GenerationWork, folder: Path) -> GenerationReport:
     started = time.perf_counter()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _hold(folder):
-        missing = missing_shards(folder, work.description)
-        resumed_count = 0
-        if missing or not _is_complete(folder, work.description):
-            _announce(folder, work.description)
-            resumed_count = _make_shards(work, folder, missing)
-            _close_set(folder, work.description)
-        _remove_extra(folder, work.description)
+    with hold_folder(folder):
+        done = _bring(work, folder)
+    truncated = (read_description(folder) or work.description).truncated_prompt_count
     report = GenerationReport(
         image_count=len(work.plan),
         shard_count=len(work.description.shards),
-        kept_count=len(work.description.shards) - len(missing),
-        resumed_count=resumed_count,
-        truncated_prompt_count=(read_description(folder) or work.description).truncated_prompt_count,
+        truncated_prompt_count=truncated,
         seconds=time.perf_counter() - started,
+        **asdict(done),
     )
     _log(report, folder)
     return report
 
 
-def _make_shards(work: GenerationWork, folder: Path, missing: list[str]) -> int:
-    """Makes the missing shards; returns how many of them were there in part."""
-    shards = dict(tuple(work.plan.groupby("shard_id", sort=False)))
-    to_make = sum(len(shards[name]) for name in missing)
-    maker, resumed_count = PictureMaker(work.build_generator, work.settings), 0
+@dataclass
+class _Done:
+    """What was done so far."""
+
+    kept_count: int = 0
+    resumed_count: int = 0
+    taken_count: int = 0
+    made_count: int = 0
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+
+
+def _bring(work: GenerationWork, folder: Path) -> _Done:
+    """Does the work in a folder that is held."""
+    wanted = work.description
+    is_complete = is_complete_set(folder, wanted)
+    if not is_complete:
+        announce(folder, wanted, read_gate(folder))
+        judged_by = read_gate(folder)
+        if judged_by != wanted.quality:
+            judges = ShardJudges(work.gate, work.plan, folder)
+            set_aside_misjudged(folder, wanted, judged_by, work.rows, judges, batch_size=work.batch_size)
+            announce(folder, wanted, wanted.quality)
+        set_aside_others(folder, wanted)
+    missing = [] if is_complete else missing_shards(folder, wanted)
+    tally = QuarantineTally(work.quality.max_quarantined, after=work.quality.limit_after, home=str(folder / QUARANTINE))
+    _count_kept(folder, work, missing, tally)
+    tally.check(is_final=not missing)
+    done = _Done(kept_count=len(wanted.shards) - len(missing))
+    if not is_complete:
+        _make_shards(work, folder, missing, tally, done)
+        tally.check(is_final=True)
+        close_set(folder, wanted, tally)
+    remove_extra(folder, wanted)
+    done.quarantined = dict(tally.rows())
+    return done
+
+
+def _make_shards(
+    work: GenerationWork, folder: Path, missing: Sequence[str], tally: QuarantineTally, done: _Done
+) -> None:
+    """Makes the missing shards."""
+    maker, former = PictureMaker(work.build_generator, work.settings), FormerPictures(folder, work.settings)
+    judges = ShardJudges(work.gate, work.plan, folder)
+    filler = ShardFiller(maker, judges, former, tally, batch_size=work.batch_size)
+    to_make = sum(map(work.count_rows, missing))
     with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
         for name in missing:
-            rows = shards[name].to_dict("records")
-            fingerprint = work.description.shards[name]
+            rows, fingerprint = work.rows(name), work.description.shards[name]
             with ShardWriter(shard_path(folder, name), [row["key"] for row in rows], fingerprint) as writer:
-                resumed_count += writer.written_count > 0
-                _fill(writer, rows, maker, work.batch_size, progress)
-                writer.finish()
-    return resumed_count
+                done.resumed_count += writer.written_count > 0
+                filler.fill(writer, rows, progress)
+    done.taken_count, done.made_count = filler.taken_count, filler.made_count
 
 
-def _fill(
-    writer: ShardWriter, rows: list[dict[str, Any]], maker: PictureMaker, batch_size: int, progress: "tqdm[Any]"
-) -> None:
-    # Batches start at fixed rows: a picture's neighbours, and so its last bits on a GPU, survive a restart.
-    if writer.written_count < len(rows):
-        writer.rewind(writer.written_count // batch_size * batch_size)
-    progress.update(writer.written_count)
-    for start in range(writer.written_count, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        writer.append(maker.make(batch))
-        progress.update(len(batch))
-
-
-def _is_complete(folder: Path, wanted: SetDescription) -> bool:
-    try:
-        found = read_description(folder)
-    except ValueError:
-        return False
-    return found is not None and found.fingerprint == wanted.fingerprint
-
-
-def _announce(folder: Path, wanted: SetDescription) -> None:
-    # From here until set.json is back, nobody can take the folder for a complete set.
-    (folder / COMPLETE_FILE).unlink(missing_ok=True)
-    write_description(folder, wanted, UNFINISHED_FILE)
-
-
-def _close_set(folder: Path, wanted: SetDescription) -> None:
-    truncated = sum(facts["truncated"] for name in wanted.shards for facts in read_facts(shard_path(folder, name)))
-    write_description(folder, replace(wanted, truncated_prompt_count=truncated), COMPLETE_FILE)
-
-
-def _remove_extra(folder: Path, wanted: SetDescription) -> None:
-    for path in sorted(folder.iterdir()):
-        match = _SHARD_FILE.fullmatch(path.name)
-        if match and (match["shard_id"] not in wanted.shards or path.suffix == ".unfinished"):
-            logger.info("Removing %s: it is not part of the plan.", path)
-            path.unlink()
-    (folder / UNFINISHED_FILE).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _hold(folder: Path) -> Iterator[None]:
-    """Keeps other processes from generating into the folder; the kernel lets go if this one dies."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(f"Another process is generating into {folder}; wait for it or stop it.") from error
-        yield
-    finally:
-        os.close(descriptor)
+def _count_kept(folder: Path, work: GenerationWork, missing: Sequence[str], tally: QuarantineTally) -> None:
+    absent = set(missing)
+    for name in work.description.shards:
+        if name in absent:
+            continue
+        refused_count = probe_shard(shard_path(folder, name)).quarantined_count
+        tally.add_accepted(work.count_rows(name) - refused_count)
+        for facts in read_facts(quarantine_path(folder, name)) if refused_count else ():
+            tally.add(facts["key"], Verdict(facts["reason"], facts["detail"]))
 
 
 def _log(report: GenerationReport, folder: Path) -> None:
     made = report.shard_count - report.kept_count - report.resumed_count
     shards = f"{report.kept_count} kept, {report.resumed_count} resumed, {made} made"
-    counts = (folder, report.image_count, report.shard_count, shards, report.seconds)
-    logger.info("Generated set %s: %d pictures in %d shards (%s) in %.1f s.", *counts)
+    counts = (folder, report.image_count, report.shard_count, shards, report.made_count, report.taken_count)
+    logger.info(
+        "Generated set %s: %d pictures in %d shards (%s), %d generated and %d taken over in %.1f s.",
+        *counts,
+        report.seconds,
+    )
+    if report.quarantined:
+        logger.warning("Quarantined pictures of %s, by reason: %s.", folder, dict(report.quarantined))
     if report.truncated_prompt_count:
         logger.warning("%d prompts were longer than the generator reads and were cut.", report.truncated_prompt_count)
