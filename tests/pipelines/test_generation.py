@@ -223,3 +223,13 @@ def test_an_unreadable_benchmark_photograph_always_fails_the_run(image_id: str) 
     corpus = Corpus("tiny", make_captions(), Photographs(cut=[image_id], gone=[]), labels={})
     with pytest.raises(ValueError, match=f"1 of the 2 pictures .*\n- The picture '{image_id}' is cut off"):
         read_captions(corpus, quality_params(max_unreadable=1.0))
+
+
+def test_an_interrupted_manifest_or_plan_is_written_again(tmp_path: Path, built: list[dict[str, object]]) -> None:
+    made = run_pipeline(tmp_path)
+    for name in ("generation_plan", "generated_manifest"):
+        table = tmp_path.with_suffix(f".{name}")
+        table.write_bytes(table.read_bytes()[:100])
+    again = run_pipeline(tmp_path)
+    assert again["generated_manifest"].equals(made["generated_manifest"])
+    assert len(built) == 1
