@@ -1,7 +1,7 @@
 """What the rooms agree on: protocols of the models and the value types that flow between nodes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -157,12 +157,14 @@ class Corpus:
         captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split`` (train, val or test).
         images: The photographs, by ``image_id``.
         labels: Zero-shot classification tasks of the corpus, by name; empty where there are none.
+        skipped: How many entries of its files were left out, by reason.
     """
 
     name: str
     captions: "pd.DataFrame"
     images: ImageSource
     labels: Mapping[str, "ClassificationTask"]
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

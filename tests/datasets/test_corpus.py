@@ -8,7 +8,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.runner import SequentialRunner
 
 from gmail_kedro.corpora.checking import check_images
-from gmail_kedro.datasets.corpus import KarpathyCorpusDataset
+from gmail_kedro.datasets.corpus import CorpusDataset
 from gmail_kedro.datasets.mini_world import MiniWorldDataset
 from gmail_kedro.mini import corpus as mini_corpus
 from gmail_kedro.mini.questions import TASKS
@@ -40,8 +40,9 @@ def test_the_mini_world_is_read_as_a_corpus(world):
 
 
 def test_the_mini_world_is_an_ordinary_karpathy_corpus(world):
-    dataset = KarpathyCorpusDataset(
+    dataset = CorpusDataset(
         name="mini",
+        layout="karpathy",
         annotations=str(world / "dataset_mini.json"),
         images=str(world / "images"),
         classification=str(world / "classification.json"),
@@ -93,19 +94,29 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path):
         MiniWorldDataset(filepath=str(tmp_path)).save(PARAMS)
 
 
+def _own(annotations: Path, images: Path) -> CorpusDataset:
+    return CorpusDataset(name="own", layout="karpathy", annotations=str(annotations), images=str(images))
+
+
 def test_a_corpus_of_photographs_is_read_only(world):
-    dataset = KarpathyCorpusDataset(name="own", annotations=str(world / "dataset_mini.json"), images=str(world))
+    dataset = CorpusDataset(
+        name="own", layout="karpathy", annotations=str(world / "dataset_mini.json"), images=str(world)
+    )
     with pytest.raises(DatasetError, match="The corpus 'own' .* is read-only: nothing can be saved to it"):
         dataset.save(PARAMS)
 
 
 def test_errors_of_the_reader_reach_the_user(tmp_path, world):
-    absent = KarpathyCorpusDataset(name="own", annotations=str(tmp_path / "none.json"), images=str(world / "images"))
+    absent = CorpusDataset(
+        name="own", layout="karpathy", annotations=str(tmp_path / "none.json"), images=str(world / "images")
+    )
     assert not absent.exists()
     with pytest.raises(DatasetError, match="annotations file of the corpus 'own' '.*none.json' does not exist"):
         absent.load()
     (tmp_path / "empty.json").write_text(json.dumps({"images": []}))
-    empty = KarpathyCorpusDataset(name="own", annotations=str(tmp_path / "empty.json"), images=str(world / "images"))
+    empty = CorpusDataset(
+        name="own", layout="karpathy", annotations=str(tmp_path / "empty.json"), images=str(world / "images")
+    )
     with pytest.raises(DatasetError, match="lists no images"):
         empty.load()
 
@@ -116,12 +127,13 @@ def test_train_splits_come_from_the_catalog(tmp_path, world):
         image["split"] = "restval"
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     entry = {
-        "type": "gmail_kedro.datasets.corpus.KarpathyCorpusDataset",
+        "type": "gmail_kedro.datasets.corpus.CorpusDataset",
         "name": "own",
+        "layout": "karpathy",
         "annotations": str(tmp_path / "dataset.json"),
         "images": str(world / "images"),
     }
-    catalog = DataCatalog.from_config({"all": entry, "some": {**entry, "train_splits": ["train"]}})
+    catalog = DataCatalog.from_config({"all": entry, "some": {**entry, "protocol": {"train_splits": ["train"]}}})
     assert catalog.load("all").captions.image_id.nunique() == 28
     assert catalog.load("some").captions.image_id.nunique() == 23
 
