@@ -50,6 +50,7 @@ def run_pipeline(folder: Path, **changes: object) -> dict[str, pd.DataFrame]:
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
+            "benchmark_corpus": MemoryDataset(corpus, copy_mode="assign"),
             "params:generation": MemoryDataset(generation_params(**changes)),
             "params:run": MemoryDataset(RUN),
             "generated_images": ImageShardsDataset(str(folder)),
@@ -100,5 +101,6 @@ def test_the_manifest_refuses_settings_the_set_was_not_made_with(
 
 
 def test_a_corpus_without_usable_captions_is_refused_at_once() -> None:
+    empty = Corpus("tiny", make_captions().iloc[:0], images=None, labels={})
     with pytest.raises(ValueError, match="captions table is empty"):
-        read_captions(Corpus("tiny", make_captions().iloc[:0], images=None, labels={}))
+        read_captions(empty, empty)

@@ -51,7 +51,7 @@ def picture_names(corpus: Corpus, splits: tuple[str, ...]) -> pa.Array:
     rows = corpus.captions[corpus.captions["split"].isin(splits)]
     images = rows.drop_duplicates("image_id")
     files = _column(images["filename"] if "filename" in images else images["image_id"])
-    own = pc.binary_join_element_wise(f"{corpus.name}:", _column(images["image_id"]), "")
+    own = pc.binary_join_element_wise(_text(f"{corpus.name}:"), _column(images["image_id"]), _text(""))
     patterns = [("coco", _COCO), ("flickr", _FLICKR_8K)]
     if corpus.name.startswith("flickr"):
         patterns.append(("flickr", _FLICKR_30K))
@@ -60,6 +60,10 @@ def picture_names(corpus: Corpus, splits: tuple[str, ...]) -> pa.Array:
         shared = pc.replace_substring_regex(files, pattern=pattern, replacement=rf"{home}:\1")
         own = pc.if_else(matches, shared, own)
     return own
+
+
+def _text(value: str) -> pa.Scalar:
+    return pa.scalar(value, pa.large_string())
 
 
 def _column(values: "pd.Series[str]") -> pa.Array:

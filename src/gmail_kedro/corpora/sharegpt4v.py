@@ -66,13 +66,10 @@ def _read_entry(entry: Any, position: int, annotations: Path, name: str) -> tupl
     try:
         path, caption = entry["image"], entry["conversations"][1]["value"]
         if isinstance(path, str) and path and isinstance(caption, str):
-            caption.encode("utf-8")
             return path, caption
         reason = "'image' and conversations[1].value must be strings"
     except (TypeError, KeyError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"
-    except UnicodeEncodeError:
-        reason = "the caption holds half a character"
     raise ValueError(
         f"Corpus {name!r}, '{annotations}', entry {position}: must be {{id, image, conversations: [question, "
         f"caption]}} ({reason}). Got {entry!r:.120} instead. Correct the file or its layout in the catalog entry."

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gmail_kedro.corpora.skipping import Skipped
 
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 2**21  # a row must fit; the CSV reader reads up to 32 blocks ahead
 BATCH_ROWS = 65_536
 WRONG_WIDTH = "row with another number of columns"
 

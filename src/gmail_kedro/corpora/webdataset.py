@@ -66,7 +66,7 @@ class TarImages:
         if row is None:
             known = self.keys[0].as_py() if len(self) else None
             raise FileNotFoundError(
-                f"There is no picture {key!r} among the {len(self)} in the tars (such as {known!r})."
+                f"There is no picture {key!r} among the {len(self)} in the tars, such as {known!r}."
             )
         tar, size = self.tars[self.tar_numbers[row]], int(self.sizes[row])
         with tar.open("rb") as file:

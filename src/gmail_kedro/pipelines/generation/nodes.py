@@ -5,6 +5,7 @@ from functools import partial
 import pandas as pd
 
 from gmail_kedro.corpora.checking import check_images
+from gmail_kedro.corpora.leakage import refuse_leakage
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, RunParams
 from gmail_kedro.records.generate import GenerationWork
@@ -13,18 +14,21 @@ from gmail_kedro.records.plan import CAPTION_COLUMNS, check_captions, plan_image
 from gmail_kedro.records.stored import StoredImages
 
 
-def read_captions(corpus: Corpus) -> pd.DataFrame:
+def read_captions(corpus: Corpus, benchmark_corpus: Corpus) -> pd.DataFrame:
     """Returns the captions of a corpus: ``caption_id``, ``image_id``, ``caption``, ``split``.
 
     Every photograph is decoded once here, so that a bad one is found before hours of generation.
 
     Args:
         corpus: The captioned photographs.
+        benchmark_corpus: What will be measured on; the same corpus, or another.
 
     Raises:
-        ValueError: If the table cannot be planned, or a photograph is missing or damaged; the message names it.
+        ValueError: If the table cannot be planned, a photograph is missing or damaged, or the benchmark shows one that
+            is trained on; the message names it.
     """
     check_captions(corpus.captions)
+    refuse_leakage(corpus, benchmark_corpus)
     check_images(corpus, list(corpus.captions["image_id"].unique()))
     return corpus.captions[list(CAPTION_COLUMNS)].reset_index(drop=True)
 

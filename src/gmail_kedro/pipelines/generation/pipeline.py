@@ -14,7 +14,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     params = "params:generation"
     return Pipeline(
         [
-            node(read_captions, "corpus", "captions", name="read_captions"),
+            node(read_captions, ["corpus", "benchmark_corpus"], "captions", name="read_captions"),
             node(plan_generation, ["captions", params], "generation_plan", name="plan_generation"),
             node(
                 prepare_generation,
