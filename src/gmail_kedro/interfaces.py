@@ -183,6 +183,61 @@ class ClassificationTask:
 
 
 @dataclass(frozen=True)
+class LabelledImages:
+    """A classification set that stands by itself: its own pictures, classes and metric.
+
+    Attributes:
+        name: What reports call it.
+        images: The pictures, by the ids of the task's labels.
+        task: Classes, templates and labels.
+        metric: What the literature reports on it: ``acc1`` or ``mean_per_class_recall``.
+    """
+
+    name: str
+    images: ImageSource
+    task: ClassificationTask
+    metric: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about pictures, as ScienceQA and MMMU ask them.
+
+    Attributes:
+        id: What its set calls it.
+        subject: What it is about, for scores by subject.
+        context: What is said before the question; empty where nothing is.
+        question: The question in words.
+        options: The answers to choose from, in the order of the letters A, B, ...; empty for an open question.
+        answer: The letter of the right option, or the right answers of an open question joined by ``|``.
+        images: Keys of its pictures in the set, in the order of the question.
+    """
+
+    id: str
+    subject: str
+    context: str
+    question: str
+    options: tuple[str, ...]
+    answer: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """A benchmark of questions.
+
+    Attributes:
+        name: What reports call it.
+        questions: The questions, in file order.
+        images: Their pictures.
+    """
+
+    name: str
+    questions: Sequence[Question]
+    images: ImageSource
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """One generated picture in a shard.
 

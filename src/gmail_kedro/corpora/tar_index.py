@@ -46,21 +46,22 @@ class _Sample:
     fault: str | None = None
 
 
-def index_tar(path: Path, *, caption_key: str | None = None) -> TarIndex:
+def index_tar(path: Path, *, caption_key: str | None = None, text_extension: str = "txt") -> TarIndex:
     """Returns the samples of a tar; those before a cut or a damage are kept.
 
     Members whose names are equal up to the first dot are one sample, as WebDataset has it.
 
     Args:
         path: The tar, not compressed.
-        caption_key: Key of the caption in the sample's ``.json``; None takes its ``.txt``.
+        caption_key: Key of the caption in the sample's ``.json``; None takes its text member whole.
+        text_extension: Extension of the text member: ``txt``, or ``cls`` where it is a class's number.
     """
     index = TarIndex()
     samples: dict[str, _Sample] = {}
     with path.open("rb") as file:
         try:
             for member in _members(file):
-                _take(member, samples, file, index.skipped, caption_key)
+                _take(member, samples, file, index.skipped, caption_key, text_extension)
         except (tarfile.TarError, OSError, EOFError, UnicodeError, ValueError) as error:
             index.fault = f"{type(error).__name__}: {error}"
     for key, sample in samples.items():
@@ -91,7 +92,12 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
 
 
 def _take(
-    member: tarfile.TarInfo, samples: dict[str, _Sample], file: BinaryIO, skipped: Skipped, caption_key: str | None
+    member: tarfile.TarInfo,
+    samples: dict[str, _Sample],
+    file: BinaryIO,
+    skipped: Skipped,
+    caption_key: str | None,
+    text_extension: str,
 ) -> None:
     """Adds a member to its sample."""
     if member.isdir():
@@ -104,7 +110,7 @@ def _take(
         return
     extension = match["extension"].lower()
     is_picture = extension in PICTURE_EXTENSIONS
-    if not is_picture and extension != ("txt" if caption_key is None else "json"):
+    if not is_picture and extension != (text_extension if caption_key is None else "json"):
         return
     sample = samples.setdefault(match["key"], _Sample())
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
