@@ -201,40 +201,27 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about pictures, as ScienceQA and MMMU ask them.
+    """A question of a benchmark.
 
     Attributes:
-        id: What its set calls it.
-        subject: What it is about, for scores by subject.
-        context: What is said before the question; empty where nothing is.
-        question: The question in words.
-        options: The answers to choose from, in the order of the letters A, B, ...; empty for an open question.
-        answer: The letter of the right option, or the right answers of an open question joined by ``|``.
-        images: Keys of its pictures in the set, in the order of the question.
+        question_id: Its id, unique in the benchmark.
+        image: The encoded picture, the first where there are several, or None where there is none.
+        text: The question.
+        options: The choices, in the order of their letters; empty for an open question.
+        answer: The right one of the options, or the answer in words.
+        context: What is told before the question; may be empty.
+        subject: What scores are grouped by.
+        other_answers: What an open question accepts beside ``answer``.
     """
 
-    id: str
-    subject: str
-    context: str
-    question: str
+    question_id: str
+    image: bytes | None
+    text: str
     options: tuple[str, ...]
     answer: str
-    images: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class QuestionSet:
-    """A benchmark of questions.
-
-    Attributes:
-        name: What reports call it.
-        questions: The questions, in file order.
-        images: Their pictures.
-    """
-
-    name: str
-    questions: Sequence[Question]
-    images: ImageSource
+    context: str
+    subject: str
+    other_answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
