@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
+BENCHMARK = "benchmark_corpus"
 HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
 SCORES = ("scores", "gap_scores", "*.scores")
 ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary", "set_card*")
@@ -57,6 +58,16 @@ class StoreHooks:
                     f"The runner {name} would split this run over several MLflow runs. Leave --runner away: "
                     "nodes run one after the other, and use all cores and GPUs themselves."
                 )
+
+
+class CatalogHooks:
+    """Fills in what a catalog leaves out."""
+
+    @hook_impl
+    def after_catalog_created(self, catalog: CatalogProtocol) -> None:
+        """Measures on the corpus itself where the catalog names no ``benchmark_corpus``."""
+        if BENCHMARK not in catalog and "corpus" in catalog:
+            catalog[BENCHMARK] = catalog["corpus"]
 
 
 class ModelHooks:
@@ -104,7 +115,7 @@ class TrackingHooks:
             return
         atexit.register(_end_as_killed, run.info.run_id)
         self._recorder = RunRecorder(mlflow.MlflowClient(), run.info.run_id)
-        run_name = str((run_params.get("runtime_params") or {}).get("run_id", "main"))
+        run_name = str(catalog["params:run_id"].load()) if "params:run_id" in catalog else "main"
         shown_name = f"{run_name} ({'+'.join(run_params.get('pipeline_names') or ['default'])})"
         groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
         with _warns_instead_of_failing("the tags"):

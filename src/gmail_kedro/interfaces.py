@@ -1,7 +1,7 @@
 """What the rooms agree on: protocols of the models and the value types that flow between nodes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -179,12 +179,14 @@ class Corpus:
         captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split`` (train, val or test).
         images: The photographs, by ``image_id``.
         labels: Zero-shot classification tasks of the corpus, by name; empty where there are none.
+        skipped: How many entries of its files were left out, by reason.
     """
 
     name: str
     captions: "pd.DataFrame"
     images: ImageSource
     labels: Mapping[str, "ClassificationTask"]
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,48 @@ class ClassificationTask:
     classes: Sequence[str]
     templates: Sequence[str]
     labels: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A classification set that stands by itself: its own pictures, classes and metric.
+
+    Attributes:
+        name: What reports call it.
+        images: The pictures, by the ids of the task's labels.
+        task: Classes, templates and labels.
+        metric: What the literature reports on it: ``acc1`` or ``mean_per_class_recall``.
+    """
+
+    name: str
+    images: ImageSource
+    task: ClassificationTask
+    metric: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of a benchmark.
+
+    Attributes:
+        question_id: Its id, unique in the benchmark.
+        image: The encoded picture, the first where there are several, or None where there is none.
+        text: The question.
+        options: The choices, in the order of their letters; empty for an open question.
+        answer: The right one of the options, or the answer in words.
+        context: What is told before the question; may be empty.
+        subject: What scores are grouped by.
+        other_answers: What an open question accepts beside ``answer``.
+    """
+
+    question_id: str
+    image: bytes | None
+    text: str
+    options: tuple[str, ...]
+    answer: str
+    context: str
+    subject: str
+    other_answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

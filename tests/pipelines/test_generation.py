@@ -83,6 +83,7 @@ def run_pipeline(
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
+            "benchmark_corpus": MemoryDataset(corpus, copy_mode="assign"),
             "params:generation": MemoryDataset(params or generation_params(**changes)),
             "params:run": MemoryDataset(RUN),
             "params:quality": MemoryDataset(quality_params(**(quality or {}))),
@@ -156,8 +157,9 @@ def test_the_manifest_refuses_settings_the_set_was_not_made_with(
 
 
 def test_a_corpus_without_usable_captions_is_refused_at_once() -> None:
+    empty = Corpus("tiny", make_captions().iloc[:0], images=None, labels={})
     with pytest.raises(ValueError, match="captions table is empty"):
-        read_captions(Corpus("tiny", make_captions().iloc[:0], images=None, labels={}), quality_params())
+        read_captions(empty, empty, quality_params())
 
 
 def test_refused_pictures_are_in_the_manifest_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +215,7 @@ def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
     with pytest.raises(
         ValueError, match=r"2 of the 5 training .* \(40.00%\); quality.max_unreadable .* 30.00%"
     ) as caught:
-        read_captions(corpus, quality_params(max_unreadable=0.3))
+        read_captions(corpus, corpus, quality_params(max_unreadable=0.3))
     assert "'img_1.jpg'" in str(caught.value)
     assert "'img_3.jpg'" in str(caught.value)
 
@@ -222,7 +224,7 @@ def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
 def test_an_unreadable_benchmark_photograph_always_fails_the_run(image_id: str) -> None:
     corpus = Corpus("tiny", make_captions(), Photographs(cut=[image_id], gone=[]), labels={})
     with pytest.raises(ValueError, match=f"1 of the 2 pictures .*\n- The picture '{image_id}' is cut off"):
-        read_captions(corpus, quality_params(max_unreadable=1.0))
+        read_captions(corpus, corpus, quality_params(max_unreadable=1.0))
 
 
 def test_an_interrupted_manifest_or_plan_is_written_again(tmp_path: Path, built: list[dict[str, object]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gmail_kedro.corpora.checking import check_images, check_unreadable, find_unreadable
+from gmail_kedro.corpora.leakage import refuse_leakage
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
@@ -17,7 +18,9 @@ from gmail_kedro.records.stored import StoredImages
 from gmail_kedro.zoo.sampling import Sampling
 
 
-def read_captions(corpus: Corpus, quality: QualityParams) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_captions(
+    corpus: Corpus, benchmark_corpus: Corpus, quality: QualityParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the captions of a corpus whose photographs can be used, and a table of the photographs that cannot.
 
     Every photograph is decoded once here, so that a bad one is found before hours of generation. A training photograph
@@ -26,6 +29,7 @@ def read_captions(corpus: Corpus, quality: QualityParams) -> tuple[pd.DataFrame,
 
     Args:
         corpus: The captioned photographs.
+        benchmark_corpus: What will be measured on; the same corpus, or another.
         quality: How large a share of the training photographs may be unreadable.
 
     Returns:
@@ -33,10 +37,11 @@ def read_captions(corpus: Corpus, quality: QualityParams) -> tuple[pd.DataFrame,
         and ``reason`` of the unreadable photographs.
 
     Raises:
-        ValueError: If the table cannot be planned, too many training photographs or any other one cannot be read; the
-            message names them.
+        ValueError: If the table cannot be planned, too many training photographs or any other one cannot be read, or
+            the benchmark shows one that is trained on; the message names them.
     """
     check_captions(corpus.captions)
+    refuse_leakage(corpus, benchmark_corpus)
     captions = corpus.captions[list(CAPTION_COLUMNS)]
     is_train = captions["split"] == "train"
     check_images(corpus, captions.loc[~is_train, "image_id"].unique())

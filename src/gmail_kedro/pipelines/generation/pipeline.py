@@ -17,7 +17,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             node(
                 read_captions,
-                ["corpus", "params:quality"],
+                ["corpus", "benchmark_corpus", "params:quality"],
                 ["captions", "unreadable_photographs"],
                 name="read_captions",
             ),
