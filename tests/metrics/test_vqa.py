@@ -149,9 +149,8 @@ def test_guesses_hang_on_seed_and_question_and_not_on_order():
 def test_every_letter_is_guessed():
     questions = {f"q{number}": VqaQuestion(COLOURS, (letter,)) for number, letter in enumerate("ABCD" * 300)}
     result = mmmu_result(dict.fromkeys(questions, "no idea"), questions)
-    hits = Counter(
-        question.answers[0] for question, right in zip(questions.values(), result.correct, strict=True) if right
-    )
+    pairs = zip(questions.values(), result.correct, strict=True)
+    hits = Counter(question.answers[0] for question, right in pairs if right)
     assert set(hits) == set("ABCD")
 
 
