@@ -25,7 +25,7 @@ EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
 BENCHMARK = "benchmark_corpus"
 HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
-SCORES = ("scores", "gap_scores", "*.scores")
+SCORES = ("scores", "gap_scores", "cost_scores", "*.scores")
 ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary", "set_card*")
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
@@ -138,7 +138,7 @@ class TrackingHooks:
                 if name in HISTORIES:
                     self._recorder.log_history(HISTORIES[name], value)
                 elif _matches(name, SCORES):
-                    prefix = "gap" if name == "gap_scores" else name.rpartition(".")[0]
+                    prefix = name.rpartition(".")[0] or name.removesuffix("scores").rstrip("_")
                     self._recorder.log_scores(value, prefix=prefix)
 
     @hook_impl

@@ -62,8 +62,9 @@ def encode_images(
         view: ``embedding`` [N, D], ``pooled`` [N, W] (before the projection) or ``patch_mean`` [N, W'].
 
     Raises:
-        ValueError: If the view is unknown.
+        ValueError: If the view is unknown, or the encoder is the route of the other modality.
     """
+    _guard_route(encoder, source)
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
     unique = list(dict.fromkeys(keys))
@@ -90,6 +91,16 @@ def encode_images(
     features = encoding.store.get_or_compute(facts, len(unique), compute)
     row_of = {key: row for row, key in enumerate(unique)}
     return features[[row_of[key] for key in keys]]
+
+
+def _guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
+    """Refuses real images on the generated route and the reverse; a source that does not say so holds photographs."""
+    route, modality = getattr(encoder, "route", None), getattr(source, "modality", "real")
+    if route is not None and route != modality:
+        raise ValueError(
+            f"The encoder {encoder.name!r} is a student's route of {route} images. Got {modality} images "
+            f"({type(source).__name__}). Take the route of {modality} images, or a teacher without a route."
+        )
 
 
 def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Encoding) -> torch.Tensor:

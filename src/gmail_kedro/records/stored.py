@@ -165,9 +165,12 @@ class StoredImages:
         description: What ``set.json`` says.
 
     Attributes:
+        modality: ``generated``: these pictures may only go through the generated route of a student.
         folder: Home of the set.
         description: What ``set.json`` says.
     """
+
+    modality = "generated"
 
     def __init__(self, folder: Path, description: SetDescription) -> None:
         self.folder = Path(folder)
