@@ -3,17 +3,20 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class FolderImages:
-    """Encoded pictures, one file each, read when asked for (an ``ImageSource``).
+    """Photographs, one file each, read when asked for (an ``ImageSource``).
 
     Attributes:
         paths: The file of each picture, by key.
+        modality: ``real``.
     """
 
     paths: Mapping[str, Path] = field(repr=False)
+    modality: ClassVar[str] = "real"
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -98,10 +98,11 @@ def encode_images(
         view: ``embedding`` [N, D], ``pooled`` [N, W] (before the projection) or ``patch_mean`` [N, W'].
 
     Raises:
-        ValueError: If the view is unknown.
+        ValueError: If the view is unknown, or the pictures are of the other modality than the encoder's route takes.
     """
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
+    _refuse_other_route(encoder, source)
     unique = list(dict.fromkeys(keys))
     facts = {
         "kind": view,
@@ -125,6 +126,16 @@ def encode_images(
     features = encoding.store.get_or_compute(facts, len(unique), compute)
     row_of = {key: row for row, key in enumerate(unique)}
     return features[[row_of[key] for key in keys]]
+
+
+def _refuse_other_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
+    """Refuses photographs on the route of generated images, and the reverse; a source may not say what it holds."""
+    modality = getattr(source, "modality", None)
+    if encoder.route is not None and modality is not None and encoder.route != modality:
+        raise ValueError(
+            f"The encoder {encoder.name!r} is on the {encoder.route} route and was given {modality} images. Each "
+            f"modality goes through its own route: take_route(encoder, student, {modality!r})."
+        )
 
 
 def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Encoding) -> torch.Tensor:

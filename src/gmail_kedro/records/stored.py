@@ -127,7 +127,10 @@ class StoredImages:
     Attributes:
         folder: Home of the set.
         description: What ``set.json`` says.
+        modality: ``generated``.
     """
+
+    modality = "generated"
 
     def __init__(self, folder: Path, description: SetDescription) -> None:
         self.folder = Path(folder)
