@@ -75,8 +75,8 @@ def _textblob_nouns(caption: str) -> list[str]:
     from textblob.en.inflect import singularize
 
     return [
-        singularize(word.lower()) if kind == "NNS" else word.lower()
-        for word, kind in tag(caption)
+        singularize(word) if kind == "NNS" else word
+        for word, kind in tag(caption.lower())  # a capital at the start would be read as a name
         if kind in ("NN", "NNS") and WORD.fullmatch(word)
     ]
 
