@@ -170,6 +170,14 @@ class StoredImages:
         """
         return self.locate(key).shard_id
 
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the picture does, without reading it: its shard's fingerprint and its key.
+
+        Raises:
+            FileNotFoundError: If the set has no such picture.
+        """
+        return f"{self.description.shards[self.shard_of(key)]} {key}"
+
     def read(self, key: str) -> bytes:
         """Returns the JPEG of a picture.
 

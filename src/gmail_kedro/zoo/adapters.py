@@ -74,9 +74,7 @@ def tune_tower(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        wrapped = get_peft_model(tower, config)
-    _keep_attention_exact(wrapped)
-    return wrapped
+        return get_peft_model(tower, _fast_attention(config))
 
 
 def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str, setting: str) -> None:
@@ -102,26 +100,12 @@ def _is_transposed(tower: torch.nn.Module, spec: TuningSpec) -> bool:
     )
 
 
-def _keep_attention_exact(tower: torch.nn.Module) -> None:
-    """Puts the frozen attention weights back, bit for bit, after every forward pass.
+def _fast_attention(config: Any) -> Any:
+    """Returns a LoRA configuration under which fused attention gets the house's layer in place of PEFT's."""
+    from gmail_kedro.zoo.lora_attention import FactoredAttention
 
-    PEFT adds the update to the fused projections for the pass and subtracts it afterwards. What rounding leaves
-    behind would add up: the frozen weights would drift, and a resumed run would not equal a straight one.
-    """
-    from peft.tuners.lora.layer import MultiheadAttention
-
-    for module in tower.modules():
-        if not isinstance(module, MultiheadAttention):
-            continue
-        attention: Any = module.get_base_layer()
-        entry = attention.in_proj_weight.detach().clone()
-        leave = attention.out_proj.get_base_layer().weight.detach().clone()
-
-        def restore(_: object, __: object, ___: object, kept: tuple = (attention, entry, leave)) -> None:
-            kept[0].in_proj_weight.data.copy_(kept[1])
-            kept[0].out_proj.get_base_layer().weight.data.copy_(kept[2])
-
-        module.register_forward_hook(restore)
+    config._register_custom_module({torch.nn.MultiheadAttention: FactoredAttention})
+    return config
 
 
 def trainable_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
@@ -154,9 +138,10 @@ def load_tuned(tower: Any, spec: TuningSpec, folder: Path) -> torch.nn.Module:
     if not wanted.is_file():
         raise MissingWeightsError(f"There is no {wanted.name} in {folder}. Train it: kedro run --pipeline=align")
     if spec.is_adapter:
-        from peft import PeftModel
+        from peft import LoraConfig, PeftModel
 
-        tower = PeftModel.from_pretrained(tower, str(folder)).merge_and_unload()
+        config = _fast_attention(LoraConfig.from_pretrained(str(folder)))
+        tower = PeftModel.from_pretrained(tower, str(folder), config=config).merge_and_unload()
     else:
         tower.load_state_dict(load_file(wanted))
     return tower.eval().requires_grad_(False)
