@@ -62,8 +62,9 @@ def encode_images(
         view: ``embedding`` [N, D], ``pooled`` [N, W] (before the projection) or ``patch_mean`` [N, W'].
 
     Raises:
-        ValueError: If the view is unknown, or the pictures are of the other modality than the encoder's route takes.
+        ValueError: If the view is unknown, or the encoder is the route of the other modality.
     """
+    _guard_route(encoder, source)
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
     _refuse_other_route(encoder, source)
@@ -93,13 +94,13 @@ def encode_images(
     return features[[row_of[key] for key in keys]]
 
 
-def _refuse_other_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
-    """Refuses photographs on the route of generated images, and the reverse; a source may not say what it holds."""
-    modality = getattr(source, "modality", None)
-    if encoder.route is not None and modality is not None and encoder.route != modality:
+def _guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
+    """Refuses real images on the generated route and the reverse; a source that does not say so holds photographs."""
+    route, modality = getattr(encoder, "route", None), getattr(source, "modality", "real")
+    if route is not None and route != modality:
         raise ValueError(
-            f"The encoder {encoder.name!r} is on the {encoder.route} route and was given {modality} images. Each "
-            f"modality goes through its own route: take_route(encoder, student, {modality!r})."
+            f"The encoder {encoder.name!r} is a student's route of {route} images. Got {modality} images "
+            f"({type(source).__name__}). Take the route of {modality} images, or a teacher without a route."
         )
 
 

@@ -125,6 +125,7 @@ class StoredImages:
         description: What ``set.json`` says.
 
     Attributes:
+        modality: ``generated``: these pictures may only go through the generated route of a student.
         folder: Home of the set.
         description: What ``set.json`` says.
         modality: ``generated``.

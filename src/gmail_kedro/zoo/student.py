@@ -140,6 +140,8 @@ def open_student(folder: Path) -> StoredStudent:
 def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> TowerEncoder:
     """Turns the teacher, in place, into what images of one modality go through, and returns it.
 
+    From then on it refuses to encode images of the other modality (``encode_images``).
+
     The real route of a student with ``real_path: frozen`` and an untouched text tower is the teacher as it is.
 
     Args:
@@ -154,6 +156,7 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
     if route not in ROUTES:
         raise ValueError(f"The route must be one of {list(ROUTES)}. Got {route!r} instead.")
     spec = student.spec
+    encoder.route = route
     if spec.teacher != encoder.fingerprint:
         raise ValueError(
             f"The student in {student.folder} was tuned from another encoder than {encoder.name!r} (weights "
