@@ -35,7 +35,7 @@ class ImageTextEncoder(Protocol):
         context_length: Longest text, in tokens, start and end included; 0 for a vision-only model.
         fingerprint: Hash of the weights and the preprocessing; equal fingerprints give equal embeddings.
         contrast: How the model's own loss reads cosines.
-        route: What images it takes, ``generated`` or ``real``; None for the teacher as it is, which takes both.
+        route: The only modality it may encode, ``generated`` or ``real``; None for a teacher, which takes both.
         image_tower: The module an adapter is put into; maps images [B, 3, H, W] to pooled features [B, W] and
             patch tokens [B, P, W'].
         text_tower: Maps token ids to embeddings; None for a vision-only model.
@@ -133,8 +133,8 @@ class ImageGenerator(Protocol):
 class ImageSource(Protocol):
     """Encoded pictures by key, read when asked for.
 
-    A source may say in its attribute ``modality`` whether its pictures are ``generated`` or ``real``; then they are
-    refused by an encoder that takes the other route.
+    A source of generated images says so in its attribute ``modality``; one without it holds photographs. An encoder
+    on the route of the other modality refuses it.
     """
 
     def read(self, key: str) -> bytes:

@@ -3,20 +3,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class FolderImages:
-    """Photographs, one file each, read when asked for (an ``ImageSource``).
+    """Encoded pictures, one file each, read when asked for (an ``ImageSource``).
 
     Attributes:
         paths: The file of each picture, by key.
-        modality: ``real``.
     """
 
     paths: Mapping[str, Path] = field(repr=False)
-    modality: ClassVar[str] = "real"
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -67,7 +67,6 @@ def encode_images(
     _guard_route(encoder, source)
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
-    _refuse_other_route(encoder, source)
     unique = list(dict.fromkeys(keys))
     facts = {
         "kind": view,

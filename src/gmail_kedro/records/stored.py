@@ -128,7 +128,6 @@ class StoredImages:
         modality: ``generated``: these pictures may only go through the generated route of a student.
         folder: Home of the set.
         description: What ``set.json`` says.
-        modality: ``generated``.
     """
 
     modality = "generated"

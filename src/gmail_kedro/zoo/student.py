@@ -176,7 +176,6 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
     if changed:
         facts = f"{encoder.fingerprint}{student.fingerprint}{path}{route}"
         encoder.fingerprint = hashlib.sha256(facts.encode()).hexdigest()
-    encoder.route = route
     return encoder
 
 
