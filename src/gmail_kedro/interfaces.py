@@ -35,6 +35,7 @@ class ImageTextEncoder(Protocol):
         context_length: Longest text, in tokens, start and end included; 0 for a vision-only model.
         fingerprint: Hash of the weights and the preprocessing; equal fingerprints give equal embeddings.
         contrast: How the model's own loss reads cosines.
+        route: The only modality it may encode, ``generated`` or ``real``; None for a teacher, which takes both.
         image_tower: The module an adapter is put into; maps images [B, 3, H, W] to pooled features [B, W] and
             patch tokens [B, P, W'].
         text_tower: Maps token ids to embeddings; None for a vision-only model.
@@ -50,6 +51,7 @@ class ImageTextEncoder(Protocol):
     context_length: int
     fingerprint: str
     contrast: Contrast
+    route: str | None
     image_tower: torch.nn.Module
     text_tower: torch.nn.Module | None
     projection: torch.Tensor | None
@@ -151,7 +153,11 @@ class ImageGenerator(Protocol):
 
 
 class ImageSource(Protocol):
-    """Encoded pictures by key, read when asked for."""
+    """Encoded pictures by key, read when asked for.
+
+    A source of generated images says so in its attribute ``modality``; one without it holds photographs. An encoder
+    on the route of the other modality refuses it.
+    """
 
     def read(self, key: str) -> bytes:
         """Returns the encoded picture.
@@ -187,6 +193,25 @@ class Corpus:
     images: ImageSource
     labels: Mapping[str, "ClassificationTask"]
     skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FeatureOrigin:
+    """What embeddings were made by, so that what was trained on them is not given others.
+
+    Attributes:
+        encoder: The zoo's name of the encoder.
+        sides: What was encoded, each by its own route: ``generated``, ``real``, ``text``.
+        real_route: Fingerprint of what real images go through beside them; None where nobody knows.
+        student: Fingerprint of the student; None where nobody knows.
+        feature_map: Kind and fingerprint of the training-free map; None where nobody knows.
+    """
+
+    encoder: str
+    sides: tuple[str, ...]
+    real_route: str | None = None
+    student: str | None = None
+    feature_map: str | None = None
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,17 @@ class TuningSpec:
         return self.kind in ("lora", "dora")
 
 
-def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int) -> torch.nn.Module:
-    """Returns the tower ready to be trained; at first it computes what it did before.
+def tune_tower(
+    tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int, setting: str = "alignment.lora_targets"
+) -> torch.nn.Module:
+    """Returns the tower, or language model, ready to be trained; at first it computes what it did before.
 
     Args:
         tower: Changed in place.
         spec: Which of its weights are trained.
-        owner: The encoder's name, for messages.
+        owner: The model's name, for messages.
         seed: Seeds the first factors; the second are zero.
+        setting: The parameter that names the targets, for messages.
 
     Raises:
         ValueError: If a target does not exist, or DoRA is asked for on fused attention.
@@ -55,7 +58,7 @@ def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: in
         return tower.requires_grad_(True)
     if not spec.is_adapter:
         return tower
-    _check_targets(tower, spec, owner)
+    _check_targets(tower, spec, owner, setting)
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -67,18 +70,19 @@ def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: in
         layers_pattern=None if spec.blocks is None else spec.block_pattern,
         use_dora=spec.kind == "dora",
         bias="none",
+        fan_in_fan_out=_is_transposed(tower, spec),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(tower, _fast_attention(config))
 
 
-def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str) -> None:
+def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str, setting: str) -> None:
     modules = {name.rsplit(".", 1)[-1]: module for name, module in tower.named_modules() if name}
     if missing := [target for target in spec.targets if target not in modules]:
         raise ValueError(
             f"The adapter targets {missing} are not in the tower of {owner!r}. Its modules: {sorted(modules)}. "
-            "Set alignment.lora_targets, or null for the encoder's own."
+            f"Set {setting}, or null for the model's own."
         )
     fused = [name for name in spec.targets if isinstance(modules[name], torch.nn.MultiheadAttention)]
     if spec.kind == "dora" and fused:
@@ -86,6 +90,14 @@ def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str) -> None
             f"DoRA cannot decompose the fused attention {fused} of {owner!r}. Set alignment.lora_targets to linear "
             "modules, such as [c_fc, c_proj], or alignment.tune: lora."
         )
+
+
+def _is_transposed(tower: torch.nn.Module, spec: TuningSpec) -> bool:
+    """Says whether the targets hold their weights as [in, out], as GPT-2's layers do."""
+    return any(
+        type(module).__name__ == "Conv1D" and name.rsplit(".", 1)[-1] in spec.targets
+        for name, module in tower.named_modules()
+    )
 
 
 def _fast_attention(config: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus
+from gmail_kedro.interfaces import Corpus, FeatureOrigin
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import EvaluationParams, RunParams
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
@@ -28,6 +28,7 @@ class Benchmark:
         tuned_text: The same through the text tower tuned downstream, or None where none was.
         text_image_index: Row in ``image`` of each caption's photograph, int64 [M].
         truncated_count: Captions longer than the text tower reads.
+        origin: What made the image embeddings.
     """
 
     image_ids: list[str]
@@ -37,6 +38,7 @@ class Benchmark:
     tuned_text: torch.Tensor | None
     text_image_index: torch.Tensor
     truncated_count: int
+    origin: FeatureOrigin
 
 
 def encode_benchmark(
@@ -55,6 +57,7 @@ def encode_benchmark(
         FileNotFoundError: If a photograph is missing; evaluation stops rather than score what is left.
     """
     from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
+    from gmail_kedro.zoo.student import describe_origin
     from gmail_kedro.zoo.text_tower import put_text_tower
 
     encoding = run_encoding(feature_store, run)
@@ -66,6 +69,9 @@ def encode_benchmark(
     reads = encoder.text_tower is not None
     text = encode_texts(encoder, captions, encoding) if reads else None
     truncated_count = encoder.count_truncated(captions) if reads else 0
+    origin = describe_origin(
+        encoder, adapter, sides=["real"], map_kind=feature_map.kind, map_tensors=feature_map.tensors()
+    )
     is_tuned = put_text_tower(encoder, text_tower)
     return Benchmark(
         image_ids=image_ids,
@@ -75,6 +81,7 @@ def encode_benchmark(
         tuned_text=encode_texts(encoder, captions, encoding) if is_tuned else None,
         text_image_index=torch.tensor([position[image_id] for image_id in rows["image_id"]]),
         truncated_count=truncated_count,
+        origin=origin,
     )
 
 
@@ -94,7 +101,7 @@ def write_captions(
     with fast_arithmetic(device, precision="float32"):
         for start in tqdm(starts, desc="Captioning", disable=None):
             part = benchmark.image[start : start + run.image_batch_size].to(device)
-            texts += model.caption(part, beam_size=params.beam_size, max_tokens=max_tokens)
+            texts += model.caption(part, beam_size=params.beam_size, max_tokens=max_tokens, origin=benchmark.origin)
     return [{"image_id": key, "text": text} for key, text in zip(benchmark.image_ids, texts, strict=True)]
 
 
