@@ -1,9 +1,11 @@
 import io
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
@@ -11,11 +13,13 @@ from PIL import Image
 
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
 from gmail_kedro.interfaces import Corpus, ImageSource
-from gmail_kedro.params import RunParams
+from gmail_kedro.params import GenerationParams, RunParams
 from gmail_kedro.pipelines.generation import create_pipeline
+from gmail_kedro.pipelines.generation.card import write_set_card
 from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest
 from gmail_kedro.records.plan import plan_images
 from gmail_kedro.zoo import generators
+from gmail_kedro.zoo.sampling import Sampling
 
 from ..records.painting import (
     REASONS,
@@ -48,12 +52,15 @@ def use_painter(patch: pytest.MonkeyPatch, build: Callable[[], Painter]) -> list
     """Replaces the zoo's generators by a painter; returns the arguments of each build."""
     calls: list[dict[str, object]] = []
 
-    def build_generator(name: str, path: str | None, **settings: object) -> Painter:
-        calls.append({"name": name, "path": path, **settings})
+    def build_generator(name: str, path: str | None, sampling: Sampling, *, device: torch.device) -> Painter:
+        calls.append({"name": name, "path": path, **asdict(sampling)})
         return build()
 
     patch.setattr(generators, "build_generator", build_generator)
+    patch.setattr(generators, "check_sampling", lambda name, sampling: None)
     patch.setattr(generators, "generator_revision", lambda name, path: REVISION)
+    patch.setattr(generators, "generator_files", lambda name, path: {"paint/brush.safetensors": REVISION})
+    patch.setitem(generators.GENERATORS, "painter", replace(next(iter(generators.GENERATORS.values())), licence="CC0"))
     return calls
 
 
@@ -64,6 +71,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
 def run_pipeline(
     folder: Path,
+    params: GenerationParams | None = None,
     *,
     spoilt: Mapping[int, str] | None = None,
     quality: Mapping[str, object] | None = None,
@@ -75,7 +83,8 @@ def run_pipeline(
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
-            "params:generation": MemoryDataset(generation_params(**changes)),
+            "benchmark_corpus": MemoryDataset(corpus, copy_mode="assign"),
+            "params:generation": MemoryDataset(params or generation_params(**changes)),
             "params:run": MemoryDataset(RUN),
             "params:quality": MemoryDataset(quality_params(**(quality or {}))),
             "generated_images": ImageShardsDataset(str(folder)),
@@ -103,6 +112,28 @@ def test_from_a_corpus_to_pictures_and_their_manifest(tmp_path: Path, built: lis
     }
 
 
+def test_the_run_writes_the_sets_card_and_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_painter(monkeypatch, Spoiler)
+    made = run_pipeline(tmp_path / "painted" / "shards", spoilt=SPOILT)
+    parts = (Corpus("tiny", spoil_captions(SPOILT), images=OnePhotograph(), labels={}), made["generated_manifest"])
+    card, page, sheet = write_set_card(*parts, made["generated_images"], generation_params())
+    assert card["name"] == "painted" and card["generator"] == {
+        "name": "painter",
+        "licence": "CC0",
+        "revision": REVISION,
+        "weights": {"paint/brush.safetensors": REVISION},
+    }
+    assert card["hashes"]["set"] == made["generated_images"].fingerprint
+    refused = made["generated_manifest"].query("status == 'quarantined'")
+    assert sum(card["statistics"]["quarantine"].values()) == len(refused) > 0
+    assert all(f"| {reason} |" in page for reason in refused["reason"])
+    shown = [axis for axis in sheet.axes if axis.images]
+    assert len(shown) == card["statistics"]["counts"]["made"] and len(shown[0].images) == 2
+    monkeypatch.setattr(generators, "generator_revision", lambda name, path: "another")
+    with pytest.raises(ValueError, match="made by weights of revision paint-1"):
+        write_set_card(*parts, made["generated_images"], generation_params())
+
+
 def test_a_second_run_builds_no_generator(tmp_path: Path, built: list[dict[str, object]]) -> None:
     first = run_pipeline(tmp_path)
     second = run_pipeline(tmp_path, guidance=3, batch_size=7)
@@ -126,8 +157,9 @@ def test_the_manifest_refuses_settings_the_set_was_not_made_with(
 
 
 def test_a_corpus_without_usable_captions_is_refused_at_once() -> None:
+    empty = Corpus("tiny", make_captions().iloc[:0], images=None, labels={})
     with pytest.raises(ValueError, match="captions table is empty"):
-        read_captions(Corpus("tiny", make_captions().iloc[:0], images=None, labels={}), quality_params())
+        read_captions(empty, empty, quality_params())
 
 
 def test_refused_pictures_are_in_the_manifest_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +215,7 @@ def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
     with pytest.raises(
         ValueError, match=r"2 of the 5 training .* \(40.00%\); quality.max_unreadable .* 30.00%"
     ) as caught:
-        read_captions(corpus, quality_params(max_unreadable=0.3))
+        read_captions(corpus, corpus, quality_params(max_unreadable=0.3))
     assert "'img_1.jpg'" in str(caught.value)
     assert "'img_3.jpg'" in str(caught.value)
 
@@ -192,7 +224,7 @@ def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
 def test_an_unreadable_benchmark_photograph_always_fails_the_run(image_id: str) -> None:
     corpus = Corpus("tiny", make_captions(), Photographs(cut=[image_id], gone=[]), labels={})
     with pytest.raises(ValueError, match=f"1 of the 2 pictures .*\n- The picture '{image_id}' is cut off"):
-        read_captions(corpus, quality_params(max_unreadable=1.0))
+        read_captions(corpus, corpus, quality_params(max_unreadable=1.0))
 
 
 def test_an_interrupted_manifest_or_plan_is_written_again(tmp_path: Path, built: list[dict[str, object]]) -> None:

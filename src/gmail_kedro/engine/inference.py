@@ -1,60 +1,24 @@
 """Runs an encoder over pictures and texts, batch by batch, with what was computed before reused."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from gmail_kedro.decoding import decode_image
-from gmail_kedro.engine.features import FeatureStore, hash_items
+from gmail_kedro.engine.features import FeatureStore, hash_items, stamp
+from gmail_kedro.engine.pixels import PixelBatches
 from gmail_kedro.hardware import fast_arithmetic, resolve_device, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
 from gmail_kedro.params import RunParams
 
-MEMORY_LIMIT_BYTES = 2 << 30
 VIEWS: dict[str, Callable[[ImageTextEncoder, torch.Tensor], torch.Tensor]] = {
     "embedding": lambda encoder, images: encoder.encode_image(images),
     "pooled": lambda encoder, images: encoder.pool_image(images)[0],
     "patch_mean": lambda encoder, images: encoder.pool_image(images)[1].mean(dim=1),
 }
-
-
-class PixelBatches:
-    """Preprocessed pictures by row, kept in memory when they fit.
-
-    Args:
-        encoder: Whose preprocessing is applied.
-        source: Where the encoded pictures are.
-        keys: The picture of each row.
-    """
-
-    def __init__(self, encoder: ImageTextEncoder, source: ImageSource, keys: Sequence[str]) -> None:
-        self._encoder, self._source, self._keys = encoder, source, list(keys)
-        first = self._load(0)
-        self._kept: dict[str, torch.Tensor] | None = {}
-        if first.numel() * first.element_size() * len(set(self._keys)) > MEMORY_LIMIT_BYTES:
-            self._kept = None
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, rows: Iterable[int]) -> torch.Tensor:
-        """Returns float32 [B, 3, H, W] of the rows."""
-        return torch.stack([self._picture(int(row)) for row in rows])
-
-    def _picture(self, row: int) -> torch.Tensor:
-        if self._kept is None:
-            return self._load(row)
-        key = self._keys[row]
-        if key not in self._kept:
-            self._kept[key] = self._load(row)
-        return self._kept[key]
-
-    def _load(self, row: int) -> torch.Tensor:
-        key = self._keys[row]
-        return self._encoder.preprocess(decode_image(self._source.read(key), name=key))
 
 
 @dataclass(frozen=True)
@@ -98,8 +62,9 @@ def encode_images(
         view: ``embedding`` [N, D], ``pooled`` [N, W] (before the projection) or ``patch_mean`` [N, W'].
 
     Raises:
-        ValueError: If the view is unknown.
+        ValueError: If the view is unknown, or the encoder is the route of the other modality.
     """
+    _guard_route(encoder, source)
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
     unique = list(dict.fromkeys(keys))
@@ -107,24 +72,35 @@ def encode_images(
         "kind": view,
         "encoder": encoder.fingerprint,
         "precision": encoding.precision,
-        "items": hash_items(unique, source.read),
+        "items": hash_items(unique, partial(stamp, source)),
     }
 
     device, batch_size = encoding.device, encoding.batch_size
 
     def compute() -> torch.Tensor:
         pixels = PixelBatches(encoder, source, unique)
-        starts = tqdm(range(0, len(unique), batch_size), desc=f"Encoding {len(unique)} pictures", disable=None)
+        batches = [range(start, min(start + batch_size, len(unique))) for start in range(0, len(unique), batch_size)]
+        parts = []
         with torch.no_grad(), fast_arithmetic(encoding.device, precision=encoding.precision):
-            parts = [
-                VIEWS[view](encoder, pixels[range(start, min(start + batch_size, len(unique)))].to(device))
-                for start in starts
-            ]
-        return torch.cat(parts).float().cpu()
+            for number, rows in enumerate(tqdm(batches, desc=f"Encoding {len(unique)} pictures", disable=None)):
+                images = pixels[rows].to(device)
+                pixels.announce(batches[number + 1] if number + 1 < len(batches) else [])
+                parts.append(VIEWS[view](encoder, images).float().cpu())
+        return torch.cat(parts)
 
     features = encoding.store.get_or_compute(facts, len(unique), compute)
     row_of = {key: row for row, key in enumerate(unique)}
     return features[[row_of[key] for key in keys]]
+
+
+def _guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
+    """Refuses real images on the generated route and the reverse; a source that does not say so holds photographs."""
+    route, modality = getattr(encoder, "route", None), getattr(source, "modality", "real")
+    if route is not None and route != modality:
+        raise ValueError(
+            f"The encoder {encoder.name!r} is a student's route of {route} images. Got {modality} images "
+            f"({type(source).__name__}). Take the route of {modality} images, or a teacher without a route."
+        )
 
 
 def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Encoding) -> torch.Tensor:

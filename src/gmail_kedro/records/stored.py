@@ -165,9 +165,12 @@ class StoredImages:
         description: What ``set.json`` says.
 
     Attributes:
+        modality: ``generated``: these pictures may only go through the generated route of a student.
         folder: Home of the set.
         description: What ``set.json`` says.
     """
+
+    modality = "generated"
 
     def __init__(self, folder: Path, description: SetDescription) -> None:
         self.folder = Path(folder)
@@ -212,6 +215,14 @@ class StoredImages:
             FileNotFoundError: If the set has no such picture.
         """
         return self.locate(key).shard_id
+
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the picture does, without reading it: its shard's fingerprint and its key.
+
+        Raises:
+            FileNotFoundError: If the set has no such picture.
+        """
+        return f"{self.description.shards[self.shard_of(key)]} {key}"
 
     def read(self, key: str) -> bytes:
         """Returns the JPEG of a picture.

@@ -26,6 +26,7 @@ class ShardError(ValueError):
     """A shard that cannot be trusted; the message names the file, the member and what is wrong."""
 
     def __init__(self, path: Path, member: str, reason: str) -> None:
+        self.reason = f"{member}: {reason}"
         super().__init__(
             f"Shard {path}, {member}: {reason}. Delete the file and make it again with: kedro run --pipeline=generation"
         )

@@ -1,10 +1,13 @@
 """From a corpus to a generated set: read the captions, plan, generate, record."""
 
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from gmail_kedro.corpora.checking import check_images, check_unreadable, find_unreadable
+from gmail_kedro.corpora.leakage import refuse_leakage
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
@@ -12,9 +15,12 @@ from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
 from gmail_kedro.records.plan import CAPTION_COLUMNS, check_captions, plan_images
 from gmail_kedro.records.stored import StoredImages
+from gmail_kedro.zoo.sampling import Sampling
 
 
-def read_captions(corpus: Corpus, quality: QualityParams) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_captions(
+    corpus: Corpus, benchmark_corpus: Corpus, quality: QualityParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the captions of a corpus whose photographs can be used, and a table of the photographs that cannot.
 
     Every photograph is decoded once here, so that a bad one is found before hours of generation. A training photograph
@@ -23,6 +29,7 @@ def read_captions(corpus: Corpus, quality: QualityParams) -> tuple[pd.DataFrame,
 
     Args:
         corpus: The captioned photographs.
+        benchmark_corpus: What will be measured on; the same corpus, or another.
         quality: How large a share of the training photographs may be unreadable.
 
     Returns:
@@ -30,10 +37,11 @@ def read_captions(corpus: Corpus, quality: QualityParams) -> tuple[pd.DataFrame,
         and ``reason`` of the unreadable photographs.
 
     Raises:
-        ValueError: If the table cannot be planned, too many training photographs or any other one cannot be read; the
-            message names them.
+        ValueError: If the table cannot be planned, too many training photographs or any other one cannot be read, or
+            the benchmark shows one that is trained on; the message names them.
     """
     check_captions(corpus.captions)
+    refuse_leakage(corpus, benchmark_corpus)
     captions = corpus.captions[list(CAPTION_COLUMNS)]
     is_train = captions["split"] == "train"
     check_images(corpus, captions.loc[~is_train, "image_id"].unique())
@@ -68,15 +76,15 @@ def prepare_generation(
     Args:
         generation_plan: The pictures to make.
         params: The generator and its settings.
-        run: Device and precision; the encoder that gives caption scores.
+        run: The device; the encoder that gives caption scores.
         quality: What the gate refuses.
     """
-    from gmail_kedro.zoo.generators import generator_revision
+    from gmail_kedro.zoo.generators import check_sampling, generator_revision
 
+    check_sampling(params.generator, _sampling_of(params))
     settings = {
         **_settings_of(params),
         "revision": generator_revision(params.generator, params.generator_path),
-        "precision": run.precision,
     }
     return GenerationWork(
         plan=generation_plan,
@@ -112,15 +120,22 @@ def write_manifest(
     return build_manifest(generation_plan, generated_images)
 
 
-def _settings_of(params: GenerationParams) -> dict[str, str | int | float]:
-    # float(): YAML's 3 and 3.0 are the same guidance and must be the same set.
-    return {
-        "generator": params.generator,
-        "steps": params.steps,
-        "guidance": float(params.guidance),
-        "resolution": params.resolution,
-        "jpeg_quality": params.jpeg_quality,
-    }
+def _settings_of(params: GenerationParams) -> dict[str, Any]:
+    return {"generator": params.generator, **asdict(_sampling_of(params)), "jpeg_quality": params.jpeg_quality}
+
+
+def _sampling_of(params: GenerationParams) -> Sampling:
+    return Sampling(
+        steps=params.steps,
+        guidance=float(params.guidance),  # YAML's 3 and 3.0 are the same guidance and must be the same set
+        resolution=params.resolution,
+        scheduler=params.scheduler,
+        precision=params.precision,
+        negative_prompt=params.negative_prompt,
+        prompt_template=params.prompt_template,
+        max_prompt_tokens=params.max_prompt_tokens,
+        variant=params.variant,
+    )
 
 
 def _build_generator(params: GenerationParams, run: RunParams) -> ImageGenerator:
@@ -130,9 +145,6 @@ def _build_generator(params: GenerationParams, run: RunParams) -> ImageGenerator
     return build_generator(
         params.generator,
         params.generator_path,
-        steps=params.steps,
-        guidance=params.guidance,
-        resolution=params.resolution,
+        _sampling_of(params),
         device=resolve_device(run.device),
-        precision=run.precision,
     )

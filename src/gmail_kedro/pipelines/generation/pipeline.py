@@ -2,11 +2,12 @@
 
 from kedro.pipeline import Pipeline, node
 
+from gmail_kedro.pipelines.generation.card import write_set_card
 from gmail_kedro.pipelines.generation.nodes import plan_generation, prepare_generation, read_captions, write_manifest
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: captions, then the plan, the pictures and their manifest.
+    """Returns: captions, then the plan, the pictures, their manifest and the set's card.
 
     Args:
         **kwargs: Unused; Kedro's registry may pass some.
@@ -16,7 +17,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             node(
                 read_captions,
-                ["corpus", "params:quality"],
+                ["corpus", "benchmark_corpus", "params:quality"],
                 ["captions", "unreadable_photographs"],
                 name="read_captions",
             ),
@@ -32,6 +33,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 ["generation_plan", "generated_images", params],
                 "generated_manifest",
                 name="write_manifest",
+            ),
+            node(
+                write_set_card,
+                ["corpus", "generated_manifest", "generated_images", params],
+                ["set_card", "set_card_page", "set_card_figure"],
+                name="write_set_card",
             ),
         ]
     )

@@ -15,10 +15,10 @@ from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.reader import load_reader
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import Scene, ScenePool, draw_pool
-from gmail_kedro.params import PretrainingParams
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.generators import build_generator
 from gmail_kedro.zoo.language_models import build_language_model
+from gmail_kedro.zoo.sampling import Sampling
 
 CPU = torch.device("cpu")
 TEST_COUNT, RESAMPLES = 500, 2000
@@ -65,20 +65,12 @@ def measure_room_to_gain(*, seed: int) -> dict[str, Any]:
     return gains
 
 
-def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[str, Any]:
+def measure_generator(name: str, path: Path | None, reader_folder: Path, sampling: Sampling) -> dict[str, Any]:
     """Reads generated single-digit and two-digit scenes, and probes frozen CLIP features for the style gap."""
     from gmail_kedro.method.gap import short_gap_report
 
     reader = load_reader(reader_folder)
-    generator = build_generator(
-        "mini_stable_diffusion",
-        None,
-        steps=params.sampling_steps,
-        guidance=params.sampling_guidance,
-        resolution=32,
-        device=CPU,
-        precision="auto",
-    )
+    generator = build_generator(name, None if path is None else str(path), sampling, device=CPU)
     scores: dict[str, Any] = {}
     for kind, fraction in (("single", 0.0), ("pair", 1.0)):
         pool, captions = captioned_pool("test", TEST_COUNT, pair_fraction=fraction)
@@ -88,6 +80,7 @@ def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[st
         number, ink = read.number_is_right(pool.scenes), read.ink_is_right(pool.scenes)
         said = torch.tensor([scene.ink in text for scene, text in zip(pool.scenes, prompts, strict=True)])
         both = number & (ink | ~said)
+        scores[f"{kind}_said_ink_read"] = bootstrap_interval(ink[said].float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_number_read"] = bootstrap_interval(number.float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_number_and_ink_read"] = bootstrap_interval(both.float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_real_read"] = float(
