@@ -50,9 +50,9 @@ def flux_card(scores: dict[str, Any], params: PretrainingParams) -> str:
         "encoders, f=4 autoencoder with 16 latent channels in the mini Stable Diffusion's latent space, float16. The "
         f"autoencoder copies the mini Stable Diffusion's latents ({params.flux_vae_steps} steps). The rest is "
         f"guidance-distilled, as FLUX.1 dev is: on noised latents of {params.flux_scene_count:,} "
-        "training scenes it copies the mini Stable Diffusion's velocity with guidance 2 to 6, with a reading loss on the "
-        f"caption's digits ({params.flux_steps} "
-        f"steps of {params.flux_batch_size}, AdamW 2e-3, EMA), seed {params.seed}. Measured with "
+        "training scenes it copies the mini Stable Diffusion's velocity with guidance 2 to 6, with a reading loss on "
+        f"the caption's digits ({params.flux_steps} steps of {params.flux_batch_size}, AdamW 2e-3, EMA), seed "
+        f"{params.seed}. Measured with "
         f"{params.flux_sampling_steps} steps and guidance {params.flux_sampling_guidance}."
     )
     note = (

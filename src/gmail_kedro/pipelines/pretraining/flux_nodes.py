@@ -9,12 +9,11 @@ from gmail_kedro.params import PretrainingParams
 def train_flux(mini_stable_diffusion: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini FLUX in float16."""
     import torch
-    from diffusers import StableDiffusionPipeline
 
-    from gmail_kedro.mini.pretrain_flux import pretrain_flux
+    from gmail_kedro.mini.pretrain_flux import load_teacher, pretrain_flux
 
     pipeline = pretrain_flux(
-        StableDiffusionPipeline.from_pretrained(mini_stable_diffusion, dtype=torch.float32),
+        load_teacher(mini_stable_diffusion),
         vae_steps=params.flux_vae_steps,
         steps=params.flux_steps,
         scene_count=params.flux_scene_count,
