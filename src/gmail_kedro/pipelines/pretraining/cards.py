@@ -59,8 +59,9 @@ def flux_card(scores: dict[str, Any], params: PretrainingParams) -> str:
         "`*_number_read`: share of generated scenes whose number a CNN trained on real handwriting reads as the "
         "caption says (chance: 10 for one digit, 1 for two); `*_said_ink_read`: share of those whose caption names the "
         "ink that show it (chance: about 17); `*_real_read`: the same number on real test scenes; the card of "
-        "the mini Stable Diffusion has the teacher's numbers. `*_probe_auc`: a linear probe on frozen mini-CLIP features, "
-        "generated against real test scenes of the same facts; 0.5 would mean no style gap."
+        "the mini Stable Diffusion has the teacher's numbers. `*_count_read`: share read as having as many digits as "
+        "the caption says (chance: 50). `*_probe_auc`: a linear probe on frozen mini-CLIP features, generated against "
+        "real test scenes of the same facts; 0.5 would mean no style gap."
     )
     return _card("Mini FLUX", "diffusers `FluxPipeline`", recipe, scores, note)
 
