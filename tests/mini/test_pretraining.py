@@ -96,10 +96,8 @@ def test_tiny_generator_trains_through_all_three_stages(tmp_path: Path, monkeypa
 
 
 def test_tiny_flux_is_saved_so_that_the_zoo_loads_it_and_trains_the_same_twice(tmp_path: Path, monkeypatch):
-    from diffusers import StableDiffusionPipeline
-
     monkeypatch.setattr(pretrain_flux, "READING_STEPS", 2)
-    teacher = StableDiffusionPipeline.from_pretrained(packaged_weights("stable_diffusion"), dtype=torch.float32)
+    teacher = pretrain_flux.load_teacher(packaged_weights("stable_diffusion"))
     settings = {"vae_steps": 2, "steps": 3, "scene_count": 8, "batch_size": 4, "seed": 0}
     first = pretrain_flux.pretrain_flux(teacher, **settings, work=tmp_path / "first")
     second = pretrain_flux.pretrain_flux(teacher, **settings, work=tmp_path / "second")
@@ -114,9 +112,7 @@ def test_tiny_flux_is_saved_so_that_the_zoo_loads_it_and_trains_the_same_twice(t
 
 
 def test_flux_lessons_are_the_guided_velocity_of_the_teacher():
-    from diffusers import StableDiffusionPipeline
-
-    teacher = StableDiffusionPipeline.from_pretrained(packaged_weights("stable_diffusion"), dtype=torch.float32)
+    teacher = pretrain_flux.load_teacher(packaged_weights("stable_diffusion"))
     pool = draw_pool(load_scans("train"), count=3, seed=0)
     prompts = draw_prompts(pool, seed=0)
     latents = torch.randn(3, 16, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -89,6 +89,13 @@ def pretrain_flux(
     return pipeline
 
 
+def load_teacher(folder: Path) -> "StableDiffusionPipeline":
+    """Returns the mini Stable Diffusion stored in a folder, in float32."""
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+
+
 def build_transformer() -> "FluxTransformer2DModel":
     """Returns an untrained FLUX transformer on 4x4 tokens of 2x2x16 latents: one double block and two single ones."""
     from diffusers import FluxTransformer2DModel

@@ -1,4 +1,4 @@
-"""Nodes that train the mini FLUX and measure it beside the mini Stable Diffusion it copies."""
+"""Nodes that train and measure the mini FLUX."""
 
 from pathlib import Path
 
@@ -9,12 +9,11 @@ from gmail_kedro.params import PretrainingParams
 def train_flux(mini_stable_diffusion: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:
     """Returns the mini FLUX in float16."""
     import torch
-    from diffusers import StableDiffusionPipeline
 
-    from gmail_kedro.mini.pretrain_flux import pretrain_flux
+    from gmail_kedro.mini.pretrain_flux import load_teacher, pretrain_flux
 
     pipeline = pretrain_flux(
-        StableDiffusionPipeline.from_pretrained(mini_stable_diffusion, dtype=torch.float32),
+        load_teacher(mini_stable_diffusion),
         vae_steps=params.flux_vae_steps,
         steps=params.flux_steps,
         scene_count=params.flux_scene_count,
@@ -25,16 +24,11 @@ def train_flux(mini_stable_diffusion: Path, checkpoints: Path, params: Pretraini
     return pipeline.to(torch.float16)
 
 
-def write_flux_card(mini_flux: Path, mini_stable_diffusion: Path, mini_reader: Path, params: PretrainingParams) -> str:
-    """Measures the mini FLUX on held-out handwriting and returns its card; its teacher is measured in the same way."""
+def write_flux_card(mini_flux: Path, mini_reader: Path, params: PretrainingParams) -> str:
+    """Measures the mini FLUX on held-out handwriting and returns its card."""
     from gmail_kedro.pipelines.pretraining.cards import flux_card
     from gmail_kedro.pipelines.pretraining.measuring import measure_generator
     from gmail_kedro.zoo.sampling import Sampling
 
-    own = Sampling(steps=params.flux_sampling_steps, guidance=params.flux_sampling_guidance, resolution=32)
-    teachers = Sampling(steps=params.sampling_steps, guidance=params.sampling_guidance, resolution=32)
-    scores = measure_generator("mini_flux", mini_flux, mini_reader, own)
-    reference = measure_generator("mini_stable_diffusion", mini_stable_diffusion, mini_reader, teachers)
-    names = ("number_read", "said_ink_read", "number_and_ink_read")
-    reference = {f"teacher_{key}": value for key, value in reference.items() if key.endswith(names)}
-    return flux_card(scores | reference, params)
+    sampling = Sampling(steps=params.flux_sampling_steps, guidance=params.flux_sampling_guidance, resolution=32)
+    return flux_card(measure_generator("mini_flux", mini_flux, mini_reader, sampling), params)

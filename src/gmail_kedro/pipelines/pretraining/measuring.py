@@ -12,7 +12,7 @@ from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
 from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, paired_difference
 from gmail_kedro.mini.captions import describe
-from gmail_kedro.mini.reader import load_reader
+from gmail_kedro.mini.reader import NO_DIGIT, load_reader
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import Scene, ScenePool, draw_pool
 from gmail_kedro.zoo.encoders import build_encoder
@@ -80,6 +80,8 @@ def measure_generator(name: str, path: Path | None, reader_folder: Path, samplin
         number, ink = read.number_is_right(pool.scenes), read.ink_is_right(pool.scenes)
         said = torch.tensor([scene.ink in text for scene, text in zip(pool.scenes, prompts, strict=True)])
         both = number & (ink | ~said)
+        count = (read.second == NO_DIGIT) == (kind == "single")
+        scores[f"{kind}_count_read"] = bootstrap_interval(count.float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_said_ink_read"] = bootstrap_interval(ink[said].float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_number_read"] = bootstrap_interval(number.float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_number_and_ink_read"] = bootstrap_interval(both.float().numpy() * 100, count=RESAMPLES, seed=0)

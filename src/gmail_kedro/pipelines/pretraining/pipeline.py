@@ -41,7 +41,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             node(train_siglip, ["mini_clip", checkpoints, params], "mini_siglip"),
             node(train_synclr, ["mini_clip", "mini_stable_diffusion", checkpoints, params], "mini_synclr"),
             node(train_flux, ["mini_stable_diffusion", checkpoints, params], "mini_flux"),
-            node(write_flux_card, ["mini_flux", "mini_stable_diffusion", "mini_reader", params], "mini_flux_card"),
+            node(write_flux_card, ["mini_flux", "mini_reader", params], "mini_flux_card"),
             node(
                 write_twin_cards,
                 ["mini_clip_vision", "mini_long_clip", "mini_siglip", "mini_synclr", params],
