@@ -118,7 +118,7 @@ def test_mlflow_has_one_finished_run_with_curves_parameters_adapter_and_lineage(
     assert "captioning/cider" in runs[0].data.metrics
     assert {"generated_set", "weights"} <= runs[0].data.tags.keys()
     artifacts = {item.path for item in client.list_artifacts(runs[0].info.run_id)}
-    assert "adapter" in artifacts and "tsne.png" in artifacts
+    assert {"adapter", "tsne.png", "card.json", "README.md", "samples.png"} <= artifacts
 
 
 def test_two_runs_with_one_seed_give_the_same_bytes_and_another_seed_does_not(project, run_in, monkeypatch):

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from gmail_kedro.records.finished import FinishedSet
 from gmail_kedro.records.shards import ShardError
-from gmail_kedro.records.subset import choose_rows, copy_subset
+from gmail_kedro.records.subset import choose_rows, copy_subset, number_shards
 from gmail_kedro.records.verify import verify_set
 
 from .finished_sets import make_set
@@ -45,6 +46,12 @@ def test_prompts_that_were_cut_are_counted_anew(tmp_path: Path):
     copied = copy_subset(whole, choose_rows(whole.manifest, photograph_count=2), tmp_path / "copied")
     counts = [made.images.description.truncated_prompt_count for made in (whole, copied)]
     assert counts == [2, 1]
+
+
+def test_the_shards_of_each_lane_are_filled_up_from_its_first():
+    came_from = pd.Series(["00000", "00000", "00003", "100000", "100001", "100001", "7100002"], index=range(3, 10))
+    expected = ["00000", "00000", "00001", "100000", "100000", "100001", "7100000"]
+    assert number_shards(came_from, 2).tolist() == expected
 
 
 @pytest.mark.parametrize(

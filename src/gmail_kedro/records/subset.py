@@ -25,6 +25,7 @@ from gmail_kedro.records.stored import (
     write_description,
 )
 
+NUMBER_DIGITS = 5
 UNREADABLE_FILE = "unreadable_photographs.csv"
 
 
@@ -86,7 +87,7 @@ def copy_subset(origin: FinishedSet, rows: pd.DataFrame, folder: Path) -> Finish
     if folder.exists():
         raise FileExistsError(f"{folder} is there already. Choose another name, or delete it first.")
     shard_size = int(origin.manifest["shard_id"].value_counts().max())
-    rows = rows.assign(shard_id=[f"{row // shard_size:05d}" for row in range(len(rows))], origin=rows["shard_id"])
+    rows = rows.assign(shard_id=number_shards(rows["shard_id"], shard_size), origin=rows["shard_id"])
     plan = origin.plan[origin.plan["key"].isin(rows["key"])].assign(shard_id=rows["shard_id"].to_numpy())
     described = origin.images.description
     partial = folder.with_name(f"{folder.name}.partial")
@@ -100,6 +101,19 @@ def copy_subset(origin: FinishedSet, rows: pd.DataFrame, folder: Path) -> Finish
             shutil.copy(origin.folder / name, partial)
     os.replace(partial, folder)
     return open_set(folder)
+
+
+def number_shards(shard_ids: "pd.Series[str]", shard_size: int) -> "pd.Series[str]":
+    """Returns the shard of each row when the shards of every lane are filled up again from its first.
+
+    Args:
+        shard_ids: The shards the rows come from. The last five digits number the shards of a lane, such as one sample
+            of all captions; the digits before them, if there are any, are the lane.
+        shard_size: Rows in a shard.
+    """
+    lanes = shard_ids.str[:-NUMBER_DIGITS]
+    numbers = lanes.groupby(lanes).cumcount() // shard_size
+    return lanes + numbers.astype(str).str.zfill(NUMBER_DIGITS)
 
 
 def _copy_pictures(origin: FinishedSet, rows: pd.DataFrame, wanted: SetDescription, home: Path) -> StoredImages:
