@@ -32,9 +32,7 @@ def write_scienceqa(folder: Path, questions: Sequence[Question], *, split: str) 
     problems: dict[str, Any] = {}
     for question in questions:
         if not question.options:
-            raise ValueError(
-                f"The question {question.question_id!r} is open; ScienceQA's have options. Use write_mmmu."
-            )
+            raise ValueError(f"The question {question.question_id!r} is open; ScienceQA has none. Use write_mmmu.")
         image = None
         if question.image is not None:
             image = "image.png" if question.image.startswith(PNG) else "image.jpg"
