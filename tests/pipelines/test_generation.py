@@ -104,3 +104,10 @@ def test_a_corpus_without_usable_captions_is_refused_at_once() -> None:
     empty = Corpus("tiny", make_captions().iloc[:0], images=None, labels={})
     with pytest.raises(ValueError, match="captions table is empty"):
         read_captions(empty, empty)
+
+
+def test_training_on_a_benchmark_is_refused_before_a_picture_is_made() -> None:
+    corpus = Corpus("tiny", make_captions(), images=OnePhotograph(), labels={})
+    benchmark = Corpus("tiny", make_captions().assign(split="test"), images=OnePhotograph(), labels={})
+    with pytest.raises(ValueError, match="training pictures of the corpus 'tiny' are among the"):
+        read_captions(corpus, benchmark)

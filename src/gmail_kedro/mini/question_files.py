@@ -88,9 +88,7 @@ def _mmmu_row(question: Question) -> dict[str, Any]:
         "answer": LETTERS[question.options.index(question.answer)] if question.options else open_answer,
         "question_type": "multiple-choice" if question.options else "open",
         "subfield": question.subject,
-        "image_1": None
-        if question.image is None
-        else {"bytes": question.image, "path": f"{question.question_id}_1.png"},
+        "image_1": None if question.image is None else image,
     }
 
 
