@@ -28,8 +28,8 @@ def read(tmp_path):
 def test_captions_are_one_line_each(read):
     reading = read([_entry("coco/a.jpg", "A long\nstory.\n\nIt ends."), _entry("sam/b.jpg", "Další příběh")])
     assert reading.captions.values.tolist() == [
-        ["0", "coco/a.jpg", "A long story. It ends."],
-        ["1", "sam/b.jpg", "Další příběh"],
+        ["0", "coco/a.jpg", "A long story. It ends.", 0],
+        ["1", "sam/b.jpg", "Další příběh", 1],
     ]
 
 

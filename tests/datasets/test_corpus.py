@@ -167,6 +167,25 @@ def test_long_captions_keep_their_first_pictures_for_the_test(world):
     assert len(CorpusDataset(**long, protocol="sharegpt4v_1k", expected=None).load().captions) == 28
 
 
+def test_an_absent_picture_does_not_pull_another_into_the_test(world, tmp_path):
+    """The held-out entries are the first of the file, not the first that happen to be there."""
+    content = json.loads((world / "long_captions.json").read_text())
+    content[1]["image"] = "gone.jpg"
+    (tmp_path / "long.json").write_text(json.dumps(content))
+    long = {"name": "mini", "images": str(world / "images"), "skip_missing": True}
+    share = CorpusDataset(
+        **long, layout="sharegpt4v", annotations=str(tmp_path / "long.json"), protocol={"first_to_test": 3}
+    )
+    corpus = share.load()
+    assert corpus.captions["split"].tolist() == ["test"] * 2 + ["train"] * 25
+    assert "position" not in corpus.captions
+    assert corpus.skipped == {"picture that is not there": 1}
+    (tmp_path / "own.csv").write_text("file,caption\n" + "".join(f"{entry['image']},x\n" for entry in content))
+    table = CorpusDataset(**long, layout="table", annotations=str(tmp_path / "own.csv"), protocol={"first_to_test": 3})
+    with pytest.raises(DatasetError, match="first 3 pictures of .* are its test, but entries were left out"):
+        table.load()
+
+
 def test_counts_in_the_catalog_are_held_to(world):
     places = {"annotations": str(world / "dataset_mini.json"), "images": str(world / "images")}
     right = {"train": {"images": 20, "captions": 100}}

@@ -136,10 +136,7 @@ def _labelled(name: str, spec: ClassSet, root: Path) -> Labelled:
     try:
         at = root / spec.folder if spec.dataset == "ImageFolder" else root
         dataset = getattr(datasets, spec.dataset)(root=str(at), **spec.options, **loader)
-        if spec.takes_loader:
-            samples = [dataset[row] for row in range(len(dataset))]
-        else:
-            samples = _without_loader(dataset)
+        samples = list(map(dataset.__getitem__, range(len(dataset)))) if spec.takes_loader else _without_loader(dataset)
     except (RuntimeError, OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"The classification set {name!r} in '{root.absolute()}' cannot be read: {error} "

@@ -19,8 +19,8 @@ class Reading:
     """What a reader found in the files of a corpus, before a protocol is applied.
 
     Attributes:
-        captions: One row a caption: ``caption_id``, ``image_id``, ``caption``; the files' own ``split`` and the
-            ``filename`` where they have them.
+        captions: One row a caption: ``caption_id``, ``image_id``, ``caption``; the files' own ``split``, the
+            ``filename``, and the picture's ``position`` in the file, from 0, where the layout has them.
         images: The pictures by ``image_id``.
         skipped: What was left out, and why.
     """

@@ -89,7 +89,13 @@ def read_corpus(
         options["train_splits"], protocol = protocol.train_splits, replace(protocol, train_splits=("train",))
     reading = LAYOUTS[layout](**options, name=name, home=protocol.home)
     reading.skipped.check(taken=len(reading.captions), limit=skip_limit, name=name)
+    if protocol.first_to_test and "position" not in reading.captions and reading.skipped.counts:
+        raise ValueError(
+            f"The first {protocol.first_to_test} pictures of the corpus {name!r} are its test, but entries were left "
+            f"out ({dict(reading.skipped.counts)}) and others would move up. Mend them, or divide it by held_out."
+        )
     captions = apply_protocol(reading.captions, protocol, name=name).reset_index(drop=True)
+    captions = captions.drop(columns="position", errors="ignore")
     check_counts(captions, expected, name=name)
     tasks = {} if classification is None else read_classification(classification)
     check_labels(tasks, set(captions["image_id"]) if tasks else set(), name=name)

@@ -171,7 +171,7 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
     """Returns the captions a protocol means, with ``split`` as train, val or test.
 
     Args:
-        captions: ``caption_id``, ``image_id``, ``caption``, and the files' own ``split`` where they have one.
+        captions: ``caption_id``, ``image_id``, ``caption``; ``split`` and ``position`` where the files have them.
         protocol: What is meant.
         name: What messages call the corpus.
 
@@ -183,7 +183,8 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
     if protocol.split is not None:
         return captions.assign(split=protocol.split)
     if protocol.first_to_test:
-        position, _ = pd.factorize(captions["image_id"])
+        has_position = "position" in captions
+        position = captions["position"].to_numpy() if has_position else pd.factorize(captions["image_id"])[0]
         return captions.assign(split=_either(position < protocol.first_to_test, "test", "train"))
     if protocol.held_out:
         return captions.assign(split=_split_by_hash(captions["image_id"], protocol.held_out))

@@ -45,7 +45,8 @@ def read_sharegpt4v(
         ids, paths, captions = (pa.array(column, TEXT) for column in zip(*rows, strict=True))
         usable = count_absent(paths, escapes(paths), pictures, skipped, skip_missing=skip_missing)
         columns.add(ids.filter(usable), paths.filter(usable), captions.filter(usable), label="image_id")
-    return Reading(columns.frame(), pictures, skipped)
+    found = columns.frame()
+    return Reading(found.assign(position=found["caption_id"].astype("int64")), pictures, skipped)
 
 
 def _stream(annotations: Path, name: str) -> Iterator[Any]:

@@ -32,9 +32,7 @@ def write_scienceqa(folder: Path, questions: Sequence[Question], *, split: str) 
     problems: dict[str, Any] = {}
     for question in questions:
         if not question.options:
-            raise ValueError(
-                f"The question {question.question_id!r} is open; ScienceQA's have options. Use write_mmmu."
-            )
+            raise ValueError(f"The question {question.question_id!r} is open; ScienceQA has none. Use write_mmmu.")
         image = None
         if question.image is not None:
             image = "image.png" if question.image.startswith(PNG) else "image.jpg"
@@ -90,9 +88,7 @@ def _mmmu_row(question: Question) -> dict[str, Any]:
         "answer": LETTERS[question.options.index(question.answer)] if question.options else open_answer,
         "question_type": "multiple-choice" if question.options else "open",
         "subfield": question.subject,
-        "image_1": None
-        if question.image is None
-        else {"bytes": question.image, "path": f"{question.question_id}_1.png"},
+        "image_1": None if question.image is None else image,
     }
 
 
