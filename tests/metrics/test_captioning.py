@@ -298,6 +298,23 @@ def test_published_meteor(name, tolerance):
     assert result.scores["meteor"] / 100 == pytest.approx(published["METEOR"], abs=tolerance)
 
 
+GOLDEN = {  # pycocoevalcap 1.2 on the captions above, PTB tokens, Java 17
+    "bleu_1": 83.955227, "bleu_2": 76.272704, "bleu_3": 65.978824, "bleu_4": 52.774097,
+    "rouge_l": 63.882274, "cider": 250.181893, "meteor": 37.210863,
+}  # fmt: skip
+
+
+def test_golden_values_without_java():
+    scores = simple_scores().scores
+    assert scores == pytest.approx({name: GOLDEN[name] for name in scores}, abs=5.1e-7)
+
+
+@needs_java
+def test_golden_values_with_meteor():
+    scores = caption_scores(PREDICTIONS, REFERENCES, tokenizer="ptb").scores
+    assert {name: scores[name] for name in GOLDEN} == pytest.approx(GOLDEN, abs=5.1e-7)
+
+
 HOSTILE_WORDS = [
     "a",
     "the",

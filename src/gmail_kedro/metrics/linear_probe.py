@@ -62,8 +62,8 @@ def linear_probe(
         predict = _fit(sides["train"], labels["train"], decay, max_iterations)
         accuracies[decay] = 100.0 * float(np.mean(predict(sides["val"]) == labels["val"]))
     chosen = max(accuracies, key=lambda decay: (accuracies[decay], decay))
-    joined = (np.concatenate([side["train"], side["val"]]) for side in (sides, labels))
-    predict = _fit(*joined, chosen, max_iterations)
+    both = [np.concatenate([side["train"], side["val"]]) for side in (sides, labels)]
+    predict = _fit(both[0], both[1], chosen, max_iterations)
     result = result_of(predict(sides["test"]), np.asarray(labels["test"]))
     return ProbeResult(result, chosen, accuracies[chosen])
 
