@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gmail_kedro.params import DownstreamParams, GenerationParams, IfcapParams, RunParams
-from gmail_kedro.zoo.captioner import read_captioner
+from gmail_kedro.zoo.captioner_spec import read_captioner
 from gmail_kedro.zoo.encoders import find_encoder
 from gmail_kedro.zoo.generators import GENERATORS
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
