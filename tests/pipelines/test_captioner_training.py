@@ -1,7 +1,8 @@
 """Every captioner trains on every source, resumes to the same bytes, and remembers what it was trained on."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,17 @@ import yaml
 from kedro.config import OmegaConfigLoader
 
 from gmail_kedro.interfaces import FeatureOrigin
-from gmail_kedro.params import DownstreamParams, IfcapParams, ParameterError, RunParams
+from gmail_kedro.params import DownstreamParams, EvaluationParams, IfcapParams, ParameterError, RunParams
 from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
 from gmail_kedro.pipelines.downstream.examples import add_noise
 from gmail_kedro.pipelines.downstream.features import TrainingFeatures, gather
 from gmail_kedro.pipelines.downstream.nodes import train_captioner
+from gmail_kedro.pipelines.evaluation.nodes import write_captions
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 from gmail_kedro.zoo.captioner import Captioner
+from gmail_kedro.zoo.checking import check_models
 from gmail_kedro.zoo.ifcap import IfcapCaptioner
+from gmail_kedro.zoo.registry import MissingWeightsError
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -247,6 +251,37 @@ def test_captions_without_any_noun_are_refused(pairs, features):
     other = pairs.assign(caption="so quickly and again")
     with pytest.raises(ValueError, match="ifcap.nouns: grammar finds no noun in any of 24 captions.*textblob"):
         prepare(other, features)
+
+
+def test_evaluation_refuses_a_captioner_from_beside_another_real_route(pairs, features, tmp_path):
+    captioner, _ = train_captioner(pairs, features, tmp_path, downstream(), ifcap(), RUN)
+    captioner.save_pretrained(tmp_path / "captioner")
+    params = EvaluationParams(**{**BASE["evaluation"], "beam_size": 2})
+
+    def write(origin: FeatureOrigin):
+        benchmark = SimpleNamespace(image=random_rows(5)[:3], image_ids=["a", "b", "c"], origin=origin)
+        return write_captions(tmp_path / "captioner", benchmark, params, RUN, 4)
+
+    real = replace(ORIGIN, sides=("real",))
+    assert [row["image_id"] for row in write(real)] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="trained beside another real route"):
+        write(replace(real, real_route="b" * 64))
+    with pytest.raises(ValueError, match=r"Got features of \['generated'\] images"):
+        write(ORIGIN)
+
+
+def test_a_stored_captioner_of_another_encoder_stops_the_run_before_its_first_node(pairs, features, tmp_path):
+    captioner, _ = train_captioner(pairs, features, tmp_path, downstream(), ifcap(), RUN)
+    captioner.save_pretrained(tmp_path / "captioner")
+    taken = downstream(pretrained=str(tmp_path / "captioner"))
+    check_models({"run": RUN, "downstream": taken, "ifcap": ifcap()})
+    with pytest.raises(ValueError, match="trained with the encoder 'mini_clip'; this run's is 'mini_siglip'"):
+        check_models({"run": replace(RUN, encoder="mini_siglip"), "downstream": taken})
+    with pytest.raises(MissingWeightsError, match="There is no captioner at nowhere"):
+        check_models({"run": RUN, "downstream": downstream(pretrained="nowhere")})
+    with pytest.raises(MissingWeightsError, match="vocabulary of nouns was to be read from words.txt"):
+        check_models({"downstream": downstream(model="ifcap"), "ifcap": ifcap(nouns="nltk", vocabulary="words.txt")})
+    check_models({"downstream": downstream(), "ifcap": ifcap(nouns="nltk", vocabulary="words.txt")})  # not IFCap
 
 
 def test_what_the_language_model_cannot_read_is_refused_before_training(pairs, features):

@@ -159,7 +159,6 @@ def test_the_manifest_refuses_settings_the_set_was_not_made_with(
 def test_a_corpus_without_usable_captions_is_refused_at_once() -> None:
     empty = Corpus("tiny", make_captions().iloc[:0], images=None, labels={})
     with pytest.raises(ValueError, match="captions table is empty"):
-<<<<<<< HEAD
         read_captions(empty, empty, quality_params())
 
 
@@ -236,13 +235,3 @@ def test_an_interrupted_manifest_or_plan_is_written_again(tmp_path: Path, built:
     again = run_pipeline(tmp_path)
     assert again["generated_manifest"].equals(made["generated_manifest"])
     assert len(built) == 1
-=======
-        read_captions(empty, empty)
-
-
-def test_training_on_a_benchmark_is_refused_before_a_picture_is_made() -> None:
-    corpus = Corpus("tiny", make_captions(), images=OnePhotograph(), labels={})
-    benchmark = Corpus("tiny", make_captions().assign(split="test"), images=OnePhotograph(), labels={})
-    with pytest.raises(ValueError, match="training pictures of the corpus 'tiny' are among the"):
-        read_captions(corpus, benchmark)
->>>>>>> corpora

@@ -4,43 +4,20 @@
 LLaMA-3 and LoRA this is a prefix-style LLaMA captioner. ``ifcap`` is in ``ifcap.py``.
 """
 
-import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from gmail_kedro.interfaces import FeatureOrigin
-from gmail_kedro.zoo.language_tuning import LanguageModelRecord, TunedLanguageModel, load_language_model
+from gmail_kedro.zoo.captioner_spec import CaptionerSpec, read_captioner, write_captioner
+from gmail_kedro.zoo.language_tuning import TunedLanguageModel, load_language_model
 from gmail_kedro.zoo.prefix_mappers import MapperSpec, build_mapper
-from gmail_kedro.zoo.registry import MissingWeightsError
 
-MAPPER_FILE, CONFIG_FILE = "prefix_mapper.safetensors", "captioner.json"
+MAPPER_FILE = "prefix_mapper.safetensors"
 IGNORED = -100
 PERIOD = "."
-
-
-@dataclass(frozen=True)
-class CaptionerSpec:
-    """What a captioner consists of, beside its language model.
-
-    Attributes:
-        kind: ``clipcap`` or ``ifcap``.
-        mapper: The mapper's kind and sizes.
-        caption_end: What closes a caption: ``end_token``, or ``period`` as in the published ClipCap.
-        origin: What made the embeddings it was trained on; None where nobody knows.
-        details: What else its kind needs; JSON values only.
-    """
-
-    kind: str
-    mapper: MapperSpec
-    caption_end: str
-    origin: FeatureOrigin | None
-    details: dict[str, Any]
 
 
 class Captioner(torch.nn.Module):
@@ -123,38 +100,10 @@ class Captioner(torch.nn.Module):
             ValueError: If they are not of real images on the route the captioner was trained beside, or of another
                 width.
         """
-        self.refuse_foreign(origin)
+        self.spec.refuse_foreign(origin)
         prefix = self.mapper(embeddings)
         mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
         return self.write_after(prefix, mask, beam_size=beam_size, max_tokens=max_tokens)
-
-    def refuse_foreign(self, origin: FeatureOrigin | None) -> None:
-        """Refuses embeddings that the captioner was not trained for; what one side does not know is not compared.
-
-        Args:
-            origin: What made the embeddings, or None.
-
-        Raises:
-            ValueError: If they are not of real images through their own route, or made by another encoder, student
-                or training-free map than the one that stood beside its training; names the difference.
-        """
-        if origin is None:
-            return
-        if origin.sides != ("real",):
-            raise ValueError(
-                f"Captions are written for real images on the real route. Got features of {list(origin.sides)} images."
-            )
-        trained = self.spec.origin
-        if trained is None:
-            return
-        for part in ("encoder", "real_route", "feature_map"):
-            before, now = getattr(trained, part), getattr(origin, part)
-            if before is not None and now is not None and before != now:
-                raise ValueError(
-                    f"The captioner was trained beside another {part.replace('_', ' ')} ({before[:40]}) than the one "
-                    f"these features of real images come from ({now[:40]}). Train it again: kedro run "
-                    "--pipeline=downstream"
-                )
 
     def write_after(self, prefix: torch.Tensor, mask: torch.Tensor, *, beam_size: int, max_tokens: int) -> list[str]:
         """Writes what the language model finds most likely after each prefix.
@@ -186,10 +135,7 @@ class Captioner(torch.nn.Module):
         self.language.save_pretrained(folder)
         state = {name: value.contiguous() for name, value in self.mapper.state_dict().items()}
         save_file(state, folder / MAPPER_FILE)
-        facts = asdict(self.spec) | {"language_model": asdict(self.language.record)}
-        unfinished = folder / f"{CONFIG_FILE}.unfinished"
-        unfinished.write_text(json.dumps(facts, indent=2) + "\n")
-        os.replace(unfinished, folder / CONFIG_FILE)
+        write_captioner(folder, self.spec, self.language.record)
 
     def _until_stop(self, row: list[int]) -> list[int]:
         """Returns what was written up to the first stop; transformers fills up with it where the padding id is 0."""
@@ -232,27 +178,6 @@ def build_captioner(
     """
     spec = CaptionerSpec("clipcap", mapper, caption_end, origin, {})
     return Captioner(spec, build_mapper(mapper, seed=seed), language)
-
-
-def read_captioner(folder: Path) -> tuple[CaptionerSpec, LanguageModelRecord]:
-    """Returns what a stored captioner consists of.
-
-    Raises:
-        MissingWeightsError: If the folder holds none, or one of another layout; says how to make it.
-    """
-    if not (folder / CONFIG_FILE).is_file():
-        raise MissingWeightsError(f"There is no captioner at {folder}. Train it: kedro run --pipeline=downstream")
-    facts = json.loads((folder / CONFIG_FILE).read_text())
-    try:
-        record = LanguageModelRecord(**facts.pop("language_model"))
-        origin = facts.pop("origin")
-        known = None if origin is None else FeatureOrigin(**{**origin, "sides": tuple(origin["sides"])})
-        return CaptionerSpec(mapper=MapperSpec(**facts.pop("mapper")), origin=known, **facts), record
-    except (KeyError, TypeError) as error:
-        raise MissingWeightsError(
-            f"The captioner at {folder} was stored in another layout ({CONFIG_FILE}: {error}). Train it again: kedro "
-            "run --pipeline=downstream"
-        ) from error
 
 
 def load_captioner(folder: Path, *, device: torch.device) -> Captioner:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gmail_kedro.params import DownstreamParams, GenerationParams, IfcapParams, RunParams
-from gmail_kedro.zoo.captioner import read_captioner
+from gmail_kedro.zoo.captioner_spec import read_captioner
 from gmail_kedro.zoo.encoders import find_encoder
 from gmail_kedro.zoo.generators import GENERATORS
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
@@ -21,6 +21,7 @@ def check_models(groups: Mapping[str, object]) -> None:
     Raises:
         UnknownModelError: If a name is not known; lists the known ones.
         MissingWeightsError: If a local path is not there, or is needed and not given, or a tagger's data is not.
+        ValueError: If a stored captioner is to be taken and was trained with another encoder.
     """
     for group in groups.values():
         if isinstance(group, RunParams):
@@ -28,12 +29,17 @@ def check_models(groups: Mapping[str, object]) -> None:
         if isinstance(group, GenerationParams):
             _check("generator", group.generator, group.generator_path, GENERATORS)
         if isinstance(group, DownstreamParams):
-            _check_downstream(group, groups.get(IfcapParams.GROUP))
+            _check_downstream(group, groups.get(IfcapParams.GROUP), groups.get(RunParams.GROUP))
 
 
-def _check_downstream(group: DownstreamParams, ifcap: object) -> None:
+def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> None:
     if group.pretrained is not None:
-        read_captioner(Path(group.pretrained))
+        origin = read_captioner(Path(group.pretrained))[0].origin
+        if origin is not None and isinstance(run, RunParams) and origin.encoder != run.encoder:
+            raise ValueError(
+                f"The captioner in {group.pretrained} was trained with the encoder {origin.encoder!r}; this run's is "
+                f"{run.encoder!r}. Set run.encoder: {origin.encoder}."
+            )
         return
     _check("language model", group.language_model, group.language_model_path, LANGUAGE_MODELS)
     if group.model == "ifcap" and isinstance(ifcap, IfcapParams) and ifcap.nouns != "grammar":

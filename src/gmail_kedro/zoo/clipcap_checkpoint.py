@@ -16,7 +16,8 @@ import torch
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.captioner import Captioner, CaptionerSpec
+from gmail_kedro.zoo.captioner import Captioner
+from gmail_kedro.zoo.captioner_spec import CaptionerSpec
 from gmail_kedro.zoo.encoders import ENCODERS
 from gmail_kedro.zoo.language_tuning import TunedLanguageModel, prepare_language_model
 from gmail_kedro.zoo.prefix_mappers import MapperSpec, build_mapper

@@ -13,7 +13,8 @@ import torch
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.caption_memory import CaptionMemory
-from gmail_kedro.zoo.captioner import IGNORED, Captioner, CaptionerSpec, pad_rows
+from gmail_kedro.zoo.captioner import IGNORED, Captioner, pad_rows
+from gmail_kedro.zoo.captioner_spec import CaptionerSpec
 from gmail_kedro.zoo.language_tuning import TunedLanguageModel
 from gmail_kedro.zoo.prefix_mappers import MapperSpec, build_mapper
 
@@ -127,7 +128,7 @@ class IfcapCaptioner(Captioner):
         Raises:
             ValueError: As ``Captioner.caption``.
         """
-        self.refuse_foreign(origin)
+        self.spec.refuse_foreign(origin)
         wanted = max(self.details.retrieved_count, self.details.entities.captions)
         rows = self.memory.nearest(embeddings, count=wanted)
         retrieved = self._features(rows[:, : self.details.retrieved_count], embeddings.device)

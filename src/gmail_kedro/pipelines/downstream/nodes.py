@@ -159,11 +159,12 @@ def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame, params: Parame
     """Returns what a checkpoint of this run depends on."""
     from gmail_kedro.zoo.registry import hash_tensors
 
+    texts = {} if features.texts is None else {"texts": features.texts}
     rows = hashlib.sha256(pairs.to_csv(index=False).encode() + features.rows.tobytes()).hexdigest()
     return _settings(params) | {
         "run.seed": str(run.seed),
         "run.precision": run.precision,
-        "features": hash_tensors({"features": features.embeddings}),
+        "features": hash_tensors({"features": features.embeddings} | texts),
         "pairs": rows,
     }
 
