@@ -181,6 +181,29 @@ class ClassificationTask:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question of a benchmark.
+
+    Attributes:
+        question_id: Its id, unique in the benchmark.
+        image: The encoded picture, or None where there is none.
+        text: The question.
+        options: The choices, in the order of their letters; empty for an open question.
+        answer: The right one of the options, or the answer in words.
+        context: What is told before the question; may be empty.
+        subject: What scores are grouped by.
+    """
+
+    question_id: str
+    image: bytes | None
+    text: str
+    options: tuple[str, ...]
+    answer: str
+    context: str
+    subject: str
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """One generated picture in a shard.
 
