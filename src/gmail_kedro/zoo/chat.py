@@ -99,6 +99,10 @@ class Chat:
             labels += [IGNORED] * read + whole[read:]
         return Conversation(tuple(ids), tuple(labels))
 
+    def encode_text(self, text: str) -> list[int]:
+        """Returns the tokens of a text that is no conversation, after the start token."""
+        return self._tokenize(text, is_first=True)
+
     def decode(self, ids: torch.Tensor) -> list[str]:
         """Returns the text of each row of tokens [B, T], special tokens left out."""
         return [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
@@ -106,7 +110,8 @@ class Chat:
     def _tokenize(self, text: str, *, is_first: bool) -> list[int]:
         start = self._tokenizer.bos_token
         wants_start = is_first and start is not None and not text.startswith(start)
-        return list(self._tokenizer(text, add_special_tokens=wants_start).input_ids)
+        ids = list(self._tokenizer(text, add_special_tokens=False).input_ids)
+        return [self._tokenizer.bos_token_id, *ids] if wants_start else ids
 
     def _render(self, prompt: str, *, with_image: bool) -> str:
         return self._apply([self._message("user", prompt, with_image=with_image)], asks=True)
