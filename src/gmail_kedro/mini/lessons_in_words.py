@@ -1,6 +1,6 @@
 """Conversations about scenes: what the mini language models learn from, with the picture drawn in words.
 
-A scene is drawn as eight rows of eight words, one for each patch: the digit or the ink where there is ink, otherwise
+A scene is drawn as four rows of four words, one for each 8-pixel patch: the digit or the ink where there is ink, otherwise
 the paper. A language model that has answered questions about such drawings knows where in its context to look; what
 a projector has to teach it is to take a patch for a word.
 """
@@ -19,7 +19,7 @@ from gmail_kedro.zoo.chat import Turn
 from gmail_kedro.zoo.prompts import CAPTION_PROMPT, mmmu_prompt, right_answer, scienceqa_prompt
 
 WEB_PROMPT = "What stands beside this picture?"
-PATCH = 4
+PATCH = 8
 NO_INK = 10
 
 
@@ -74,7 +74,7 @@ def draw_dialogue(scene: Scene, rng: np.random.Generator, *, turn_count: int, re
 
 
 def draw_in_words(scene: Scene, scans: Scans, rng: np.random.Generator) -> str:
-    """Returns a scene as eight lines of eight words."""
+    """Returns a scene as four lines of four words."""
     grid = map_digits(scene, scans, patch=PATCH)
     blank = [scene.paper, scene.pattern]
 

@@ -8,6 +8,7 @@ import torch
 
 IGNORED = -100
 IMAGE = "<image>"
+PLACE = "{prompt}"
 LLAMA_3_END = "<|eot_id|>"
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
@@ -72,13 +73,15 @@ class Chat:
 
     def __init__(self, tokenizer: Any, template: str, *, is_structured: bool) -> None:
         self._tokenizer, self._template, self._is_structured = tokenizer, template, is_structured
+        self._first = {with_image: self._render_first(with_image=with_image) for with_image in (False, True)}
+        self._next = self._render_next()
         llama_3_end = tokenizer.convert_tokens_to_ids(LLAMA_3_END) if LLAMA_3_END in tokenizer.get_vocab() else None
         self.end = tokenizer.eos_token_id if llama_3_end is None else llama_3_end
         self.end_tokens = sorted({self.end, tokenizer.eos_token_id})
 
     def encode_prompt(self, prompt: str, *, with_image: bool) -> list[int]:
         """Returns the tokens of a question, up to where the answer begins."""
-        return self._tokenize(self._render(prompt, with_image=with_image), is_first=True)
+        return self._tokenize(self._first[with_image].replace(PLACE, prompt), is_first=True)
 
     def encode(self, turns: Sequence[Turn], *, with_image: bool) -> Conversation:
         """Returns a conversation; answers and the token that ends each are learnt, everything else is read only.
@@ -90,7 +93,7 @@ class Chat:
         ids: list[int] = []
         labels: list[int] = []
         for index, turn in enumerate(turns):
-            text = self._render(turn.prompt, with_image=with_image) if index == 0 else self._render_next(turn.prompt)
+            text = (self._first[with_image] if index == 0 else self._next).replace(PLACE, turn.prompt)
             gap = "" if text[-1].isspace() else " "
             asked = self._tokenize(text, is_first=index == 0)
             whole = [*self._tokenize(text + gap + turn.answer, is_first=index == 0), self.end]
@@ -113,13 +116,13 @@ class Chat:
         ids = list(self._tokenizer(text, add_special_tokens=False).input_ids)
         return [self._tokenizer.bos_token_id, *ids] if wants_start else ids
 
-    def _render(self, prompt: str, *, with_image: bool) -> str:
-        return self._apply([self._message("user", prompt, with_image=with_image)], asks=True)
+    def _render_first(self, *, with_image: bool) -> str:
+        return self._apply([self._message("user", PLACE, with_image=with_image)], asks=True)
 
-    def _render_next(self, prompt: str) -> str:
+    def _render_next(self) -> str:
         """Returns a later question, as it stands after an earlier exchange."""
         history = [self._message(role, "-", with_image=False) for role in ("user", "assistant")]
-        longer = self._apply([*history, self._message("user", prompt, with_image=False)], asks=True)
+        longer = self._apply([*history, self._message("user", PLACE, with_image=False)], asks=True)
         return longer[len(self._apply(history, asks=False)) :]
 
     def _message(self, role: str, text: str, *, with_image: bool) -> dict[str, Any]:

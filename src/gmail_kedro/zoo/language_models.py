@@ -24,20 +24,28 @@ class LanguageModelSpec:
 
 LANGUAGE_MODELS = {
     "mini_gpt2": LanguageModelSpec(packaged="gpt2"),
+    "mini_llama": LanguageModelSpec(packaged="llama"),
     "gpt2": LanguageModelSpec(hub_id="openai-community/gpt2"),
+    "llama_3_8b": LanguageModelSpec(hub_id="meta-llama/Meta-Llama-3-8B"),
+    "llama_3_8b_instruct": LanguageModelSpec(hub_id="meta-llama/Meta-Llama-3-8B-Instruct"),
+    "vicuna_7b": LanguageModelSpec(hub_id="lmsys/vicuna-7b-v1.5"),
+    "vicuna_13b": LanguageModelSpec(hub_id="lmsys/vicuna-13b-v1.5"),
 }
 
 
-def build_language_model(name: str, path: str | None) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """Returns a causal language model in float32 and its tokenizer; padding is the end token.
+def build_language_model(
+    name: str, path: str | None, *, dtype: str = "float32"
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """Returns a causal language model and its tokenizer; padding is the end token.
 
     Args:
         name: A key of ``LANGUAGE_MODELS``.
         path: A local folder in transformers' layout, or None for the zoo's own source.
+        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
         UnknownModelError: If the zoo does not know the name.
-        MissingWeightsError: If the weights are not there.
+        MissingWeightsError: If the weights are not there or do not fit.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -49,13 +57,20 @@ def build_language_model(name: str, path: str | None) -> tuple["PreTrainedModel"
     else:
         source = str(packaged_weights(spec.packaged)) if spec.packaged else spec.hub_id
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, dtype), output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(source)
     except OSError as error:
         raise MissingWeightsError(
             f"The weights of the language model {name!r} could not be loaded from {source}: {error}. "
             "Download them and set downstream.language_model_path to their folder."
         ) from error
+    if missing := sorted(loading["missing_keys"]):
+        raise MissingWeightsError(
+            f"The weights in {source} do not fit the language model {name!r}: {len(missing)} missing "
+            f"({', '.join(missing[:3])}). Give all files of one causal language model."
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer

@@ -1,19 +1,24 @@
 """A LLaVA at work: it sees through one route's tower, learns answers, and writes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
+from gmail_kedro.hardware import long_attention
 from gmail_kedro.zoo.chat import IGNORED, Chat, Conversation, TokenBatch, collate
+from gmail_kedro.zoo.registry import hash_tensors
 from gmail_kedro.zoo.student import ROUTES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 DEFAULT_SELECT = "default"
+
+
+Preprocessing = Callable[["Image"], torch.Tensor]
 
 
 class RouteError(ValueError):
@@ -45,16 +50,17 @@ class VisionLanguageModel(torch.nn.Module):
         name: The zoo's name.
         model: The model.
         chat: Turns conversations into tokens.
-        image_processor: The model's own preprocessing.
+        preprocess: Maps a picture to the tower's input, float32 [3, H, W].
         seeing: What of the tower's states is read.
     """
 
-    def __init__(self, name: str, model: Any, chat: Chat, *, image_processor: Any, seeing: Seeing) -> None:
+    def __init__(self, name: str, model: Any, chat: Chat, *, preprocess: Preprocessing, seeing: Seeing) -> None:
         super().__init__()
         self.name, self.model, self.chat, self.seeing = name, model, chat, seeing
         self.image_token = int(model.config.image_token_id)
         self.route: str | None = None  # the towers of a fresh model belong to no route
-        self._image_processor = image_processor
+        self.stock_tower = hash_tensors(self.tower.state_dict())
+        self._preprocess = preprocess
 
     @property
     def patch_count(self) -> int:
@@ -62,6 +68,11 @@ class VisionLanguageModel(torch.nn.Module):
         vision = self.model.config.vision_config
         count = (vision.image_size // vision.patch_size) ** 2
         return count if self.seeing.select == DEFAULT_SELECT else count + 1
+
+    @property
+    def tower(self) -> torch.nn.Module:
+        """The vision tower that is in the model now."""
+        return self.model.model.vision_tower
 
     @property
     def projector(self) -> torch.nn.Module:
@@ -75,7 +86,7 @@ class VisionLanguageModel(torch.nn.Module):
 
     def preprocess(self, image: "Image") -> torch.Tensor:
         """Maps a picture to float32 [3, H, W]."""
-        return self._image_processor(image, return_tensors="pt")["pixel_values"][0]
+        return self._preprocess(image)
 
     @torch.no_grad()
     def see(self, pixels: torch.Tensor, *, origin: str) -> torch.Tensor:
@@ -93,9 +104,8 @@ class VisionLanguageModel(torch.nn.Module):
                 f"A {origin} picture was to be seen through the tower of the route {self.route!r} of {self.name!r}. "
                 f"Put that route's tower in first (put_tower with route {origin!r})."
             )
-        tower = self.model.model.vision_tower
-        weight = next(tower.parameters())
-        return self.seeing.tokens_of(tower, pixels.to(weight.device, weight.dtype))
+        weight = next(self.tower.parameters())
+        return self.seeing.tokens_of(self.tower, pixels.to(weight.device, weight.dtype))
 
     def batch(self, conversations: Sequence[Conversation], *, side: str = "right") -> TokenBatch:
         """Returns conversations side by side, with room for the pictures, on the model's device."""
@@ -114,11 +124,10 @@ class VisionLanguageModel(torch.nn.Module):
 
         Args:
             tokens: The tower's tokens of each conversation's picture [B, P, W], or None for text alone.
-            batch: The conversations.
+            batch: The conversations, padded on the right.
         """
-        hidden = self.model.model(
-            inputs_embeds=self._embed(tokens, batch.ids), attention_mask=batch.mask
-        ).last_hidden_state[:, :-1]
+        with long_attention():  # padding is on the right, where causal attention does not see it: no mask
+            hidden = self.model.model(inputs_embeds=self._embed(tokens, batch.ids)).last_hidden_state[:, :-1]
         targets = batch.labels[:, 1:]
         learnt = targets != IGNORED
         return F.cross_entropy(self.model.lm_head(hidden[learnt]).float(), targets[learnt], reduction="sum")
