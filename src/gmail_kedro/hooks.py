@@ -23,9 +23,15 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
-HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
-SCORES = ("scores", "gap_scores", "*.scores")
-ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary")
+HISTORIES = {
+    "alignment_history": "alignment",
+    "captioner_history": "captioner",
+    "retriever_history": "retriever",
+    "vision_language_history": "vision_language",
+}
+SCORES = ("scores", "gap_scores", "vision_language_scores", "*.scores")
+PREFIXES = {"gap_scores": "gap", "vision_language_scores": "vision_language"}
+ARTIFACTS = ("adapter", "feature_map", "scores", "vision_language_scores", "*.scores", "*figure", "*summary")
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
 
@@ -127,7 +133,7 @@ class TrackingHooks:
                 if name in HISTORIES:
                     self._recorder.log_history(HISTORIES[name], value)
                 elif _matches(name, SCORES):
-                    prefix = "gap" if name == "gap_scores" else name.rpartition(".")[0]
+                    prefix = PREFIXES.get(name, name.rpartition(".")[0])
                     self._recorder.log_scores(value, prefix=prefix)
 
     @hook_impl

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -43,7 +44,7 @@ class TrainingPlan:
 
 def train(
     step: StepFunction,
-    parameters: Iterable[torch.nn.Parameter],
+    parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
     plan: TrainingPlan,
     checkpoint: Checkpoint,
     *,
@@ -55,7 +56,7 @@ def train(
 
     Args:
         step: Maps a step's index to its losses.
-        parameters: What is trained.
+        parameters: What is trained, or the optimizer's groups of it with learning rates of their own.
         plan: How long and how fast.
         checkpoint: Where training state is kept.
         device: Where the model is.
@@ -65,9 +66,9 @@ def train(
     Raises:
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
-    parameters = list(parameters)
-    logger.info("%s: %d parameters are trained", plan.title, sum(parameter.numel() for parameter in parameters))
     optimizer = build_adamw(parameters, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    logger.info("%s: %d parameters are trained", plan.title, sum(parameter.numel() for parameter in trained))
     schedule = build_schedule(
         optimizer, kind=plan.schedule, steps=plan.steps, warmup_steps=plan.warmup_steps, restarts=plan.restarts
     )

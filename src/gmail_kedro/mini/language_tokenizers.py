@@ -22,10 +22,12 @@ LLAMA_3_HEADER = ("<|start_header_id|>", "<|end_header_id|>")
 LLAMA_2_SPECIALS = ("<unk>", "<s>", "</s>")
 PAD = "<pad>"
 ROLES = ("USER: ", "ASSISTANT: ", "user", "assistant")
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
-def sample_dialogues(*, scene_count: int = 1500, seed: int = 0) -> list[str]:
+def sample_dialogues(*, scene_count: int = 600, seed: int = 0) -> list[str]:
     """Returns the texts that the merges are learnt from: prompts and answers about training scenes."""
     rng, scans = np.random.default_rng((seed, 50)), load_scans("train")
     turns = [turn for _ in range(scene_count) for turn in draw_dialogue(sample_scene(rng, scans), rng, turn_count=4)]

@@ -1,8 +1,8 @@
 """Conversations about scenes: what the mini language models learn from, with the picture drawn in words.
 
-A scene is drawn as four rows of four words, one for each 8-pixel patch: the digit or the ink where there is ink, otherwise
-the paper. A language model that has answered questions about such drawings knows where in its context to look; what
-a projector has to teach it is to take a patch for a word.
+A scene is drawn as four rows of four words, one for each 8-pixel patch: the digit or the ink where there is ink,
+otherwise the paper. A language model that has answered questions about such drawings knows where in its context to
+look; what a projector has to teach it is to take a patch for a word.
 """
 
 from collections.abc import Sequence

@@ -74,7 +74,13 @@ def pretrain_language(
         return F.cross_entropy(model.lm_head(hidden[learnt]).float(), batch.labels[:, 1:][learnt])
 
     run_lessons(
-        loss_of, list(model.train().parameters()), steps=steps, seed=seed, rate=2e-3, checkpoint=checkpoint, name="words"
+        loss_of,
+        list(model.train().parameters()),
+        steps=steps,
+        seed=seed,
+        rate=2e-3,
+        checkpoint=checkpoint,
+        name="llama",
     )
     return model.eval()
 
@@ -110,7 +116,7 @@ def run_lessons(
             steps=steps,
             clip_norm=1.0,
             checkpoint=checkpoint,
-            on_step=report_losses(logger, name, every=50),
+            on_step=report_losses(logger, name, every=25),
         )
 
 
@@ -138,7 +144,9 @@ def _plain_text(chat: Chat, text: str) -> Conversation:
     return Conversation(tuple(ids), (IGNORED, *ids[1:]))
 
 
-def _build(tokenizer: Any, *, hidden_size: int, heads: int, key_value_heads: int, intermediate_size: int, theta: float) -> Any:
+def _build(
+    tokenizer: Any, *, hidden_size: int, heads: int, key_value_heads: int, intermediate_size: int, theta: float
+) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(

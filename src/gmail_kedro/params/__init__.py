@@ -12,6 +12,7 @@ from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.params.mini_world import MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
 from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 
 __all__ = [
     "AlignmentParams",
@@ -26,4 +27,5 @@ __all__ = [
     "PretrainingParams",
     "RetrieverParams",
     "RunParams",
+    "VisionLanguageParams",
 ]

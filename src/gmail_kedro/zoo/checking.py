@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
-from gmail_kedro.params import DownstreamParams, GenerationParams, RunParams
+from gmail_kedro.params import DownstreamParams, GenerationParams, RunParams, VisionLanguageParams
+from gmail_kedro.zoo.clip_vision import load_clip_vision
 from gmail_kedro.zoo.encoders import find_encoder
 from gmail_kedro.zoo.generators import GENERATORS
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
+from gmail_kedro.zoo.llava import KIND, VISION_LANGUAGE_MODELS
 from gmail_kedro.zoo.registry import local_folder, look_up
 
 
@@ -18,6 +20,7 @@ def check_models(groups: Mapping[str, object]) -> None:
     Raises:
         UnknownModelError: If a name is not known; lists the known ones.
         MissingWeightsError: If a local path is not there, or is needed and not given.
+        ValueError: If a vision-language model is named and the run's encoder is not what it sees with.
     """
     for group in groups.values():
         if isinstance(group, RunParams):
@@ -26,9 +29,21 @@ def check_models(groups: Mapping[str, object]) -> None:
             _check("generator", group.generator, group.generator_path, GENERATORS)
         if isinstance(group, DownstreamParams):
             _check("language model", group.language_model, group.language_model_path, LANGUAGE_MODELS)
+        if isinstance(group, VisionLanguageParams):
+            _check(KIND, group.model, group.model_path, VISION_LANGUAGE_MODELS)
+            _check_tower(groups["run"])
 
 
 def _check(kind: str, name: str, path: str | None, specs: Mapping[str, object]) -> None:
     look_up(kind, name, specs)
     if path is not None:
         local_folder(kind, name, path)
+
+
+def _check_tower(run: object) -> None:
+    if isinstance(run, RunParams) and find_encoder(run.encoder, run.encoder_path)[0].load is not load_clip_vision:
+        raise ValueError(
+            f"The parameter run.encoder must be a CLIP vision tower in transformers' format for a {KIND}, such as "
+            f"mini_clip_vision. Got {run.encoder!r} instead. Align that tower first: kedro run --pipeline=align "
+            "--params=run.encoder=mini_clip_vision"
+        )

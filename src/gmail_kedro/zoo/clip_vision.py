@@ -94,7 +94,7 @@ class Preprocess:
     def __init__(self, processor: Any) -> None:
         self._processor = processor
 
-    def __call__(self, image: "Image") -> torch.Tensor:
+    def __call__(self, image: "Image") -> torch.Tensor:  # noqa: D102
         return self._processor(image, return_tensors="pt")["pixel_values"][0]
 
 

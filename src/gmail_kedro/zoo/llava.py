@@ -187,6 +187,6 @@ def _put_together(language_model: str, path: str | None, vision: Any, settings: 
 def _check_layer(layer: int, layer_count: int) -> None:
     if not -layer_count - 1 <= layer <= layer_count:
         raise ValueError(
-            f"The parameter vision_language.feature_layer must be a layer of the tower, which has {layer_count} and its "
-            f"input ({-layer_count - 1} to {layer_count}). Got {layer} instead."
+            f"The parameter vision_language.feature_layer must be a layer of the tower, which has {layer_count} and "
+            f"its input ({-layer_count - 1} to {layer_count}). Got {layer} instead."
         )

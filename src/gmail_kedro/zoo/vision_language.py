@@ -1,4 +1,4 @@
-"""A LLaVA at work: it sees through one route's tower, learns answers, and writes them."""
+"""A LLaVA at work: eyes that see pictures of one route, and a language model that learns answers and writes them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,8 +43,46 @@ class Seeing:
         return hidden[:, 1:] if self.select == DEFAULT_SELECT else hidden
 
 
+class Eye:
+    """The tower of one route, frozen; it sees pictures of its own modality only.
+
+    Args:
+        tower: A ``CLIPVisionModel`` that nothing else changes.
+        route: ``generated`` or ``real``.
+        seeing: What of its states is read.
+
+    Raises:
+        ValueError: If the route is unknown.
+    """
+
+    def __init__(self, tower: Any, route: str, seeing: Seeing) -> None:
+        if route not in ROUTES:
+            raise ValueError(f"The route must be one of {list(ROUTES)}. Got {route!r} instead.")
+        self._tower, self._seeing = tower.eval().requires_grad_(False), seeing
+        self.route, self.fingerprint = route, hash_tensors(tower.state_dict())
+
+    @torch.no_grad()
+    def see(self, pixels: torch.Tensor, *, origin: str) -> torch.Tensor:
+        """Maps images [B, 3, H, W] to the tower's tokens [B, P, W].
+
+        Args:
+            pixels: Preprocessed pictures of one modality.
+            origin: Which: ``generated`` or ``real``.
+
+        Raises:
+            RouteError: If it is the other modality.
+        """
+        if origin != self.route:
+            raise RouteError(
+                f"A {origin} picture was to be seen through the tower of {self.route} pictures. Open the eye of its "
+                f"own route: put_tower(…, {origin!r})."
+            )
+        weight = next(self._tower.parameters())
+        return self._seeing.tokens_of(self._tower, pixels.to(weight.device, weight.dtype))
+
+
 class VisionLanguageModel(torch.nn.Module):
-    """transformers' ``LlavaForConditionalGeneration`` with its chat, its image processor and the route it sees by.
+    """transformers' ``LlavaForConditionalGeneration`` with its chat; what it is shown are the tokens that an eye saw.
 
     Args:
         name: The zoo's name.
@@ -58,7 +96,6 @@ class VisionLanguageModel(torch.nn.Module):
         super().__init__()
         self.name, self.model, self.chat, self.seeing = name, model, chat, seeing
         self.image_token = int(model.config.image_token_id)
-        self.route: str | None = None  # the towers of a fresh model belong to no route
         self.stock_tower = hash_tensors(self.tower.state_dict())
         self._preprocess = preprocess
 
@@ -87,25 +124,6 @@ class VisionLanguageModel(torch.nn.Module):
     def preprocess(self, image: "Image") -> torch.Tensor:
         """Maps a picture to float32 [3, H, W]."""
         return self._preprocess(image)
-
-    @torch.no_grad()
-    def see(self, pixels: torch.Tensor, *, origin: str) -> torch.Tensor:
-        """Maps images [B, 3, H, W] to the tower's tokens [B, P, W].
-
-        Args:
-            pixels: Preprocessed pictures of one modality.
-            origin: What they are: ``generated`` or ``real``.
-
-        Raises:
-            RouteError: If the tower that is in the model belongs to the other modality, or to none.
-        """
-        if origin not in ROUTES or origin != self.route:
-            raise RouteError(
-                f"A {origin} picture was to be seen through the tower of the route {self.route!r} of {self.name!r}. "
-                f"Put that route's tower in first (put_tower with route {origin!r})."
-            )
-        weight = next(self.tower.parameters())
-        return self.seeing.tokens_of(self.tower, pixels.to(weight.device, weight.dtype))
 
     def batch(self, conversations: Sequence[Conversation], *, side: str = "right") -> TokenBatch:
         """Returns conversations side by side, with room for the pictures, on the model's device."""

@@ -1,5 +1,7 @@
 """The student's tower in a LLaVA: swapped in key by key, and checked by its hash that it is really there."""
 
+import copy
+
 import torch
 
 from gmail_kedro.zoo.llava import clip_tower_of
@@ -7,11 +9,11 @@ from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
 from gmail_kedro.zoo.state_dicts import load_strictly
 from gmail_kedro.zoo.student import StoredStudent, take_route
 from gmail_kedro.zoo.towers import TowerEncoder
-from gmail_kedro.zoo.vision_language import VisionLanguageModel
+from gmail_kedro.zoo.vision_language import Eye, VisionLanguageModel
 
 
-def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: StoredStudent, route: str) -> str:
-    """Puts what images of one modality go through into a LLaVA, in place, and returns the hash of its tower.
+def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: StoredStudent, route: str) -> Eye:
+    """Puts what images of one modality go through into a LLaVA, in place, and returns a copy that sees them.
 
     LLaVA reads hidden states, so of the student only what is tuned inside the image tower matters; its projection
     heads do not. The real route of a student with ``real_path: frozen`` or ``proj`` is the stock tower.
@@ -41,8 +43,7 @@ def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: Stored
             f"The student in {student.folder} tunes the tower of the {route} route, but in {model.name!r} it is the "
             "stock tower, bit for bit. It was aligned for too few steps, or vision_language.dtype rounds it away."
         )
-    model.route = route
-    return found
+    return Eye(copy.deepcopy(model.tower), route, model.seeing)
 
 
 def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, source: str) -> str:
@@ -58,7 +59,11 @@ def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, so
             are not in the model afterwards.
     """
     own = model.tower.state_dict()
-    kinds = [key for key in sorted(own.keys() & state.keys()) if state[key].is_floating_point() != own[key].is_floating_point()]
+    kinds = [
+        key
+        for key in sorted(own.keys() & state.keys())
+        if state[key].is_floating_point() != own[key].is_floating_point()
+    ]
     if kinds:
         raise MissingWeightsError(
             f"The weights in {source} do not fit the tower of {model.name!r}: {kinds[0]} is {state[kinds[0]].dtype} "

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gmail_kedro.corpora.splits import split_rows
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import EvaluationParams, RunParams
@@ -59,7 +60,7 @@ def encode_benchmark(
 
     encoding = run_encoding(feature_store, run)
     encoder = _real_route(adapter, run, encoding.device)
-    rows = _evaluation_rows(corpus, params)
+    rows = split_rows(corpus, params.split, image_count=params.image_count)
     image_ids, captions = list(dict.fromkeys(rows["image_id"])), list(rows["caption"])
     position = {image_id: index for index, image_id in enumerate(image_ids)}
     image = encode_images(encoder, corpus.images, image_ids, encoding)
@@ -248,19 +249,6 @@ def collect_scores(
             "generated_image_count": generated_images.description.image_count,
         },
     }
-
-
-def _evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
-    rows = corpus.captions[corpus.captions["split"] == params.split]
-    if rows.empty:
-        raise ValueError(
-            f"The corpus {corpus.name!r} has no photographs in the split {params.split!r}. Its splits: "
-            f"{sorted(corpus.captions['split'].unique())}. Set evaluation.split."
-        )
-    if params.image_count is None:
-        return rows
-    kept = set(list(dict.fromkeys(rows["image_id"]))[: params.image_count])
-    return rows[rows["image_id"].isin(kept)]
 
 
 def _real_route(adapter: StoredStudent, run: RunParams, device: torch.device) -> TowerEncoder:
