@@ -158,14 +158,16 @@ def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
 
 
 def _put_together(language_model: str, path: str | None, vision: Any, settings: LlavaSettings) -> tuple[Any, Any]:
-    """Returns LLaVA's architecture around a tower and a language model, the projector drawn from the seed."""
+    """Returns LLaVA's architecture around a tower and a language model; what is new in it is drawn from the seed."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
     from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
     text, tokenizer = build_language_model(language_model, path, dtype=settings.dtype)
-    if IMAGE not in tokenizer.get_vocab():
-        tokenizer.add_tokens([IMAGE], special_tokens=True)
-        text.resize_token_embeddings(max(len(tokenizer), text.config.vocab_size), mean_resizing=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if IMAGE not in tokenizer.get_vocab():
+            tokenizer.add_tokens([IMAGE], special_tokens=True)
+            text.resize_token_embeddings(max(len(tokenizer), text.config.vocab_size), mean_resizing=False)
     config = LlavaConfig(
         vision_config=vision.config,
         text_config=text.config,
