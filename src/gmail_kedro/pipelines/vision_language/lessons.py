@@ -1,6 +1,7 @@
 """What the model is taught: conversations about pictures, each picture through its own route, and the step's loss."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +78,7 @@ def lesson_step(
         model: Trained in place.
         lessons: The training conversations.
         params: Batch sizes.
-        seed: Seeds the order.
+        seed: Seeds the order, and dropout.
     """
 
     def step(index: int) -> dict[str, torch.Tensor]:
@@ -86,16 +87,25 @@ def lesson_step(
         parts = [
             rows[start : start + params.micro_batch_size] for start in range(0, len(rows), params.micro_batch_size)
         ]
-        if len(parts) == 1:
-            return {"loss": _loss_sum(model, lessons, rows) / count}
-        total = torch.zeros((), device=model.device)
-        for part in parts:
-            loss = _loss_sum(model, lessons, part) / count
-            loss.backward()
-            total += loss.detach()
-        return {"loss": total}
+        with _seeded_dropout(seed, index, device=model.device):
+            if len(parts) == 1:
+                return {"loss": _loss_sum(model, lessons, rows) / count}
+            total = torch.zeros((), device=model.device)
+            for part in parts:
+                loss = _loss_sum(model, lessons, part) / count
+                loss.backward()
+                total += loss.detach()
+            return {"loss": total}
 
     return step
+
+
+@contextlib.contextmanager
+def _seeded_dropout(seed: int, index: int, *, device: torch.device) -> Iterator[None]:
+    """Makes what dropout leaves out in a step a function of the step's index, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence((seed, 73, index)).generate_state(1)[0]))
+        yield
 
 
 @torch.no_grad()
