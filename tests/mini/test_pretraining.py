@@ -24,7 +24,18 @@ from gmail_kedro.mini.tokenizers import (
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.registry import packaged_weights
 
-WEIGHTS = ("clip", "stable_diffusion", "gpt2", "digit_reader", "clip_vision", "long_clip", "siglip", "synclr")
+WEIGHTS = (
+    "clip",
+    "stable_diffusion",
+    "gpt2",
+    "digit_reader",
+    "clip_vision",
+    "long_clip",
+    "siglip",
+    "synclr",
+    "llama",
+    "llava",
+)
 LIMIT_BYTES = 25 * 10**6
 
 

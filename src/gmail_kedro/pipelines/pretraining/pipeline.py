@@ -19,6 +19,8 @@ from gmail_kedro.pipelines.pretraining.twin_nodes import (
     write_twin_cards,
 )
 
+LANGUAGE = "language"  # kedro run --pipeline=pretraining --tags=language makes these alone
+
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """Returns: tokenizers, the mini models, the mini CLIP's relatives, LLaMA and LLaVA, and all their cards."""
@@ -45,8 +47,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 ["mini_clip_vision", "mini_long_clip", "mini_siglip", "mini_synclr", params],
                 ["mini_clip_vision_card", "mini_long_clip_card", "mini_siglip_card", "mini_synclr_card"],
             ),
-            node(train_llama, [checkpoints, params], "mini_llama"),
-            node(train_llava, ["mini_clip_vision", checkpoints, params], "mini_llava"),
-            node(write_language_cards, ["mini_llama", "mini_llava", params], ["mini_llama_card", "mini_llava_card"]),
+            node(train_llama, [checkpoints, params], "mini_llama", tags=LANGUAGE),
+            node(train_llava, ["mini_clip_vision", checkpoints, params], "mini_llava", tags=LANGUAGE),
+            node(
+                write_language_cards,
+                ["mini_llama", "mini_llava", params],
+                ["mini_llama_card", "mini_llava_card"],
+                tags=LANGUAGE,
+            ),
         ]
     )
