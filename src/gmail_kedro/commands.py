@@ -79,7 +79,7 @@ def convert_captioner(options: argparse.Namespace) -> None:
 
 
 def run_experiments(names: Sequence[str], env: str | None) -> None:
-    """Runs experiments one after the other: alignment, downstream, evaluation, reporting.
+    """Runs experiments one after the other: the pipelines that ``experiments.yml`` names, or ``experiment``.
 
     Args:
         names: Keys of ``runs`` in ``experiments.yml``; all when empty.
@@ -88,11 +88,12 @@ def run_experiments(names: Sequence[str], env: str | None) -> None:
     Raises:
         ValueError: If a name is not there; lists those that are.
     """
-    known = _read("experiments.yml")["runs"]
+    experiments = _read("experiments.yml")
+    known, pipelines = experiments["runs"], experiments["pipelines"]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"There is no run {unknown} in conf/base/experiments.yml. Known runs: {list(known)}.")
     for name in names or known:
-        run_pipelines(["experiment"], {"run_id": name} | _nest(known[name]), env)
+        run_pipelines(pipelines.get(name, ["experiment"]), {"run_id": name} | _nest(known[name]), env)
 
 
 def run_study(name: str, seeds: str | None, env: str | None) -> None:

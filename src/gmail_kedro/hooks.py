@@ -24,9 +24,32 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
 BENCHMARK = "benchmark_corpus"
-HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
-SCORES = ("scores", "gap_scores", "cost_scores", "*.scores")
-ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary", "set_card*")
+HISTORIES = {
+    "alignment_history": "alignment",
+    "captioner_history": "captioner",
+    "retriever_history": "retriever",
+    "vision_language_history": "vision_language",
+}
+SCORES = ("scores", "gap_scores", "cost_scores", "vision_language_scores", "*.scores")
+ARTIFACTS = (
+    "adapter",
+    "feature_map",
+    "scores",
+    "vision_language_scores",
+    "*.scores",
+    "*figure",
+    "*summary",
+    "set_card*",
+)
+    "adapter",
+    "feature_map",
+    "scores",
+    "vision_language_scores",
+    "*.scores",
+    "*figure",
+    "*summary",
+    "set_card*",
+)
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
 

@@ -12,6 +12,7 @@ from gmail_kedro.pipelines import (
     pairing,
     pretraining,
     reporting,
+    vision_language,
 )
 
 
@@ -31,6 +32,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "diagnostics": diagnostics.create_pipeline(),
         "evaluation": evaluation.create_pipeline(),
         "reporting": reporting.create_pipeline(),
+        "vision_language": vision_language.create_pipeline(),
     }
     training = parts["alignment"] + parts["downstream"]
     experiment = training + parts["diagnostics"] + parts["evaluation"] + parts["reporting"]

@@ -27,7 +27,19 @@ from gmail_kedro.zoo.generators import build_generator
 from gmail_kedro.zoo.registry import packaged_weights
 from gmail_kedro.zoo.sampling import Sampling
 
-WEIGHTS = ("clip", "stable_diffusion", "gpt2", "digit_reader", "clip_vision", "long_clip", "siglip", "synclr", "flux")
+WEIGHTS = (
+    "clip",
+    "stable_diffusion",
+    "gpt2",
+    "digit_reader",
+    "clip_vision",
+    "long_clip",
+    "siglip",
+    "synclr",
+    "flux",
+    "llama",
+    "llava",
+)
 LIMIT_BYTES = 25 * 10**6
 
 

@@ -45,3 +45,19 @@ def unseen_rows(groups: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """
     _, first = np.unique(groups[candidates], return_index=True)
     return candidates[np.sort(first)]
+
+
+def mixed_rows(count: int, real_fraction: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows taken as real and rows taken as generated, as many of both as the share allows.
+
+    With 0.5 these are all rows twice.
+
+    Args:
+        count: Number of pairs.
+        real_fraction: Share of real rows, in [0, 1].
+        seed: Seeds the choice where one side gives only some of its rows.
+    """
+    rng, larger = np.random.default_rng((seed, 21)), max(real_fraction, 1 - real_fraction)
+    sizes = [round(count * share / larger) for share in (real_fraction, 1 - real_fraction)]
+    real, generated = (np.sort(rng.permutation(count)[:size]) for size in sizes)
+    return real, generated

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
 
 def build_adamw(
-    parameters: Iterable[torch.nn.Parameter], *, learning_rate: float, weight_decay: float
+    parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]], *, learning_rate: float, weight_decay: float
 ) -> torch.optim.AdamW:
-    """Returns AdamW over the parameters; weight decay is always explicit."""
-    return torch.optim.AdamW(list(parameters), lr=learning_rate, weight_decay=weight_decay)
+    """Returns AdamW over the parameters, or over groups of them; weight decay is always explicit."""
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
 
 
 def build_schedule(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ class TrainingPlan:
 
 def train(
     step: StepFunction,
-    parameters: Iterable[torch.nn.Parameter],
+    parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
     plan: TrainingPlan,
     checkpoint: Checkpoint,
     *,
@@ -56,7 +57,7 @@ def train(
 
     Args:
         step: Maps a step's index to its losses.
-        parameters: What is trained.
+        parameters: What is trained, or the optimizer's groups of it with learning rates of their own.
         plan: How long and how fast.
         checkpoint: Where training state is kept.
         device: Where the model is.
@@ -66,9 +67,9 @@ def train(
     Raises:
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
-    parameters = list(parameters)
-    logger.info("%s: %d parameters are trained", plan.title, sum(parameter.numel() for parameter in parameters))
     optimizer = build_adamw(parameters, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    logger.info("%s: %d parameters are trained", plan.title, sum(parameter.numel() for parameter in trained))
     schedule = build_schedule(
         optimizer, kind=plan.schedule, steps=plan.steps, warmup_steps=plan.warmup_steps, restarts=plan.restarts
     )
@@ -86,7 +87,7 @@ def train(
             around_first_step=meter.counting_flops(),
         )
     if history.rows:
-        count = sum(parameter.numel() for parameter in parameters)
+        count = sum(weight.numel() for group in optimizer.param_groups for weight in group["params"])
         history.rows[-1] |= meter.facts() | {"trainable_parameters": float(count)}
     if history.skipped_count:
         logger.warning("%s: %d steps were skipped; their loss was not finite", plan.title, history.skipped_count)

@@ -13,6 +13,7 @@ from gmail_kedro.params.mini_world import MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
 from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 
 __all__ = [
     "AlignmentParams",
@@ -29,4 +30,5 @@ __all__ = [
     "QualityParams",
     "RetrieverParams",
     "RunParams",
+    "VisionLanguageParams",
 ]

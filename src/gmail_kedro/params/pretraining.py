@@ -40,6 +40,11 @@ class PretrainingParams(Parameters):
         flux_steps: Steps of its transformer and text encoders.
         flux_sampling_steps: Denoising steps used to measure it.
         flux_sampling_guidance: Guidance it is told when it is measured.
+        llama_steps: Steps of the mini LLaMA-3 on conversations about scenes drawn in words.
+        llama_batch_size: Texts a step.
+        llava_steps: Steps of the mini LLaVA's projector and language model on pictures.
+        llava_batch_size: Conversations a step.
+        llava_scene_count: Training scenes drawn for it.
     """
 
     seed: int
@@ -71,12 +76,18 @@ class PretrainingParams(Parameters):
     flux_steps: int
     flux_sampling_steps: int
     flux_sampling_guidance: float
+    llama_steps: int
+    llama_batch_size: int
+    llava_steps: int
+    llava_batch_size: int
+    llava_scene_count: int
 
     GROUP: ClassVar[str] = "pretraining"
     RULES: ClassVar[dict[str, Any]] = rules(
         positive="scene_count clip_steps clip_stop_after clip_batch_size vae_steps unet_steps generator_batch_size "
         "gpt2_steps gpt2_batch_size reader_steps reader_batch_size sampling_steps twin_scene_count twin_batch_size "
         "clip_vision_steps long_clip_short_steps long_clip_long_steps siglip_seeing_steps siglip_reading_steps "
-        "synclr_captions synclr_steps flux_scene_count flux_batch_size flux_vae_steps flux_steps flux_sampling_steps",
+        "synclr_captions synclr_steps flux_scene_count flux_batch_size flux_vae_steps flux_steps flux_sampling_steps "
+        "llama_steps llama_batch_size llava_steps llava_batch_size llava_scene_count",
         not_negative="seed sampling_guidance flux_sampling_guidance",
     )

@@ -1,6 +1,5 @@
 """Makes the pictures of a plan, shard by shard, so that a killed run goes on where it stopped."""
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +28,8 @@ from gmail_kedro.records.stored import (
     read_description,
     shard_path,
 )
-from gmail_kedro.records.shard_worker import ShardWorker
 from gmail_kedro.records.takeover import (
+    FormerPictures,
     set_aside_misjudged,
     set_aside_others,
 )
@@ -100,10 +99,6 @@ class GenerationWork:
     def count_rows(self, shard_id: str) -> int:
         """Returns how many pictures one shard is to have."""
         return len(self._positions[shard_id])
-
-    def first_sample(self, shard_id: str) -> int:
-        """Returns the sample index of a shard's first picture."""
-        return int(self.plan["sample_index"].iat[self._positions[shard_id][0]])
 
     @cached_property
     def _positions(self) -> Mapping[Any, Any]:
@@ -213,19 +208,18 @@ def _bring(work: GenerationWork, folder: Path) -> _Done:
 def _make_shards(
     work: GenerationWork, folder: Path, missing: Sequence[str], tally: QuarantineTally, done: _Done
 ) -> None:
-    """Makes the missing shards, wherever the work's mapper does it; those of a sample after those of the one before."""
-    # A copy without what was derived from it: a worker elsewhere derives its own.
-    build_worker = partial(ShardWorker, replace(work), folder.absolute(), copy.deepcopy(tally))
-    waves = (list(names) for _, names in groupby(missing, key=work.first_sample))
+    """Makes the missing shards."""
+    maker, former = PictureMaker(work.build_generator, work.settings), FormerPictures(folder, work.settings)
+    judges = ShardJudges(work.gate, work.plan, folder)
+    filler = ShardFiller(maker, judges, former, tally, batch_size=work.batch_size)
     to_make = sum(map(work.count_rows, missing))
     with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
-        for name, made in zip(missing, work.map_jobs(build_worker, waves), strict=True):
-            done.resumed_count += made.is_resumed
-            done.taken_count += made.taken_count
-            done.made_count += made.made_count
-            tally.merge(made.tally)
-            tally.check()
-            progress.update(work.count_rows(name))
+        for name in missing:
+            rows, fingerprint = work.rows(name), work.description.shards[name]
+            with ShardWriter(shard_path(folder, name), [row["key"] for row in rows], fingerprint) as writer:
+                done.resumed_count += writer.written_count > 0
+                filler.fill(writer, rows, progress)
+    done.taken_count, done.made_count = filler.taken_count, filler.made_count
 
 
 def _count_kept(folder: Path, work: GenerationWork, missing: Sequence[str], tally: QuarantineTally) -> None:

@@ -119,7 +119,7 @@ def save_tuned(tower: Any, spec: TuningSpec, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     if spec.is_adapter:
-        tower.save_pretrained(str(folder))
+        tower.save_pretrained(str(folder), save_embedding_layers=False)  # they are never trained
     elif spec.kind == "full":
         save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, folder / TOWER_FILE)
 

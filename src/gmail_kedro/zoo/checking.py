@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gmail_kedro.params import DownstreamParams, GenerationParams, IfcapParams, RunParams
+from gmail_kedro.params import DownstreamParams, GenerationParams, IfcapParams, RunParams, VisionLanguageParams
 from gmail_kedro.zoo.captioner_spec import read_captioner
+from gmail_kedro.zoo.clip_vision import load_clip_vision
 from gmail_kedro.zoo.encoders import find_encoder
 from gmail_kedro.zoo.generators import GENERATORS
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
+from gmail_kedro.zoo.llava import KIND, VISION_LANGUAGE_MODELS
 from gmail_kedro.zoo.nouns import build_noun_finder, read_vocabulary
 from gmail_kedro.zoo.registry import local_folder, look_up
 
@@ -21,7 +23,8 @@ def check_models(groups: Mapping[str, object]) -> None:
     Raises:
         UnknownModelError: If a name is not known; lists the known ones.
         MissingWeightsError: If a local path is not there, or is needed and not given, or a tagger's data is not.
-        ValueError: If a stored captioner is to be taken and was trained with another encoder.
+        ValueError: If a stored captioner is to be taken and was trained with another encoder, or a vision-language
+            model is named and the run's encoder is not what it sees with.
     """
     for group in groups.values():
         if isinstance(group, RunParams):
@@ -30,6 +33,9 @@ def check_models(groups: Mapping[str, object]) -> None:
             _check("generator", group.generator, group.generator_path, GENERATORS)
         if isinstance(group, DownstreamParams):
             _check_downstream(group, groups.get(IfcapParams.GROUP), groups.get(RunParams.GROUP))
+        if isinstance(group, VisionLanguageParams):
+            _check(KIND, group.model, group.model_path, VISION_LANGUAGE_MODELS)
+            _check_tower(groups["run"])
 
 
 def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> None:
@@ -51,3 +57,12 @@ def _check(kind: str, name: str, path: str | None, specs: Mapping[str, object]) 
     look_up(kind, name, specs)
     if path is not None:
         local_folder(kind, name, path)
+
+
+def _check_tower(run: object) -> None:
+    if isinstance(run, RunParams) and find_encoder(run.encoder, run.encoder_path)[0].load is not load_clip_vision:
+        raise ValueError(
+            f"The parameter run.encoder must be a CLIP vision tower in transformers' format for a {KIND}, such as "
+            f"mini_clip_vision. Got {run.encoder!r} instead. Align that tower first: kedro run --pipeline=align "
+            "--params=run.encoder=mini_clip_vision"
+        )

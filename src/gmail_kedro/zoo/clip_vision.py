@@ -78,19 +78,23 @@ def load_clip_vision(
         towers=Towers(
             ClipVisionTower(model.vision_model), None, projection, Contrast(CLIP_SCALE, None), len(projection)
         ),
-        reading=Reading(_Preprocess(processor)),
+        reading=Reading(Preprocess(processor)),
         family=CLIP_VISION,
         fingerprint=hash_model(model, processor),
     )
 
 
-class _Preprocess:
-    """The image processor as a function of one picture."""
+class Preprocess:
+    """An image processor as a function of one picture, to float32 [3, H, W].
+
+    Args:
+        processor: Of transformers.
+    """
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
 
-    def __call__(self, image: "Image") -> torch.Tensor:
+    def __call__(self, image: "Image") -> torch.Tensor:  # noqa: D102
         return self._processor(image, return_tensors="pt")["pixel_values"][0]
 
 

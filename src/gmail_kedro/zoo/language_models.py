@@ -28,8 +28,12 @@ class LanguageModelSpec:
 
 LANGUAGE_MODELS = {
     "mini_gpt2": LanguageModelSpec(packaged="gpt2", lora_targets=("c_attn",)),
+    "mini_llama": LanguageModelSpec(packaged="llama"),
     "gpt2": LanguageModelSpec(hub_id="openai-community/gpt2", lora_targets=("c_attn",)),
     "llama_3_8b": LanguageModelSpec(hub_id="meta-llama/Meta-Llama-3-8B", frozen_dtype="bfloat16"),
+    "llama_3_8b_instruct": LanguageModelSpec(hub_id="meta-llama/Meta-Llama-3-8B-Instruct", frozen_dtype="bfloat16"),
+    "vicuna_7b": LanguageModelSpec(hub_id="lmsys/vicuna-7b-v1.5", frozen_dtype="bfloat16"),
+    "vicuna_13b": LanguageModelSpec(hub_id="lmsys/vicuna-13b-v1.5", frozen_dtype="bfloat16"),
 }
 
 
@@ -41,11 +45,11 @@ def build_language_model(
     Args:
         name: A key of ``LANGUAGE_MODELS``.
         path: A local folder in transformers' layout, or None for the zoo's own source.
-        dtype: How the weights are held: ``float32`` or ``bfloat16``.
+        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
         UnknownModelError: If the zoo does not know the name.
-        MissingWeightsError: If the weights are not there.
+        MissingWeightsError: If the weights are not there or do not fit.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -57,13 +61,20 @@ def build_language_model(
     else:
         source = str(packaged_weights(spec.packaged)) if spec.packaged else spec.hub_id
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, dtype=getattr(torch, dtype), output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(source)
     except OSError as error:
         raise MissingWeightsError(
             f"The weights of the language model {name!r} could not be loaded from {source}: {error}. "
             "Download them and set downstream.language_model_path to their folder."
         ) from error
+    if missing := sorted(loading["missing_keys"]):
+        raise MissingWeightsError(
+            f"The weights in {source} do not fit the language model {name!r}: {len(missing)} missing "
+            f"({', '.join(missing[:3])}). Give all files of one causal language model."
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gmail_kedro.engine.batching import mixed_rows
 from gmail_kedro.engine.inference import Encoding
 from gmail_kedro.interfaces import Corpus, FeatureOrigin, GeneratedImages
 from gmail_kedro.method.realign import FeatureMap, fit_feature_map
@@ -146,19 +147,3 @@ def gather(source: FeatureSource, params: DownstreamParams, ifcap: IfcapParams, 
     real, generated = source.real()[real_rows], source.generated(seed=seed)[generated_rows]
     rows = np.concatenate([real_rows, generated_rows])
     return TrainingFeatures(torch.cat([real, generated]), rows, source.origin("generated", "real"), texts)
-
-
-def mixed_rows(count: int, real_fraction: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows taken as real and rows taken as generated, as many of both as the share allows.
-
-    With 0.5 these are all rows twice.
-
-    Args:
-        count: Number of pairs.
-        real_fraction: Share of real rows, in [0, 1].
-        seed: Seeds the choice where one side gives only some of its rows.
-    """
-    rng, larger = np.random.default_rng((seed, 21)), max(real_fraction, 1 - real_fraction)
-    sizes = [round(count * share / larger) for share in (real_fraction, 1 - real_fraction)]
-    real, generated = (np.sort(rng.permutation(count)[:size]) for size in sizes)
-    return real, generated

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from gmail_kedro.corpora.splits import split_rows
 from gmail_kedro.interfaces import Corpus, FeatureOrigin
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import EvaluationParams, RunParams
@@ -153,20 +154,12 @@ def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
     Raises:
         ValueError: If the split has no photographs, or not those of the retrieval protocol.
     """
-    rows = corpus.captions[corpus.captions["split"] == params.split]
-    if rows.empty:
-        raise ValueError(
-            f"The corpus {corpus.name!r} has no photographs in the split {params.split!r}. Its splits: "
-            f"{sorted(corpus.captions['split'].unique())}. Set evaluation.split."
-        )
-    if params.retrieval_protocol is not None:
-        taken = rows.groupby("image_id", sort=False).head(PROTOCOLS[params.retrieval_protocol].captions_per_image)
-        check_protocol(params.retrieval_protocol, image_count=taken["image_id"].nunique(), caption_count=len(taken))
-        return taken
-    if params.image_count is None:
-        return rows
-    kept = set(list(dict.fromkeys(rows["image_id"]))[: params.image_count])
-    return rows[rows["image_id"].isin(kept)]
+    if params.retrieval_protocol is None:
+        return split_rows(corpus, params.split, image_count=params.image_count)
+    rows = split_rows(corpus, params.split, image_count=None)
+    taken = rows.groupby("image_id", sort=False).head(PROTOCOLS[params.retrieval_protocol].captions_per_image)
+    check_protocol(params.retrieval_protocol, image_count=taken["image_id"].nunique(), caption_count=len(taken))
+    return taken
 
 
 def real_route(adapter: StoredStudent, run: RunParams, device: torch.device) -> TowerEncoder:

@@ -151,6 +151,38 @@ def synclr_card(scores: dict[str, Any], params: PretrainingParams) -> str:
     return _card("Mini SynCLR", "SynCLR's state dict (`visual.` and timm's names)", recipe, scores, note)
 
 
+def llama_card(scores: dict[str, Any], params: PretrainingParams) -> str:
+    """Returns the card of the mini LLaMA-3."""
+    recipe = (
+        "LLaMA-3's layout in small: 4 layers of width 96, 6 heads on 2 key-value heads, rotary base 500,000, tied "
+        "words, byte-level BPE that reads numbers digit by digit, LLaMA-3's chat tokens and template, float16. Trained "
+        "on captions and on conversations about scenes drawn in words (four rows of four words), so that it knows "
+        f"where in its context to look: {params.llama_steps} steps of {params.llama_batch_size}, AdamW 2e-3, seed "
+        f"{params.seed}. It has seen no picture; a projector has to teach it to take a patch for a word."
+    )
+    note = (
+        "Answers to 300 questions about drawings of test scenes, equal to the true answer word for word; of "
+        "those with choices one in four is right by guessing. A drawing does not tell everything."
+    )
+    return _card("Mini LLaMA-3", "transformers `LlamaForCausalLM`", recipe, scores, note)
+
+
+def llava_card(scores: dict[str, Any], params: PretrainingParams) -> str:
+    """Returns the card of the mini LLaVA."""
+    recipe = (
+        "The mini CLIP vision tower, frozen and unchanged (layer -2, no class token), a two-layer projector and a "
+        "language model in LLaMA-2's layout (4 layers of width 80, 5 heads), with LLaMA-2's kind of tokenizer and "
+        "LLaVA-1.5's chat template, float16. Projector and language model learn together, from nothing, on "
+        f"{params.llava_scene_count:,} real training scenes: web texts and questions, no captions of an annotator's "
+        f"kind. {params.llava_steps} steps of {params.llava_batch_size} conversations, AdamW 2e-3, seed {params.seed}."
+    )
+    note = (
+        "300 questions with four choices in ScienceQA's words (guessing: 25) and 300 open ones in MMMU's, about test "
+        "scenes, scored by the benchmarks' rules."
+    )
+    return _card("Mini LLaVA", "transformers `LlavaForConditionalGeneration`", recipe, scores, note)
+
+
 def _card(title: str, layout: str, recipe: str, scores: dict[str, Any], note: str) -> str:
     rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in scores.items())
     return (

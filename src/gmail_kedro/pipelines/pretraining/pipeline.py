@@ -3,6 +3,7 @@
 from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.pipelines.pretraining.flux_nodes import train_flux, write_flux_card
+from gmail_kedro.pipelines.pretraining.language_nodes import train_llama, train_llava, write_language_cards
 from gmail_kedro.pipelines.pretraining.nodes import (
     train_digit_reader,
     train_encoder,
@@ -19,9 +20,11 @@ from gmail_kedro.pipelines.pretraining.twin_nodes import (
     write_twin_cards,
 )
 
+LANGUAGE = "language"  # kedro run --pipeline=pretraining --tags=language makes these alone
+
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: tokenizers, the mini models, the mini CLIP's relatives, the mini FLUX, and all their cards."""
+    """Returns: tokenizers, the mini models, the mini CLIP's relatives, FLUX, LLaMA and LLaVA, and all their cards."""
     params = "params:pretraining"
     checkpoints = "pretraining_checkpoints"
     return Pipeline(
@@ -46,6 +49,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 write_twin_cards,
                 ["mini_clip_vision", "mini_long_clip", "mini_siglip", "mini_synclr", params],
                 ["mini_clip_vision_card", "mini_long_clip_card", "mini_siglip_card", "mini_synclr_card"],
+            ),
+            node(train_llama, [checkpoints, params], "mini_llama", tags=LANGUAGE),
+            node(train_llava, ["mini_clip_vision", checkpoints, params], "mini_llava", tags=LANGUAGE),
+            node(
+                write_language_cards,
+                ["mini_llama", "mini_llava", params],
+                ["mini_llama_card", "mini_llava_card"],
+                tags=LANGUAGE,
             ),
         ]
     )

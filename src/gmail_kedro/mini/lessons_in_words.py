@@ -1,0 +1,86 @@
+"""Conversations about scenes: what the mini language models learn from, with the picture drawn in words.
+
+A scene is drawn as four rows of four words, one for each 8-pixel patch: the digit or the ink where there is ink,
+otherwise the paper. A language model that has answered questions about such drawings knows where in its context to
+look; what a projector has to teach it is to take a patch for a word.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gmail_kedro.interfaces import Question
+from gmail_kedro.mini.captions import describe, web_text
+from gmail_kedro.mini.questions import Question as SceneQuestion
+from gmail_kedro.mini.questions import ask
+from gmail_kedro.mini.scans import Scans
+from gmail_kedro.mini.scenes import Scene, map_digits
+from gmail_kedro.zoo.chat import Turn
+from gmail_kedro.zoo.prompts import CAPTION_PROMPT, mmmu_prompt, right_answer, scienceqa_prompt
+
+WEB_PROMPT = "What stands beside this picture?"
+PATCH = 8
+NO_INK = 10
+
+
+def pose(question: SceneQuestion, *, question_id: str, image: bytes | None, is_open: bool) -> Question:
+    """Returns a question about a scene as benchmarks hold it.
+
+    Args:
+        question: The question with its choices.
+        question_id: Its id.
+        image: The encoded picture.
+        is_open: Whether the choices are left out.
+    """
+    return Question(
+        question_id=question_id,
+        image=image,
+        text=question.question,
+        options=() if is_open else question.choices,
+        answer=question.answer,
+        context="",
+        subject=question.topic,
+    )
+
+
+def questions_as_turns(questions: Sequence[SceneQuestion], rng: np.random.Generator) -> list[Turn]:
+    """Returns questions in the benchmarks' words, each as ScienceQA, as MMMU or as an open question of MMMU."""
+    turns = []
+    for question in questions:
+        style = int(rng.integers(3))
+        posed = pose(question, question_id="", image=None, is_open=style == 2)
+        prompt = scienceqa_prompt(posed) if style == 0 else mmmu_prompt(posed)
+        turns.append(Turn(prompt, right_answer(posed)))
+    return turns
+
+
+def draw_dialogue(scene: Scene, rng: np.random.Generator, *, turn_count: int, register: str = "caption") -> list[Turn]:
+    """Returns a conversation about a scene: a description and questions, in random order.
+
+    Args:
+        scene: The facts.
+        rng: Source of every choice.
+        turn_count: Number of exchanges, one of them the description.
+        register: ``caption`` for an annotator's words, ``web`` for those of the web.
+    """
+    if register == "caption":
+        described = Turn(CAPTION_PROMPT, describe(scene, rng)[0])
+    else:
+        described = Turn(WEB_PROMPT, web_text(scene, rng))
+    questions = ask(scene, rng)
+    chosen = rng.permutation(len(questions))[: turn_count - 1]
+    turns = [described, *questions_as_turns([questions[index] for index in chosen], rng)]
+    return [turns[index] for index in rng.permutation(len(turns))]
+
+
+def draw_in_words(scene: Scene, scans: Scans, rng: np.random.Generator) -> str:
+    """Returns a scene as four lines of four words."""
+    grid = map_digits(scene, scans, patch=PATCH)
+    blank = [scene.paper, scene.pattern]
+
+    def word(digit: int) -> str:
+        if digit == NO_INK:
+            return blank[int(rng.random() < 0.25)]
+        return str(digit) if rng.random() < 0.7 else (scene.ink if rng.random() < 0.7 else scene.size)
+
+    return "\n".join(" ".join(word(int(digit)) for digit in row) for row in grid)

@@ -1,0 +1,100 @@
+"""A model at its questions: real pictures through the real route, prompts batch by batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from gmail_kedro.interfaces import ImageSource, Question
+from gmail_kedro.params import VisionLanguageParams
+from gmail_kedro.pipelines.vision_language.building import open_tokens
+from gmail_kedro.zoo.chat import IMAGE
+from gmail_kedro.zoo.vision_language import Eye, VisionLanguageModel
+
+
+class QuestionImages:
+    """The pictures of questions, by question id.
+
+    Args:
+        questions: Those that have a picture.
+    """
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self._images = {question.question_id: question.image for question in questions}
+
+    def read(self, key: str) -> bytes:
+        """Returns the encoded picture.
+
+        Raises:
+            FileNotFoundError: If the question is not there or has none.
+        """
+        image = self._images.get(key)
+        if image is None:
+            raise FileNotFoundError(f"The question {key!r} has no picture. Ask it without one.")
+        return image
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model that answers.
+
+    Attributes:
+        model: In eval mode.
+        eye: The eye of the real route.
+        params: Longest answer, batch size, and what captions are asked for with.
+    """
+
+    model: VisionLanguageModel
+    eye: Eye
+    params: VisionLanguageParams
+
+    def caption(self, source: ImageSource, image_ids: Sequence[str]) -> list[str]:
+        """Returns a caption of each real picture."""
+        return self._answer(source, image_ids, [self.params.caption_prompt] * len(image_ids), what="Captioning")
+
+    def answer(self, questions: Sequence[Question], prompts: Sequence[str]) -> list[str]:
+        """Returns the answers to questions about real pictures, or to questions that all have none."""
+        if questions and questions[0].image is None:
+            size = self.params.answer_batch_size
+            starts = range(0, len(prompts), size)
+            parts = [self._write(None, prompts[start : start + size]) for start in starts]
+            return [text for part in parts for text in part]
+        ids = [question.question_id for question in questions]
+        return self._answer(QuestionImages(questions), ids, prompts, what="Answering")
+
+    def _answer(self, source: ImageSource, keys: Sequence[str], prompts: Sequence[str], *, what: str) -> list[str]:
+        tokens = open_tokens(self.model, self.eye, source, list(keys), origin="real", cache_gib=0)
+        size = self.params.answer_batch_size
+        texts: list[str] = []
+        for start in tqdm(range(0, len(keys), size), desc=what, disable=None):
+            rows = range(start, min(start + size, len(keys)))
+            texts += self._write(tokens[rows], prompts[start : start + size])
+        return texts
+
+    def _write(self, tokens: Any, prompts: Sequence[str]) -> list[str]:
+        return self.model.write(tokens, prompts, max_tokens=self.params.max_tokens)
+
+
+def ask_all(
+    answering: Answering, questions: Sequence[Question], prompt_of: Callable[[Question], str]
+) -> list[dict[str, Any]]:
+    """Returns the answers in the order of the questions: ``question_id``, ``prompt`` and ``text``.
+
+    A question whose options are pictures cannot be asked: its text is None.
+
+    Args:
+        answering: The model.
+        questions: With pictures or without.
+        prompt_of: The benchmark's words.
+    """
+    askable = [question for question in questions if not any(IMAGE[:-1] in option for option in question.options)]
+    texts: dict[str, str] = {}
+    for has_image in (True, False):
+        part = [question for question in askable if (question.image is not None) == has_image]
+        written = answering.answer(part, [prompt_of(question) for question in part])
+        texts |= {question.question_id: text for question, text in zip(part, written, strict=True)}
+    return [
+        {"question_id": question.question_id, "prompt": prompt_of(question), "text": texts.get(question.question_id)}
+        for question in questions
+    ]

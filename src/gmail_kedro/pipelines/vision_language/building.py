@@ -1,0 +1,73 @@
+"""The model of a run and the eyes it sees with, each on its own route."""
+
+import torch
+
+from gmail_kedro.engine.patch_tokens import PatchTokens
+from gmail_kedro.interfaces import ImageSource
+from gmail_kedro.params import RunParams, VisionLanguageParams
+from gmail_kedro.zoo.adapters import TuningSpec
+from gmail_kedro.zoo.student import ROUTES, StoredStudent
+from gmail_kedro.zoo.towers import TowerEncoder
+from gmail_kedro.zoo.vision_language import Eye, VisionLanguageModel
+
+
+def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.device) -> VisionLanguageModel:
+    """Returns the vision-language model as it is before any training of ours."""
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.llava import LlavaSettings, build_vision_language_model
+    from gmail_kedro.zoo.vision_language import Seeing
+
+    settings = LlavaSettings(
+        dtype=params.dtype,
+        seeing=Seeing(params.feature_layer, params.feature_select),
+        chat_format=params.chat_format,
+        seed=run.seed,
+    )
+    encoder = build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))
+    return build_vision_language_model(
+        params.model, params.model_path, encoder=encoder, settings=settings, device=device
+    )
+
+
+def open_eyes(model: VisionLanguageModel, adapter: StoredStudent, run: RunParams) -> dict[str, Eye]:
+    """Returns the eye of each route; the model is left with the tower of the real one."""
+    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.zoo.vision_towers import put_tower
+
+    def teacher() -> TowerEncoder:
+        return build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))
+
+    return {route: put_tower(model, teacher(), adapter, route) for route in ROUTES}
+
+
+def open_tokens(
+    model: VisionLanguageModel, eye: Eye, source: ImageSource, keys: list[str], *, origin: str, cache_gib: float
+) -> PatchTokens:
+    """Returns what an eye sees in pictures of one modality.
+
+    Args:
+        model: Whose preprocessing is applied.
+        eye: The eye of that modality's route.
+        source: Where the encoded pictures are.
+        keys: The picture of each row.
+        origin: What they are: ``generated`` or ``real``.
+        cache_gib: Memory for the tokens, in GiB.
+    """
+    return PatchTokens(
+        source,
+        keys,
+        preprocess=model.preprocess,
+        see=lambda pixels: eye.see(pixels, origin=origin),
+        limit_bytes=int(cache_gib * 2**30),
+    )
+
+
+def tuning_of(params: VisionLanguageParams) -> TuningSpec:
+    """Returns what is tuned in the language model: nothing without steps or rank."""
+    return TuningSpec(
+        kind="lora" if params.steps and params.lora_rank else "none",
+        rank=params.lora_rank,
+        alpha=params.lora_alpha,
+        dropout=params.lora_dropout,
+        targets=tuple(params.lora_targets),
+    )

@@ -1,0 +1,199 @@
+"""Nodes of the vision_language pipeline: LLaVA on the student's tower, its captions and answers, its scores."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmail_kedro.corpora.splits import split_rows
+from gmail_kedro.interfaces import Corpus, GeneratedImages, Question, SavesItself
+from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
+from gmail_kedro.zoo.student import StoredStudent
+
+
+def train_vision_language_model(
+    pairs: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: GeneratedImages,
+    adapter: StoredStudent,
+    checkpoints: Path,
+    params: VisionLanguageParams,
+    run: RunParams,
+) -> tuple[SavesItself, pd.DataFrame]:
+    """Trains projector and language model on pictures of the declared source; without steps nothing is trained.
+
+    Returns:
+        What was trained, and its history, one row a step; ``val_loss`` is filled after the last step.
+    """
+    from gmail_kedro.engine.checkpoint import Checkpoint
+    from gmail_kedro.engine.training import TrainingPlan, train
+    from gmail_kedro.hardware import fast_arithmetic, resolve_device
+    from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes, tuning_of
+    from gmail_kedro.pipelines.vision_language.lessons import held_out_loss, lesson_step
+    from gmail_kedro.zoo.tuned_llava import LlavaTuning
+
+    device = resolve_device(run.device)
+    model = build_model(params, run, device=device)
+    eyes = open_eyes(model, adapter, run)
+    trains_projector = params.train_projector and params.steps > 0
+    tuning = LlavaTuning(model, tuning_of(params), train_projector=trains_projector, seed=run.seed)
+    if params.steps == 0:
+        return tuning.result(eyes), pd.DataFrame({"step": [], "loss": []})
+    if params.checkpoint_activations:
+        tuning.checkpoint_activations()
+    sources = (pairs, corpus, generated_images, model, eyes, params)
+    lessons, held_out = (_lessons(split, *sources, seed=run.seed) for split in ("train", "val"))
+    facts = _fingerprint(pairs, tuning.base, {route: eye.fingerprint for route, eye in eyes.items()}, params, run)
+    checkpoint = Checkpoint(checkpoints / "vision_language.safetensors", facts, every=params.checkpoint_every)
+    plan = TrainingPlan(
+        title="Vision-language model",
+        steps=params.steps,
+        learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        clip_norm=params.clip_norm,
+        schedule="cosine",
+        warmup_steps=params.warmup_steps,
+    )
+    groups = tuning.groups(learning_rate=params.learning_rate, projector_learning_rate=params.projector_learning_rate)
+    model.train()
+    step = lesson_step(model, lessons, params, seed=run.seed)
+    history = train(step, groups, plan, checkpoint, device=device, precision=run.precision)
+    model.eval()
+    with fast_arithmetic(device, precision=run.precision):
+        history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=params.micro_batch_size)
+    checkpoint.remove()
+    return tuning.result(eyes), pd.DataFrame(history.rows)
+
+
+def answer_prompts(
+    vision_language_model: Path,
+    corpus: Corpus,
+    scienceqa_questions: list[Question],
+    mmmu_questions: list[Question],
+    adapter: StoredStudent,
+    params: VisionLanguageParams,
+    evaluation: EvaluationParams,
+    run: RunParams,
+) -> dict[str, list[dict[str, Any]]]:
+    """Captions real evaluation images and answers both benchmarks' questions, greedily, all on the real route.
+
+    Returns:
+        ``captions`` (``image_id``, ``text``), ``scienceqa`` and ``mmmu`` (``question_id``, ``prompt``, ``text``; the
+        text is None where a question cannot be asked).
+    """
+    from gmail_kedro.hardware import fast_arithmetic, resolve_device
+    from gmail_kedro.pipelines.vision_language.answering import Answering, ask_all
+    from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes
+    from gmail_kedro.zoo.prompts import mmmu_prompt, scienceqa_prompt
+    from gmail_kedro.zoo.tuned_llava import load_tuned_llava
+
+    device = resolve_device(run.device)
+    model = build_model(params, run, device=device)
+    eye = open_eyes(model, adapter, run)["real"]
+    load_tuned_llava(model, vision_language_model, eye)
+    answering = Answering(model, eye, params)
+    rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
+    image_ids = list(dict.fromkeys(rows["image_id"]))
+    with fast_arithmetic(device, precision=run.precision):
+        texts = answering.caption(corpus.images, image_ids)
+        return {
+            "captions": [{"image_id": key, "text": text} for key, text in zip(image_ids, texts, strict=True)],
+            "scienceqa": ask_all(answering, scienceqa_questions, scienceqa_prompt),
+            "mmmu": ask_all(answering, mmmu_questions, mmmu_prompt),
+        }
+
+
+def score_answers(
+    vision_language_predictions: dict[str, list[dict[str, Any]]],
+    corpus: Corpus,
+    scienceqa_questions: list[Question],
+    mmmu_questions: list[Question],
+    adapter: StoredStudent,
+    params: VisionLanguageParams,
+    evaluation: EvaluationParams,
+    run: RunParams,
+) -> dict[str, Any]:
+    """Scores captions against all references, and answers by the rules of ScienceQA and of MMMU.
+
+    Returns:
+        ``captioning``, ``scienceqa`` and ``mmmu`` with intervals and chance levels, and ``protocol``.
+    """
+    from gmail_kedro.metrics.vqa import mmmu_result, scienceqa_result
+    from gmail_kedro.pipelines.vision_language.scoring import score_captions, score_questions
+
+    rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
+    predictions = vision_language_predictions
+    return {
+        "captioning": score_captions(predictions["captions"], rows, evaluation),
+        "scienceqa": score_questions(predictions["scienceqa"], scienceqa_questions, scienceqa_result, evaluation),
+        "mmmu": score_questions(predictions["mmmu"], mmmu_questions, mmmu_result, evaluation),
+        "protocol": {
+            "corpus": corpus.name,
+            "split": evaluation.split,
+            "image_count": int(rows["image_id"].nunique()),
+            "model": params.model,
+            "encoder": run.encoder,
+            "train_on": params.train_on,
+            "steps": params.steps,
+            "tuned_tower": adapter.spec.image.kind,
+            "real_path": adapter.spec.real_path,
+            "student": adapter.fingerprint,
+            "seed": run.seed,
+        },
+    }
+
+
+def _lessons(
+    split: str,
+    pairs: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: GeneratedImages,
+    model: Any,
+    eyes: dict[str, Any],
+    params: VisionLanguageParams,
+    *,
+    seed: int,
+) -> Any:
+    """Returns the conversations of one split's pairs with what each route's eye sees in their pictures."""
+    from gmail_kedro.engine.batching import mixed_rows
+    from gmail_kedro.pipelines.vision_language.building import open_tokens
+    from gmail_kedro.pipelines.vision_language.lessons import Lessons, write_conversations
+
+    chosen = pairs[pairs["split"] == split]
+    everything = np.arange(len(chosen))
+    rows = {params.train_on: everything}
+    if params.train_on == "mixed":
+        real, generated = mixed_rows(len(chosen), params.real_fraction, seed=seed)
+        rows = {"real": real, "generated": generated}
+    written = write_conversations(chosen, model, params, seed=seed)
+    sources: dict[str, Any] = {"real": corpus.images, "generated": generated_images}
+    tokens = tuple(
+        open_tokens(
+            model,
+            eyes[route],
+            sources[route],
+            list(chosen[f"{route}_key"].iloc[kept]),
+            origin=route,
+            cache_gib=params.cache_gib / len(rows),
+        )
+        for route, kept in rows.items()
+    )
+    return Lessons(tokens, tuple(written[row] for kept in rows.values() for row in kept))
+
+
+def _fingerprint(
+    pairs: pd.DataFrame, base: str, towers: dict[str, str], params: VisionLanguageParams, run: RunParams
+) -> dict[str, str]:
+    """Returns what a checkpoint of this run depends on."""
+    settings = {f"{params.GROUP}.{name}": json.dumps(value) for name, value in asdict(params).items()}
+    return settings | {
+        "run.seed": str(run.seed),
+        "run.precision": run.precision,
+        "model": base,
+        "towers": json.dumps(towers, sort_keys=True),
+        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
+    }

@@ -1,0 +1,206 @@
+"""Conversations with a language model as tokens: its own chat template, and which tokens are learnt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+IGNORED = -100
+IMAGE = "<image>"
+PLACE = "{prompt}"
+LLAMA_3_END = "<|eot_id|>"
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
+    "and polite answers to the user's questions."
+)
+TEMPLATES = {
+    "vicuna_v1.5": (
+        "{{ '" + VICUNA_SYSTEM.replace("'", "\\'") + "' }}{% for message in messages %}"
+        "{{ (' USER: ' if message['role'] == 'user' else ' ASSISTANT: ') + message['content'] }}"
+        "{{ eos_token if message['role'] == 'assistant' else '' }}{% endfor %}"
+        "{{ ' ASSISTANT:' if add_generation_prompt else '' }}"
+    ),
+    "llama_3": (
+        "{{ bos_token }}{% for message in messages %}"
+        "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] }}"
+        "{{ '" + LLAMA_3_END + "' }}{% endfor %}"
+        "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' if add_generation_prompt else '' }}"
+    ),
+}
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endfor %}{{ 'ASSISTANT:' if add_generation_prompt else '' }}"
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One exchange.
+
+    Attributes:
+        prompt: What is asked.
+        answer: What is to be said.
+    """
+
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation as tokens.
+
+    Attributes:
+        ids: The tokens; a picture is one ``<image>`` token.
+        labels: The same where the model answers, -100 where it reads.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+class Chat:
+    """Turns prompts and answers into the tokens that a language model was tuned on.
+
+    Args:
+        tokenizer: The language model's.
+        template: Jinja template of a conversation.
+        is_structured: Whether its messages hold parts (``image``, ``text``), as those of processors do, or strings.
+    """
+
+    def __init__(self, tokenizer: Any, template: str, *, is_structured: bool) -> None:
+        self._tokenizer, self._template, self._is_structured = tokenizer, template, is_structured
+        self._first = {with_image: self._render_first(with_image=with_image) for with_image in (False, True)}
+        self._next = self._render_next()
+        llama_3_end = tokenizer.convert_tokens_to_ids(LLAMA_3_END) if LLAMA_3_END in tokenizer.get_vocab() else None
+        self.end = tokenizer.eos_token_id if llama_3_end is None else llama_3_end
+        self.end_tokens = sorted({self.end, tokenizer.eos_token_id})
+
+    def encode_prompt(self, prompt: str, *, with_image: bool) -> list[int]:
+        """Returns the tokens of a question, up to where the answer begins."""
+        return self._tokenize(self._first[with_image].replace(PLACE, prompt), is_first=True)
+
+    def encode(self, turns: Sequence[Turn], *, with_image: bool) -> Conversation:
+        """Returns a conversation; answers and the token that ends each are learnt, everything else is read only.
+
+        Args:
+            turns: The exchanges, one or more.
+            with_image: Whether a picture comes before the first prompt.
+        """
+        ids: list[int] = []
+        labels: list[int] = []
+        for index, turn in enumerate(turns):
+            text = (self._first[with_image] if index == 0 else self._next).replace(PLACE, turn.prompt)
+            gap = "" if text[-1].isspace() else " "
+            asked = self._tokenize(text, is_first=index == 0)
+            whole = [*self._tokenize(text + gap + turn.answer, is_first=index == 0), self.end]
+            read = next((place for place, pair in enumerate(zip(asked, whole)) if pair[0] != pair[1]), len(asked))  # noqa: B905
+            ids += whole
+            labels += [IGNORED] * read + whole[read:]
+        return Conversation(tuple(ids), tuple(labels))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Returns the tokens of a text that is no conversation, after the start token."""
+        return self._tokenize(text, is_first=True)
+
+    def decode(self, ids: torch.Tensor) -> list[str]:
+        """Returns the text of each row of tokens [B, T], special tokens left out."""
+        return [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _tokenize(self, text: str, *, is_first: bool) -> list[int]:
+        start = self._tokenizer.bos_token
+        wants_start = is_first and start is not None and not text.startswith(start)
+        ids = list(self._tokenizer(text, add_special_tokens=False).input_ids)
+        return [self._tokenizer.bos_token_id, *ids] if wants_start else ids
+
+    def _render_first(self, *, with_image: bool) -> str:
+        return self._apply([self._message("user", PLACE, with_image=with_image)], asks=True)
+
+    def _render_next(self) -> str:
+        """Returns a later question, as it stands after an earlier exchange."""
+        history = [self._message(role, "-", with_image=False) for role in ("user", "assistant")]
+        longer = self._apply([*history, self._message("user", PLACE, with_image=False)], asks=True)
+        return longer[len(self._apply(history, asks=False)) :]
+
+    def _message(self, role: str, text: str, *, with_image: bool) -> dict[str, Any]:
+        if self._is_structured:
+            parts = [{"type": "image"}] if with_image else []
+            return {"role": role, "content": [*parts, {"type": "text", "text": text}]}
+        return {"role": role, "content": f"{IMAGE}\n{text}" if with_image else text}
+
+    def _apply(self, messages: list[dict[str, Any]], *, asks: bool) -> str:
+        return self._tokenizer.apply_chat_template(
+            messages, chat_template=self._template, tokenize=False, add_generation_prompt=asks
+        )
+
+
+def build_chat(tokenizer: Any, processor_template: str | None, *, chat_format: str) -> Chat:
+    """Returns the chat of a model.
+
+    Args:
+        tokenizer: The language model's.
+        processor_template: The processor's chat template, where there is one.
+        chat_format: A key of ``TEMPLATES``, or ``auto`` for the processor's template, or else the tokenizer's.
+
+    Raises:
+        ValueError: If the format is unknown, or ``auto`` and there is no template.
+    """
+    if chat_format in TEMPLATES:
+        return Chat(tokenizer, TEMPLATES[chat_format], is_structured=False)
+    if chat_format != "auto":
+        raise ValueError(f"The chat format must be one of {['auto', *TEMPLATES]}. Got {chat_format!r} instead.")
+    if processor_template:
+        return Chat(tokenizer, processor_template, is_structured=True)
+    if tokenizer.chat_template:
+        return Chat(tokenizer, tokenizer.chat_template, is_structured=False)
+    raise ValueError(
+        "Neither the processor nor the tokenizer has a chat template. Set vision_language.chat_format to the format "
+        f"the language model was tuned on: one of {list(TEMPLATES)}."
+    )
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Conversations side by side.
+
+    Attributes:
+        ids: int64 [B, T].
+        labels: int64 [B, T], -100 where nothing is learnt.
+        mask: int64 [B, T], 0 at padding.
+    """
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    mask: torch.Tensor
+
+
+def collate(
+    conversations: Sequence[Conversation], *, image_token: int, patch_count: int, pad: int, side: str
+) -> TokenBatch:
+    """Returns conversations as one batch, each picture widened to its patches.
+
+    Args:
+        conversations: B of them.
+        image_token: Id of the token that stands for a picture.
+        patch_count: Tokens a picture takes.
+        pad: Id that fills the shorter rows; it is masked.
+        side: ``right`` for training, ``left`` for writing.
+    """
+    rows = []
+    for conversation in conversations:
+        pairs: list[tuple[int, int]] = []
+        for token, label in zip(conversation.ids, conversation.labels, strict=True):
+            pairs += [(token, label)] * (patch_count if token == image_token else 1)
+        rows.append(pairs)
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), pad)
+    labels, mask = torch.full((len(rows), length), IGNORED), torch.zeros((len(rows), length), dtype=torch.long)
+    for index, row in enumerate(rows):
+        place = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        ids[index, place] = torch.tensor([token for token, _ in row])
+        labels[index, place] = torch.tensor([label for _, label in row])
+        mask[index, place] = 1
+    return TokenBatch(ids, labels, mask)
