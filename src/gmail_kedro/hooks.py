@@ -41,15 +41,6 @@ ARTIFACTS = (
     "*summary",
     "set_card*",
 )
-    "adapter",
-    "feature_map",
-    "scores",
-    "vision_language_scores",
-    "*.scores",
-    "*figure",
-    "*summary",
-    "set_card*",
-)
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
 

@@ -87,7 +87,7 @@ def train(
             around_first_step=meter.counting_flops(),
         )
     if history.rows:
-        count = sum(weight.numel() for group in optimizer.param_groups for weight in group["params"])
+        count = sum(parameter.numel() for parameter in trained)
         history.rows[-1] |= meter.facts() | {"trainable_parameters": float(count)}
     if history.skipped_count:
         logger.warning("%s: %d steps were skipped; their loss was not finite", plan.title, history.skipped_count)
