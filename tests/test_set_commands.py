@@ -22,6 +22,7 @@ from gmail_kedro.set_commands import Project
 
 from .records.painting import make_captions
 
+pytestmark = pytest.mark.slow
 SETS = "data/02_intermediate"
 Gmail = Callable[..., tuple[int, str]]
 
