@@ -120,7 +120,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         layered = image.convert("RGBA")
         page = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(page, layered).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy it
 
 
 def _from_16_bit(image: Image.Image, name: str) -> Image.Image:

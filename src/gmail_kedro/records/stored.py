@@ -265,9 +265,11 @@ class StoredImages:
         return [f"{QUARANTINE}/{name}" for name in there]
 
     def _read(self, key: str, place: Location) -> bytes:
-        with shard_path(self.folder, place.shard_id).open("rb") as file:
-            file.seek(place.offset)
-            jpeg = file.read(place.size)
+        descriptor = os.open(shard_path(self.folder, place.shard_id), os.O_RDONLY)
+        try:
+            jpeg = os.pread(descriptor, place.size, place.offset)
+        finally:
+            os.close(descriptor)
         if len(jpeg) != place.size:
             raise ShardError(shard_path(self.folder, place.shard_id), f"picture {key!r}", "the file is truncated")
         return jpeg
