@@ -34,7 +34,7 @@ def build_manifest(plan: pd.DataFrame, images: DescribedImages) -> pd.DataFrame:
 
     Returns:
         The plan's columns, then ``shard`` (file name), ``offset`` and ``size_bytes`` of the JPEG in it, ``sha256``,
-        ``generator``, ``revision``, ``steps``, ``guidance`` and ``status`` (``made``).
+        ``generator``, ``revision``, ``steps``, ``guidance``, ``status`` (``made``) and ``reason``.
 
     Raises:
         ValueError: If the set was made from another plan, or lacks or exceeds the plan's pictures.
@@ -51,7 +51,7 @@ def build_manifest(plan: pd.DataFrame, images: DescribedImages) -> pd.DataFrame:
         "size_bytes": [place.size for place in places],
         "sha256": hashes,
     }
-    return plan.assign(**made, **{name: settings[name] for name in RECORDED_SETTINGS}, status=MADE)
+    return plan.assign(**made, **{name: settings[name] for name in RECORDED_SETTINGS}, status=MADE, reason="")
 
 
 def _check_keys(plan: pd.DataFrame, images: GeneratedImages) -> None:

@@ -3,14 +3,17 @@
 from functools import partial
 
 import pandas as pd
+import pyarrow as pa
 
 from gmail_kedro.corpora.checking import check_images
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, RunParams
+from gmail_kedro.records.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
-from gmail_kedro.records.plan import CAPTION_COLUMNS, check_captions, plan_images
+from gmail_kedro.records.plan import plan_blocks
 from gmail_kedro.records.stored import StoredImages
+from gmail_kedro.records.tables import Table
 
 
 def read_captions(corpus: Corpus) -> pd.DataFrame:
@@ -29,14 +32,14 @@ def read_captions(corpus: Corpus) -> pd.DataFrame:
     return corpus.captions[list(CAPTION_COLUMNS)].reset_index(drop=True)
 
 
-def plan_generation(captions: pd.DataFrame, params: GenerationParams) -> pd.DataFrame:
-    """Returns one row a picture to make, with prompt, seed and shard.
+def plan_generation(captions: Table, params: GenerationParams) -> pa.RecordBatchReader:
+    """Returns one row a picture to make, with prompt, seed and shard, block by block.
 
     Args:
         captions: The captions of the corpus.
         params: How many pictures, from which base seed, how many a shard.
     """
-    return plan_images(captions, params=params)
+    return plan_blocks(captions, params=params)
 
 
 def prepare_generation(generation_plan: pd.DataFrame, params: GenerationParams, run: RunParams) -> GenerationWork:
