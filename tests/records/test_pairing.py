@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,9 +53,16 @@ def test_the_split_is_by_photograph_and_independent_of_the_other_rows() -> None:
 
 def test_held_out_shares_grow_with_the_fraction() -> None:
     ids = [f"img_{n}" for n in range(500)]
-    chosen = [{i for i in ids if is_held_out(i, val_fraction=f, seed=0)} for f in (0.0, 0.1, 0.5, 1.0)]
+    chosen = [set(np.array(ids)[is_held_out(ids, val_fraction=f, seed=0)]) for f in (0.0, 0.1, 0.5, 1.0)]
     assert chosen[0] == set()
     assert chosen[0] < chosen[1] < chosen[2] < chosen[3] == set(ids)
+
+
+def test_held_out_photographs_are_those_of_the_first_release() -> None:
+    ids = [f"img_{n}.jpg" for n in range(300)]
+    digests = [hashlib.sha256(f"3/{name}".encode()).digest()[:8] for name in ids]
+    expected = [int.from_bytes(digest, "big") < 0.25 * 2**64 for digest in digests]
+    assert is_held_out(ids, val_fraction=0.25, seed=3).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageGenerator
+from gmail_kedro.records.jobs import JobMapper, map_here
 from gmail_kedro.records.pictures import PictureMaker
 from gmail_kedro.records.plan import PLAN_COLUMNS
-from gmail_kedro.records.shards import ShardWriter, read_facts
+from gmail_kedro.records.shards import ShardBusyError, ShardWriter, read_facts
 from gmail_kedro.records.stored import (
     COMPLETE_FILE,
     UNFINISHED_FILE,
@@ -32,6 +33,7 @@ from gmail_kedro.records.stored import (
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("generator", "revision", "steps", "guidance", "resolution", "jpeg_quality")
+BUSY_SECONDS = 60.0
 _SHARD_FILE = re.compile(r"(?P<shard_id>[0-9]{5,})\.tar(\.unfinished)?")
 
 
@@ -44,12 +46,14 @@ class GenerationWork:
         build_generator: Builds the image generator.
         settings: What decides the pixels beside the plan; at least the names in ``SETTINGS``, JSON values only.
         batch_size: Pictures made at once; it does not decide the pixels and may change between two runs.
+        map_jobs: Who makes the shards: this process, or the workers of a cluster that sees the same folder.
     """
 
     plan: pd.DataFrame
     build_generator: Callable[[], ImageGenerator]
     settings: Mapping[str, Any]
     batch_size: int
+    map_jobs: JobMapper = map_here
 
     def __post_init__(self) -> None:
         absent = [name for name in SETTINGS if name not in self.settings]
@@ -134,20 +138,78 @@ def generate_shards(work: GenerationWork, folder: Path) -> GenerationReport:
     return report
 
 
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard to make; whoever sees the folder can do it, and doing it twice gives the same bytes.
+
+    Attributes:
+        path: Where the finished shard goes.
+        rows: Its plan rows.
+        fingerprint: Hash of the rows and the settings.
+    """
+
+    path: Path
+    rows: list[dict[str, Any]]
+    fingerprint: str
+
+
+class ShardWorker:
+    """Makes shards, one after another, with a generator that is built once, when the first picture is missing.
+
+    Args:
+        build_generator: Builds the image generator.
+        settings: As in ``GenerationWork``.
+        batch_size: Pictures made at once.
+    """
+
+    def __init__(
+        self, build_generator: Callable[[], ImageGenerator], settings: Mapping[str, Any], batch_size: int
+    ) -> None:
+        self._maker, self._batch_size = PictureMaker(build_generator, settings), batch_size
+
+    def __call__(self, job: ShardJob) -> bool:
+        """Makes a shard from where it was left; returns whether it was there in part.
+
+        Raises:
+            ValueError: If a picture is refused.
+            RuntimeError: If the generator fails, or another process keeps writing the shard.
+            OSError: If the disk refuses.
+        """
+        with _open_writer(job) as writer:
+            is_resumed = writer.written_count > 0
+            with tqdm(total=len(job.rows), desc=job.path.name, unit="image", leave=False, disable=None) as progress:
+                _fill(writer, job.rows, self._maker, self._batch_size, progress)
+            writer.finish()
+        return is_resumed
+
+
 def _make_shards(work: GenerationWork, folder: Path, missing: list[str]) -> int:
     """Makes the missing shards; returns how many of them were there in part."""
     shards = dict(tuple(work.plan.groupby("shard_id", sort=False)))
     to_make = sum(len(shards[name]) for name in missing)
-    maker, resumed_count = PictureMaker(work.build_generator, work.settings), 0
+    jobs = (
+        ShardJob(shard_path(folder.absolute(), name), shards[name].to_dict("records"), work.description.shards[name])
+        for name in missing
+    )
+    build_worker = partial(ShardWorker, work.build_generator, work.settings, work.batch_size)
+    resumed_count = 0
     with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
-        for name in missing:
-            rows = shards[name].to_dict("records")
-            fingerprint = work.description.shards[name]
-            with ShardWriter(shard_path(folder, name), [row["key"] for row in rows], fingerprint) as writer:
-                resumed_count += writer.written_count > 0
-                _fill(writer, rows, maker, work.batch_size, progress)
-                writer.finish()
+        for name, is_resumed in zip(missing, work.map_jobs(build_worker, jobs), strict=True):
+            resumed_count += is_resumed
+            progress.update(len(shards[name]))
     return resumed_count
+
+
+def _open_writer(job: ShardJob) -> ShardWriter:
+    """Opens the shard; waits for the writer of a lost machine, which may take a moment to die."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return ShardWriter(job.path, [row["key"] for row in job.rows], job.fingerprint)
+        except ShardBusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _fill(

@@ -1,9 +1,9 @@
 """Pairs: each generated picture with the photograph whose caption it was made from."""
 
-import hashlib
 import logging
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from gmail_kedro.params import GenerationParams, PairingParams
 from gmail_kedro.records.captions import SPLITS, TRAIN, CaptionIndex, index_captions
 from gmail_kedro.records.manifest import MADE
 from gmail_kedro.records.plan import Choice, choose_captions
-from gmail_kedro.records.tables import Table, as_dataset, hash_texts, read_blocks, take_rows
+from gmail_kedro.records.tables import Table, as_dataset, hash_texts, read_blocks, stable_numbers, take_rows
 
 logger = logging.getLogger(__name__)
 QUARANTINED = "quarantined"
@@ -67,16 +67,17 @@ def pair_blocks(
     return pa.RecordBatchReader.from_batches(PAIR_SCHEMA, blocks)
 
 
-def is_held_out(image_id: str, *, val_fraction: float, seed: int) -> bool:
-    """Says whether a photograph's pairs are for validation: a hash, so it does not depend on the other rows.
+def is_held_out(image_ids: Sequence[str], *, val_fraction: float, seed: int) -> np.ndarray:
+    """Says of photographs whether their pairs are for validation, bool [N]: a hash, so other rows do not matter.
 
     Args:
-        image_id: The photograph.
+        image_ids: The photographs.
         val_fraction: Share of all photographs for which the answer is yes, in [0, 1].
         seed: Another seed chooses others.
     """
-    digest = hashlib.sha256(f"{seed}/{image_id}".encode(errors="surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") < val_fraction * 2**64
+    numbers = stable_numbers(f"{seed}/", image_ids)
+    first_not = math.ceil(val_fraction * 2**64)
+    return np.full(len(numbers), True) if first_not == 2**64 else numbers < np.uint64(first_not)
 
 
 class _Pairing:
@@ -148,8 +149,8 @@ class _Pairing:
         caption_ids, image_ids, captions, keys = columns
         encoded = image_ids.dictionary_encode()
         fraction, seed = self._params.val_fraction, self._params.seed
-        is_val = [is_held_out(name, val_fraction=fraction, seed=seed) for name in encoded.dictionary.to_pylist()]
-        split = pc.if_else(pa.array(is_val, pa.bool_()).take(encoded.indices), "val", "train")
+        is_val = is_held_out(encoded.dictionary.to_pylist(), val_fraction=fraction, seed=seed)
+        split = pc.if_else(pa.array(is_val).take(encoded.indices), "val", "train")
         made = (caption_ids, image_ids, captions, image_ids, keys, split)
         return pa.RecordBatch.from_arrays([column.cast(pa.string()) for column in made], schema=PAIR_SCHEMA)
 
@@ -182,8 +183,9 @@ class _Pairing:
         self._photographs["train"].append(photographs[~is_val])
 
     def _refuse_empty_split(self) -> None:
-        counts = {name: len(np.unique(np.concatenate(parts))) for name, parts in self._photographs.items()}
-        if 0 in counts.values():
+        hashes = {name: np.concatenate(parts) for name, parts in self._photographs.items()}
+        if not all(map(len, hashes.values())):
+            counts = {name: len(np.unique(values)) for name, values in hashes.items()}
             raise ValueError(
                 f"pairing.val_fraction={self._params.val_fraction} and pairing.seed={self._params.seed} put "
                 f"{counts['train']} photographs into train and {counts['val']} into val; both need one at least. "

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from gmail_kedro.params import GenerationParams
 from gmail_kedro.records.captions import SPLITS, TRAIN, CaptionIndex, hash_contents, index_captions
 from gmail_kedro.records.keys import check_caption_ids
-from gmail_kedro.records.tables import BLOCK_ROWS, Table, take_rows
+from gmail_kedro.records.tables import BLOCK_ROWS, Table, stable_numbers, take_rows
 
 logger = logging.getLogger(__name__)
 PLAN_SCHEMA = pa.schema(
@@ -216,6 +216,5 @@ def _shard_ids(numbers: np.ndarray, sample: int, rank: int) -> pa.Array:
 
 def _image_seeds(base_seed: int, caption_ids: list[str], sample_index: int) -> np.ndarray:
     # Both numbers come first: no caption id can then imitate another row.
-    prefix, sha256 = f"{base_seed}/{sample_index}/", hashlib.sha256
-    digests = [sha256((prefix + name).encode(errors="surrogatepass")).digest()[:8] for name in caption_ids]
-    return (np.frombuffer(b"".join(digests), dtype=">u8") >> np.uint64(1)).astype(np.int64)
+    numbers = stable_numbers(f"{base_seed}/{sample_index}/", caption_ids)
+    return (numbers >> np.uint64(1)).astype(np.int64)

@@ -21,6 +21,10 @@ UNFINISHED = ".unfinished"
 __all__ = ["ShardError", "ShardWriter", "index_shard", "jpeg_sha256", "read_facts", "read_fingerprint", "read_shard"]
 
 
+class ShardBusyError(RuntimeError):
+    """Another process is writing the shard."""
+
+
 def read_shard(path: Path) -> Iterator[ImageRecord]:
     """Yields the pictures of a finished shard in order, one in memory at a time, each checked against its hash.
 
@@ -193,7 +197,7 @@ def _open_alone(path: Path) -> BinaryIO:
             raise FileNotFoundError
     except (BlockingIOError, FileNotFoundError) as error:
         file.close()
-        raise RuntimeError(f"Shard {path} is being written by another process; wait for it or stop it.") from error
+        raise ShardBusyError(f"Shard {path} is being written by another process; wait for it or stop it.") from error
     return file
 
 

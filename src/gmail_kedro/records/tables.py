@@ -1,5 +1,6 @@
 """Tables that need not fit in memory: a data frame, an Arrow table or a Parquet file, read block by block."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -42,6 +43,13 @@ def hash_texts(texts: pa.Array) -> np.ndarray:
     return pd.util.hash_array(
         pc.fill_null(texts.cast(pa.large_string()), "").to_numpy(zero_copy_only=False), categorize=False
     )
+
+
+def stable_numbers(prefix: str, texts: Sequence[str]) -> np.ndarray:
+    """Returns the first 64 bits of the SHA-256 of ``prefix`` and each text, uint64 [N]: the same on every machine."""
+    sha256 = hashlib.sha256
+    digests = [sha256((prefix + text).encode(errors="surrogatepass")).digest()[:8] for text in texts]
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
 def take_rows(table: pa.Table, rows: np.ndarray) -> pa.RecordBatch:

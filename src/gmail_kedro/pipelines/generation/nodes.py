@@ -48,8 +48,9 @@ def prepare_generation(generation_plan: pd.DataFrame, params: GenerationParams, 
     Args:
         generation_plan: The pictures to make.
         params: The generator and its settings.
-        run: Device and precision.
+        run: Device, precision, and whether this process or a Ray cluster does the work.
     """
+    from gmail_kedro.engine.distributed import job_mapper
     from gmail_kedro.zoo.generators import generator_revision
 
     settings = {
@@ -62,6 +63,7 @@ def prepare_generation(generation_plan: pd.DataFrame, params: GenerationParams, 
         build_generator=partial(_build_generator, params, run),
         settings=settings,
         batch_size=params.batch_size,
+        map_jobs=job_mapper(run),
     )
 
 
