@@ -1,5 +1,6 @@
 """The same work on a Ray cluster of two nodes on this machine, one of which is killed half way."""
 
+import os
 import sys
 import threading
 import time
@@ -79,6 +80,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a node takes its time on a busy machine
     ray = pytest.importorskip("ray", reason="the extra 'distributed' is not installed")
     from ray.cluster_utils import Cluster as RayCluster
 
@@ -151,8 +153,6 @@ def test_an_error_of_the_generator_stops_the_run_as_it_does_here(cluster: Cluste
 @pytest.mark.slow
 def test_a_job_that_ends_its_workers_is_given_up(cluster: Cluster) -> None:
     def build() -> Callable[[int], None]:
-        import os
-
         return lambda job: os._exit(1)
 
     with pytest.raises(RuntimeError, match="Job 0 lost its worker 3 times"):

@@ -12,6 +12,9 @@ from kedro.io import AbstractDataset
 
 from gmail_kedro.records.tables import BLOCK_ROWS
 
+# Arrow would keep the encoded bytes of a whole file until its last block is read.
+_LEAN = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
+
 
 class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.DataFrame | ds.Dataset]):
     """A Parquet file that takes a stream of blocks as well as a data frame, so a table need not fit in memory.
@@ -61,7 +64,7 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
         if isinstance(data, pd.DataFrame):
             data = pa.Table.from_pandas(data, preserve_index=False).to_reader(max_chunksize=BLOCK_ROWS)
         try:
-            with pq.ParquetWriter(partial, data.schema) as writer:
+            with pq.ParquetWriter(partial, data.schema, use_dictionary=False) as writer:
                 for block in data:
                     writer.write_batch(block)
             os.replace(partial, path)
@@ -75,7 +78,7 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
             DatasetError: If there is no such file, or it is not Parquet.
         """
         path = Path(self._filepath)
-        return pd.read_parquet(path) if self._load_as == "frame" else ds.dataset(path)
+        return pd.read_parquet(path) if self._load_as == "frame" else ds.dataset(path, format=_LEAN)
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()

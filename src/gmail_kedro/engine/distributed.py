@@ -108,7 +108,7 @@ class _Crew:
         import ray
 
         self._build_worker, self._queue, self._resource, self._device = build_worker, queue, resource, device
-        self._actor_class = ray.remote(_Actor).options(num_cpus=1, num_gpus=int(resource == "GPU"), max_restarts=0)
+        self._actor_class: Any = ray.remote(_Actor).options(num_cpus=1, num_gpus=int(resource == "GPU"), max_restarts=0)
         self._busy: dict[Any, tuple[Any, _Task | None]] = {}
 
     def work(self) -> Iterator[Any]:

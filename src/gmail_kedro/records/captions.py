@@ -1,5 +1,6 @@
 """The captions of a corpus, checked once and known by hashes from then on, so that millions fit in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,21 +20,21 @@ _BLANKS = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace()) + 
 
 @dataclass(frozen=True)
 class CaptionIndex:
-    """What is kept of each caption of a corpus, in file order: 25 bytes.
+    """What is kept of each caption of a corpus, in file order: 17 or 25 bytes.
 
     Attributes:
         table: The captions themselves.
         caption_hash: Of the caption's id, uint64 [N].
         image_hash: Of its photograph's id, uint64 [N].
-        text_hash: Of its text, uint64 [N].
         split: Its place in ``SPLITS``, int8 [N].
+        text_hash: Of its text, uint64 [N], or [0] where nobody asked for it.
     """
 
     table: ds.Dataset
     caption_hash: np.ndarray
     image_hash: np.ndarray
-    text_hash: np.ndarray
     split: np.ndarray
+    text_hash: np.ndarray
 
 
 def check_captions(captions: Table) -> None:
@@ -41,11 +42,12 @@ def check_captions(captions: Table) -> None:
     index_captions(captions)
 
 
-def index_captions(captions: Table) -> CaptionIndex:
+def index_captions(captions: Table, *, with_texts: bool = False) -> CaptionIndex:
     """Returns what planning and pairing need to know of every caption, read block by block.
 
     Args:
         captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split``, all text.
+        with_texts: Whether the captions' texts are hashed, too.
 
     Raises:
         ValueError: If it is empty, lacks a column, repeats a caption id, holds an id that is not text, an
@@ -59,10 +61,12 @@ def index_captions(captions: Table) -> CaptionIndex:
         _refuse_other_types(captions)
         captions = captions[list(CAPTION_COLUMNS)]
     table = as_dataset(captions)
-    parts = [_index_block(block) for block in read_blocks(table, CAPTION_COLUMNS)]
+    hashed = ("caption_id", "image_id", "caption") if with_texts else ("caption_id", "image_id")
+    parts = [_index_block(block, hashed) for block in read_blocks(table, CAPTION_COLUMNS)]
     if not parts:
         raise ValueError("The captions table is empty; expected one row a caption. Check the corpus entry's path.")
-    index = CaptionIndex(table, *(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    split, captions_hash, images_hash, *texts_hash = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    index = CaptionIndex(table, captions_hash, images_hash, split, *texts_hash or [np.empty(0, np.uint64)])
     _refuse_repeats(index)
     return index
 
@@ -76,7 +80,7 @@ def hash_contents(table: ds.Dataset) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _index_block(block: pa.RecordBatch) -> tuple[np.ndarray, ...]:
+def _index_block(block: pa.RecordBatch, hashed: Sequence[str]) -> tuple[np.ndarray, ...]:
     for name in ("caption_id", "image_id"):
         if block[name].null_count or not _is_text(block[name].type):
             value = next((value for value in block[name].to_pylist() if not isinstance(value, str)), None)
@@ -89,8 +93,7 @@ def _index_block(block: pa.RecordBatch) -> tuple[np.ndarray, ...]:
             f"{split.null_count} rows of its block are like this: map them in the corpus reader."
         )
     _refuse_bad_texts(block.filter(pc.equal(split, TRAIN)))
-    hashes = (hash_texts(block[name]) for name in ("caption_id", "image_id", "caption"))
-    return *hashes, split.to_numpy(zero_copy_only=False).astype(np.int8)
+    return split.to_numpy(zero_copy_only=False).astype(np.int8), *(hash_texts(block[name]) for name in hashed)
 
 
 def _refuse_bad_texts(train: pa.RecordBatch) -> None:

@@ -57,7 +57,7 @@ def pair_blocks(
             one the corpus keeps for validation or test (the message shows the row); if the prompts were not shared as
             ``generation`` says; or if one of the two splits would have no photograph.
     """
-    index, table = index_captions(captions), as_dataset(manifest)
+    index, table = index_captions(captions, with_texts=True), as_dataset(manifest)
     missing = [column for column in MANIFEST_COLUMNS if column not in table.schema.names]
     if missing:
         raise ValueError(f"The manifest lacks the columns {missing}; expected {list(MANIFEST_COLUMNS)}.")

@@ -89,7 +89,9 @@ def plan_blocks(captions: Table, *, params: GenerationParams) -> pa.RecordBatchR
             f"{counts.max()} pictures make more than {MAX_SHARDS} shards of {params.shard_size}. Raise "
             "generation.shard_size; shards of a few hundred megabytes are easiest to move."
         )
-    texts = index.table.to_table(columns=["caption_id", "image_id", "caption"])
+    table = index.table
+    del index, choice, is_own  # a few hundred megabytes that the texts may take
+    texts = table.to_table(columns=["caption_id", "image_id", "caption"])
     return pa.RecordBatchReader.from_batches(PLAN_SCHEMA, _blocks(texts, rows, counts, params))
 
 

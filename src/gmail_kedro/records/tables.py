@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-Table = pd.DataFrame | pa.Table | ds.Dataset
+Table: TypeAlias = pd.DataFrame | pa.Table | ds.Dataset
 BLOCK_ROWS = 65536
 
 
