@@ -20,19 +20,8 @@ def images(tmp_path: Path) -> StoredImages:
 def test_says_where_every_picture_lies_and_what_made_it(images: StoredImages) -> None:
     plan = make_work().plan
     manifest = build_manifest(plan, images)
-    added = [
-        "shard",
-        "offset",
-        "size_bytes",
-        "sha256",
-        "generator",
-        "revision",
-        "steps",
-        "guidance",
-        "status",
-        "reason",
-    ]
-    assert manifest.columns.tolist() == [*PLAN_COLUMNS, *added]
+    facts = ["generator", "revision", "steps", "guidance", "status", "reason"]
+    assert manifest.columns.tolist() == [*PLAN_COLUMNS, "shard", "offset", "size_bytes", "sha256", *facts]
     assert manifest["key"].tolist() == plan["key"].tolist()
     for row in manifest.itertuples():
         jpeg = (images.folder / row.shard).read_bytes()[row.offset : row.offset + row.size_bytes]
