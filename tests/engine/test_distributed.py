@@ -14,7 +14,7 @@ from PIL import Image
 
 from gmail_kedro.engine.distributed import RayMapper, job_mapper
 from gmail_kedro.engine.features import FeatureStore
-from gmail_kedro.engine.inference import Encoding, RemoteEncoder, encode_images, encode_texts
+from gmail_kedro.engine.inference import Encoding, RemoteEncoder, encode_images
 from gmail_kedro.params import ParameterError, RunParams
 from gmail_kedro.records.generate import GenerationWork, generate_shards
 from gmail_kedro.records.jobs import map_here
@@ -197,7 +197,5 @@ def test_features_are_those_of_this_process_in_its_order(cluster: Cluster, tmp_p
         encode_images(encoder, Photographs(), keys, encoding(*place), view="patch_mean")
         for place in (("here",), ("there", there))
     ]
-    texts = [encode_texts(encoder, keys, encoding(*place)) for place in (("here",), ("there", there))]
     assert len({tuple(row.tolist()) for row in images[0]}) == 90
     assert torch.equal(*images)
-    assert torch.equal(*texts)
