@@ -70,7 +70,7 @@ JPEG_ORIGIN = (
 
 
 def write_captions(path: Path, rows: int) -> None:
-    """Writes captions of 8 to 32 words (112 characters on average), each with a number of its own."""
+    """Writes captions of 16 to 39 words and a number of their own."""
     rng, words = np.random.default_rng(0), WORDS.split()
     pool = [" ".join(rng.choice(words, rng.integers(16, 40))) for _ in range(4096)]
 

@@ -133,6 +133,30 @@ def test_the_hash_covers_rows_and_settings_and_survives_parquet(tmp_path) -> Non
     assert wanted not in others
 
 
+def test_the_hash_tells_rows_apart_and_does_not_see_how_they_lie_in_memory() -> None:
+    plan = plan_images(make_captions(6), params=generation_params())
+    wanted = hash_plan(plan, SETTINGS)
+    in_pieces = pd.concat([plan.iloc[:5], plan.iloc[5:7], plan.iloc[7:]])
+    assert hash_plan(in_pieces, SETTINGS) == hash_plan(plan.astype({"prompt": object}), SETTINGS) == wanted
+    moved = plan.copy()
+    moved.loc[[0, 1], "prompt"] = [plan["prompt"][0][:-1], plan["prompt"][0][-1] + plan["prompt"][1]]
+    assert "".join(moved["prompt"]) == "".join(plan["prompt"]) and hash_plan(moved, SETTINGS) != wanted
+
+
+def test_refuses_more_captions_than_have_shards_of_their_own() -> None:
+    rows = [(f"c{n}", "i", f"text {n}", "train") for n in range(1001)]
+    params = generation_params(captions_per_image=2000)
+    assert len(plan_images(table(*rows[:1000]), params=params)) == 1000
+    with pytest.raises(ValueError, match="At most 1000 captions a photograph"):
+        plan_images(table(*rows), params=params)
+
+
+def test_refuses_shards_too_small_for_the_corpus() -> None:
+    captions = make_captions(100_001, captions_per_image=1)
+    with pytest.raises(ValueError, match="100001 pictures make more than 100000 shards of 1"):
+        plan_images(captions, params=generation_params(shard_size=1))
+
+
 def test_plans_a_large_corpus_in_reasonable_time() -> None:
     started = time.perf_counter()
     plan = plan_images(make_captions(50_000), params=generation_params(shard_size=1000))
