@@ -14,6 +14,7 @@ import pytest
 
 from gmail_kedro import tracking
 from gmail_kedro.hooks import StoreHooks, TrackingHooks
+from gmail_kedro.interfaces import Corpus
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,14 @@ def test_lineage_comes_from_the_file_of_a_generated_set(tmp_path: Path):
     assert tracking.lineage_of("generated_images", object(), tmp_path) == {}
     (tmp_path / "set.json").write_text('{"fingerprint": "abc"}')
     assert tracking.lineage_of("generated_images", object(), tmp_path) == {"generated_set": "abc"}
+
+
+def test_what_a_corpus_left_out_is_told():
+    """Peers test 12: skipped entries are written to the run record."""
+    corpus = Corpus("own", captions=None, images=None, labels={}, skipped={"blank caption": 3, "no file name": 1})
+    told = {"corpus_skipped": "blank caption: 3, no file name: 1"}
+    assert tracking.lineage_of("corpus", corpus) == told
+    assert tracking.lineage_of("corpus", Corpus("own", captions=None, images=None, labels={})) == {}
 
 
 def test_git_state_names_the_commit_and_tells_changes(tmp_path: Path):

@@ -1,7 +1,8 @@
-"""The `gmail-kedro` command: several Kedro runs in one process, for the demo and for comparing runs.
+"""The `gmail-kedro` command: several Kedro runs in one process, finished sets, published captioners.
 
 A plain ``kedro run`` does one run. What it cannot say is "these runs, one after the other, without paying
-the start-up of the libraries each time"; that is all this command adds.
+the start-up of the libraries each time", what is no run: "is this set whole?" (``set_commands``), and taking over a
+published captioner.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from gmail_kedro import set_commands
 
 DATA_PIPELINES = ["mini_world", "generation", "pairing"]
 
@@ -27,10 +30,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study.add_argument("--seeds", default=None, help="comma-separated, to share the work between processes")
     for command in (demo, compare, study):
         command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
+    set_commands.add_parser(commands)
+    convert = commands.add_parser("convert", help="a published captioner as a folder for downstream.pretrained")
+    convert.add_argument("kind", choices=["clipcap"], help="whose layout the file has")
+    convert.add_argument("file", type=Path, help="the checkpoint")
+    convert.add_argument("folder", type=Path, help="where the captioner goes")
+    convert.add_argument("--encoder", required=True, help="the encoder it was trained with, by its zoo name")
+    convert.add_argument("--normalize", choices=["yes", "no"], help="on unit embeddings? default: as published")
+    convert.add_argument("--language-model", default="gpt2", help="the language model it was trained with")
+    convert.add_argument("--language-model-path", default=None, help="a local folder of its weights")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "set":
+            given = _nest(_parse_parameters(getattr(options, "params", "")))
+            return options.act(set_commands.Project(_project_root(), getattr(options, "env", None), given), options)
         if options.command == "study":
             run_study(options.name, options.seeds, options.env)
+        elif options.command == "convert":
+            convert_captioner(options)
         elif options.command == "demo":
             run_pipelines(DATA_PIPELINES, {}, options.env)
             run_experiments(_read("experiments.yml")["demo"], options.env)
@@ -40,6 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
         return 1
     return 0
+
+
+def convert_captioner(options: argparse.Namespace) -> None:
+    """Turns a published ClipCap checkpoint into a captioner's folder.
+
+    Args:
+        options: What the command line says.
+    """
+    from gmail_kedro.zoo.clipcap_checkpoint import convert_clipcap
+
+    convert_clipcap(
+        options.file,
+        options.folder,
+        encoder=options.encoder,
+        normalize=None if options.normalize is None else options.normalize == "yes",
+        language_model=options.language_model,
+        language_model_path=options.language_model_path,
+    )
+    sys.stdout.write(f"The captioner is in {options.folder}. Use it: --params=downstream.pretrained={options.folder}\n")
 
 
 def run_experiments(names: Sequence[str], env: str | None) -> None:
@@ -129,6 +165,20 @@ def _read(name: str) -> dict[str, Any]:
     import yaml
 
     return yaml.safe_load((_project_root() / "conf/base" / name).read_text())
+
+
+def _parse_parameters(text: str) -> dict[str, Any]:
+    """Turns ``a.b=1,c=x`` into ``{"a.b": 1, "c": "x"}``.
+
+    Raises:
+        ValueError: If a part has no ``=``.
+    """
+    import yaml
+
+    parts = [part.partition("=") for part in text.split(",") if part]
+    if bad := [name for name, sign, _ in parts if not sign]:
+        raise ValueError(f"--params must be name=value, with commas between. Got {bad[0]!r} instead.")
+    return {name.strip(): yaml.safe_load(value) for name, _, value in parts}
 
 
 def _nest(flat: dict[str, Any]) -> dict[str, Any]:

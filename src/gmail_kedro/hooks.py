@@ -23,9 +23,10 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
+BENCHMARK = "benchmark_corpus"
 HISTORIES = {"alignment_history": "alignment", "captioner_history": "captioner", "retriever_history": "retriever"}
-SCORES = ("scores", "gap_scores", "*.scores")
-ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary")
+SCORES = ("scores", "gap_scores", "cost_scores", "*.scores")
+ARTIFACTS = ("adapter", "feature_map", "scores", "*.scores", "*figure", "*summary", "set_card*")
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
 
@@ -57,6 +58,16 @@ class StoreHooks:
                     f"The runner {name} would split this run over several MLflow runs. Leave --runner away: "
                     "nodes run one after the other, and use all cores and GPUs themselves."
                 )
+
+
+class CatalogHooks:
+    """Fills in what a catalog leaves out."""
+
+    @hook_impl
+    def after_catalog_created(self, catalog: CatalogProtocol) -> None:
+        """Measures on the corpus itself where the catalog names no ``benchmark_corpus``."""
+        if BENCHMARK not in catalog and "corpus" in catalog:
+            catalog[BENCHMARK] = catalog["corpus"]
 
 
 class ModelHooks:
@@ -104,7 +115,7 @@ class TrackingHooks:
             return
         atexit.register(_end_as_killed, run.info.run_id)
         self._recorder = RunRecorder(mlflow.MlflowClient(), run.info.run_id)
-        run_name = str((run_params.get("runtime_params") or {}).get("run_id", "main"))
+        run_name = str(catalog["params:run_id"].load()) if "params:run_id" in catalog else "main"
         shown_name = f"{run_name} ({'+'.join(run_params.get('pipeline_names') or ['default'])})"
         groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
         with _warns_instead_of_failing("the tags"):
@@ -127,12 +138,12 @@ class TrackingHooks:
                 if name in HISTORIES:
                     self._recorder.log_history(HISTORIES[name], value)
                 elif _matches(name, SCORES):
-                    prefix = "gap" if name == "gap_scores" else name.rpartition(".")[0]
+                    prefix = name.rpartition(".")[0] or name.removesuffix("scores").rstrip("_")
                     self._recorder.log_scores(value, prefix=prefix)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        """Copies results worth keeping to the run's artifacts: adapter, scores, figures."""
+        """Copies results worth keeping to the run's artifacts: adapter, scores, figures, the set's card."""
         if self._recorder is None or not _matches(dataset_name, ARTIFACTS):
             return
         with _warns_instead_of_failing(f"the file of {dataset_name}"):

@@ -1,7 +1,7 @@
 """What the rooms agree on: protocols of the models and the value types that flow between nodes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,6 +35,7 @@ class ImageTextEncoder(Protocol):
         context_length: Longest text, in tokens, start and end included; 0 for a vision-only model.
         fingerprint: Hash of the weights and the preprocessing; equal fingerprints give equal embeddings.
         contrast: How the model's own loss reads cosines.
+        route: The only modality it may encode, ``generated`` or ``real``; None for a teacher, which takes both.
         image_tower: The module an adapter is put into; maps images [B, 3, H, W] to pooled features [B, W] and
             patch tokens [B, P, W'].
         text_tower: Maps token ids to embeddings; None for a vision-only model.
@@ -50,6 +51,7 @@ class ImageTextEncoder(Protocol):
     context_length: int
     fingerprint: str
     contrast: Contrast
+    route: str | None
     image_tower: torch.nn.Module
     text_tower: torch.nn.Module | None
     projection: torch.Tensor | None
@@ -106,6 +108,20 @@ class ImageTextEncoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What a generator's latents became.
+
+    Attributes:
+        image: The RGB picture; None where there is a fault.
+        fault: Empty when all is well; ``not_finite`` when the latents or the pixels hold NaN or infinity, ``safety``
+            when the generator's own safety checker flagged the picture.
+    """
+
+    image: "Image | None"
+    fault: str = ""
+
+
 class ImageGenerator(Protocol):
     """A text-to-image model whose image depends on its row alone, not on its batch.
 
@@ -123,13 +139,25 @@ class ImageGenerator(Protocol):
         """Counts the prompts that are cut at ``prompt_tokens``."""
         ...
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list["Image"]:
-        """Makes one picture for each prompt, its starting noise drawn from its own seed."""
+    def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
+        """Returns the latents of one picture for each prompt [B, ...], its starting noise drawn from its own seed."""
+        ...
+
+    def decode(self, latents: torch.Tensor) -> list[Decoded]:
+        """Turns latents [B, ...] into pictures; another thread may call it while this one denoises the next batch."""
+        ...
+
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Decoded]:
+        """Makes one picture for each prompt: ``decode(denoise(prompts, seeds))``."""
         ...
 
 
 class ImageSource(Protocol):
-    """Encoded pictures by key, read when asked for."""
+    """Encoded pictures by key, read when asked for.
+
+    A source of generated images says so in its attribute ``modality``; one without it holds photographs. An encoder
+    on the route of the other modality refuses it.
+    """
 
     def read(self, key: str) -> bytes:
         """Returns the encoded picture.
@@ -157,12 +185,33 @@ class Corpus:
         captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split`` (train, val or test).
         images: The photographs, by ``image_id``.
         labels: Zero-shot classification tasks of the corpus, by name; empty where there are none.
+        skipped: How many entries of its files were left out, by reason.
     """
 
     name: str
     captions: "pd.DataFrame"
     images: ImageSource
     labels: Mapping[str, "ClassificationTask"]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FeatureOrigin:
+    """What embeddings were made by, so that what was trained on them is not given others.
+
+    Attributes:
+        encoder: The zoo's name of the encoder.
+        sides: What was encoded, each by its own route: ``generated``, ``real``, ``text``.
+        real_route: Fingerprint of what real images go through beside them; None where nobody knows.
+        student: Fingerprint of the student; None where nobody knows.
+        feature_map: Kind and fingerprint of the training-free map; None where nobody knows.
+    """
+
+    encoder: str
+    sides: tuple[str, ...]
+    real_route: str | None = None
+    student: str | None = None
+    feature_map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +227,48 @@ class ClassificationTask:
     classes: Sequence[str]
     templates: Sequence[str]
     labels: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A classification set that stands by itself: its own pictures, classes and metric.
+
+    Attributes:
+        name: What reports call it.
+        images: The pictures, by the ids of the task's labels.
+        task: Classes, templates and labels.
+        metric: What the literature reports on it: ``acc1`` or ``mean_per_class_recall``.
+    """
+
+    name: str
+    images: ImageSource
+    task: ClassificationTask
+    metric: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of a benchmark.
+
+    Attributes:
+        question_id: Its id, unique in the benchmark.
+        image: The encoded picture, the first where there are several, or None where there is none.
+        text: The question.
+        options: The choices, in the order of their letters; empty for an open question.
+        answer: The right one of the options, or the answer in words.
+        context: What is told before the question; may be empty.
+        subject: What scores are grouped by.
+        other_answers: What an open question accepts beside ``answer``.
+    """
+
+    question_id: str
+    image: bytes | None
+    text: str
+    options: tuple[str, ...]
+    answer: str
+    context: str
+    subject: str
+    other_answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

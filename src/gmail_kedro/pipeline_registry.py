@@ -19,7 +19,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Returns every pipeline by name.
 
     ``gmail`` is the paper on the corpus in the catalog, ``experiment`` is one row of a table on a set that is
-    already generated, and the default makes the mini world first. ``pretraining`` makes the packaged mini weights.
+    already generated, and the default makes the mini world first. ``comparison`` sets a finished run beside another,
+    named by the parameter ``baseline``. ``pretraining`` makes the packaged mini weights.
     """
     parts = {
         "mini_world": mini_world.create_pipeline(),
@@ -36,6 +37,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     gmail = parts["generation"] + parts["pairing"] + experiment
     return parts | {
         "align": parts["alignment"],
+        "comparison": reporting.create_comparison(),
         "experiment": experiment,
         "gmail": gmail,
         "pretraining": pretraining.create_pipeline(),

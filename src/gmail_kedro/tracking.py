@@ -223,9 +223,9 @@ def history_points(prefix: str, history: "pd.DataFrame", *, ended: float) -> lis
 def lineage_of(name: str, value: Any, folder: Path | None = None) -> dict[str, str]:
     """Returns the tags that one input or output of a node adds to a run's lineage.
 
-    Three things speak: a mapping whose name ends in ``lineage`` (tag by tag), a value with a text attribute
-    ``fingerprint``, and a folder with a ``set.json`` that has one. The tag is the dataset's name, or its
-    entry in ``TAG_NAMES``.
+    Four things speak: a mapping whose name ends in ``lineage`` (tag by tag), a corpus with entries left out (how many,
+    by reason), a value with a text attribute ``fingerprint``, and a folder with a ``set.json`` that has one. The tag is
+    the dataset's name, or its entry in ``TAG_NAMES``.
 
     Args:
         name: The dataset's name in the catalog.
@@ -234,6 +234,9 @@ def lineage_of(name: str, value: Any, folder: Path | None = None) -> dict[str, s
     """
     if name.endswith("lineage") and isinstance(value, Mapping):
         return {str(tag): str(content) for tag, content in value.items()}
+    skipped = getattr(value, "skipped", None)
+    if isinstance(skipped, Mapping) and skipped:
+        return {f"{name}_skipped": ", ".join(f"{reason}: {count}" for reason, count in skipped.items())}
     fingerprint = getattr(value, "fingerprint", None)
     if not isinstance(fingerprint, str) and folder is not None and (folder / SET_FILE).is_file():
         fingerprint = json.loads((folder / SET_FILE).read_text(encoding="utf-8")).get("fingerprint")

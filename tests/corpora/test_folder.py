@@ -1,5 +1,7 @@
 """Pictures on disk are read as they are, and absent ones are named."""
 
+from pathlib import Path
+
 import pytest
 
 from gmail_kedro.corpora.folder import FolderImages
@@ -34,3 +36,16 @@ def test_an_unknown_key_is_named_beside_known_ones(pictures):
 def test_missing_lists_each_key_once_in_order(pictures):
     assert pictures.missing(["9", "2", "1", "2", "3"]) == ["9", "2", "3"]
     assert pictures.missing([]) == []
+
+
+def test_the_stamp_changes_with_the_file_and_reads_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one")
+    images = FolderImages({"a": path})
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read"))
+    before = images.stamp("a")
+    assert images.stamp("a") == before
+    path.write_bytes(b"other")
+    assert images.stamp("a") != before
+    with pytest.raises(FileNotFoundError, match="'b'"):
+        images.stamp("b")

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.corpora.karpathy import read_karpathy, read_karpathy_corpus
+from gmail_kedro.corpora.karpathy import read_karpathy
+from gmail_kedro.corpora.layouts import read_corpus
+from gmail_kedro.corpora.protocols import CorpusProtocol
 from gmail_kedro.decoding import decode_image
 
 FLICKR8K = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "flickr8k"
 
 
+def _parts(reading):
+    return reading.captions, reading.images
+
+
 def test_captions_and_pictures(annotate, entries, images):
-    captions, pictures = read_karpathy(annotate(entries), images, name="own")
+    captions, pictures = _parts(read_karpathy(annotate(entries), images, name="own"))
     assert captions.to_dict("records") == [
         {"caption_id": "1", "image_id": "900", "caption": "A cat.", "split": "train", "filename": "train2014/a.jpg"},
         {"caption_id": "2", "image_id": "900", "caption": "A grey cat, asleep.", "split": "train",
@@ -26,14 +32,14 @@ def test_captions_and_pictures(annotate, entries, images):
 
 
 def test_restval_is_left_out_when_not_named(annotate, entries, images):
-    captions, pictures = read_karpathy(annotate(entries), images, name="own", train_splits=["train"])
+    captions, pictures = _parts(read_karpathy(annotate(entries), images, name="own", train_splits=["train"]))
     assert captions.image_id.tolist() == ["900", "900", "902"]
     assert list(pictures.paths) == ["900", "902"]
 
 
 def test_a_split_of_ones_own_can_be_training(annotate, entries, images):
     entries[1]["split"] = "extra"
-    captions, _ = read_karpathy(annotate(entries), images, name="own", train_splits=["train", "extra"])
+    captions, _ = _parts(read_karpathy(annotate(entries), images, name="own", train_splits=["train", "extra"]))
     assert captions.split.tolist() == ["train", "train", "train", "test"]
 
 
@@ -41,7 +47,7 @@ def test_imgid_serves_where_there_is_no_cocoid_and_no_filepath(annotate, entries
     (images / "train2014" / "a.jpg").rename(images / "a.jpg")
     del entries[0]["cocoid"], entries[0]["filepath"]
     entries[2]["cocoid"] = None
-    captions, pictures = read_karpathy(annotate(entries), images, name="own")
+    captions, pictures = _parts(read_karpathy(annotate(entries), images, name="own"))
     assert captions.image_id.unique().tolist() == ["0", "901", "2"]
     assert pictures.missing(["0"]) == []
 
@@ -59,13 +65,13 @@ def test_imgid_serves_where_there_is_no_cocoid_and_no_filepath(annotate, entries
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_unicode_and_odd_punctuation_survive(annotate, entries, images, raw, caption, encoding):
     entries[0]["sentences"][0]["raw"] = raw
-    captions, _ = read_karpathy(annotate(entries, encoding=encoding), images, name="own")
+    captions, _ = _parts(read_karpathy(annotate(entries, encoding=encoding), images, name="own"))
     assert captions.caption[0] == caption
 
 
 def test_string_ids_are_kept(annotate, entries, images):
     entries[0]["sentences"][0]["sentid"] = "007"
-    captions, _ = read_karpathy(annotate(entries), images, name="own")
+    captions, _ = _parts(read_karpathy(annotate(entries), images, name="own"))
     assert captions.caption_id.tolist() == ["007", "2", "3", "4"]
 
 
@@ -162,7 +168,7 @@ def test_half_a_character_is_refused(tmp_path, entries, images):
 @pytest.mark.parametrize("splits", [["train", "val"], ["test"], [], "train"])
 def test_training_on_evaluation_splits_is_refused(annotate, entries, images, splits):
     message = re.escape(f"without ['val', 'test']. Got {splits!r} instead")
-    with pytest.raises(ValueError, match=f"train_splits of the corpus 'own' must be a list of splits {message}"):
+    with pytest.raises(ValueError, match=f"train_splits must be a list of splits {message}"):
         read_karpathy(annotate(entries), images, name="own", train_splits=splits)
 
 
@@ -174,24 +180,35 @@ def test_a_corpus_of_which_nothing_is_left_is_refused(annotate, entries, images)
 def test_a_corpus_carries_its_tasks(tmp_path, annotate, entries, images):
     tasks = {"animal": {"classes": ["cat", "dog"], "templates": ["a {}"], "labels": {"900": 0, "901": 1}}}
     (tmp_path / "classification.json").write_text(json.dumps({"tasks": tasks}))
-    options = {"name": "own", "classification": tmp_path / "classification.json"}
-    corpus = read_karpathy_corpus(annotate(entries), images, **options)
+    options = {"name": "own", "protocol": CorpusProtocol(), "expected": {}}
+    places = {"annotations": annotate(entries), "images": images}
+    corpus = read_corpus("karpathy", places, **options, classification=tmp_path / "classification.json")
     assert corpus.name == "own"
     assert len(corpus.captions) == 4
     assert corpus.labels["animal"].labels == {"900": 0, "901": 1}
-    assert read_karpathy_corpus(annotate(entries), images, name="own").labels == {}
+    assert read_corpus("karpathy", places, **options).labels == {}
 
 
 def test_labels_by_other_ids_are_refused(tmp_path, annotate, entries, images):
     tasks = {"animal": {"classes": ["cat", "dog"], "templates": ["a {}"], "labels": {"a.jpg": 0}}}
     (tmp_path / "classification.json").write_text(json.dumps({"tasks": tasks}))
-    with pytest.raises(ValueError, match="Task 'animal' .* such as '900'. Got none, but ids such as 'a.jpg'"):
-        read_karpathy_corpus(annotate(entries), images, name="own", classification=tmp_path / "classification.json")
+    with pytest.raises(
+        ValueError,
+        match="Task 'animal' must label pictures of the corpus 'own'.*'900'. Got none, but ids such as 'a.jpg'",
+    ):
+        read_corpus(
+            "karpathy",
+            {"annotations": annotate(entries), "images": images},
+            name="own",
+            protocol=CorpusProtocol(),
+            expected={},
+            classification=tmp_path / "classification.json",
+        )
 
 
 @pytest.mark.skipif(not FLICKR8K.is_dir(), reason=f"the development data {FLICKR8K} is not on this machine")
 def test_flickr8k_as_published():
-    captions, pictures = read_karpathy(FLICKR8K / "dataset_flickr8k.json", FLICKR8K / "images", name="flickr8k")
+    captions, pictures = _parts(read_karpathy(FLICKR8K / "dataset_flickr8k.json", FLICKR8K / "images", name="flickr8k"))
     assert len(captions) == 35_000
     assert captions.image_id.nunique() == len(pictures) == 7_000
     assert captions.drop_duplicates("image_id").split.value_counts().to_dict() == {"train": 6000, "val": 1000}

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from kedro.io import DataCatalog, DatasetError
 from kedro.runner import SequentialRunner
 
 from gmail_kedro.corpora.checking import check_images
-from gmail_kedro.datasets.corpus import KarpathyCorpusDataset
+from gmail_kedro.datasets.corpus import CorpusDataset
 from gmail_kedro.datasets.mini_world import MiniWorldDataset
+from gmail_kedro.hooks import CatalogHooks
 from gmail_kedro.mini import corpus as mini_corpus
 from gmail_kedro.mini.questions import TASKS
 from gmail_kedro.params import MiniWorldParams
@@ -40,8 +42,9 @@ def test_the_mini_world_is_read_as_a_corpus(world):
 
 
 def test_the_mini_world_is_an_ordinary_karpathy_corpus(world):
-    dataset = KarpathyCorpusDataset(
+    dataset = CorpusDataset(
         name="mini",
+        layout="karpathy",
         annotations=str(world / "dataset_mini.json"),
         images=str(world / "images"),
         classification=str(world / "classification.json"),
@@ -93,19 +96,29 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path):
         MiniWorldDataset(filepath=str(tmp_path)).save(PARAMS)
 
 
+def _own(annotations: Path, images: Path) -> CorpusDataset:
+    return CorpusDataset(name="own", layout="karpathy", annotations=str(annotations), images=str(images))
+
+
 def test_a_corpus_of_photographs_is_read_only(world):
-    dataset = KarpathyCorpusDataset(name="own", annotations=str(world / "dataset_mini.json"), images=str(world))
+    dataset = CorpusDataset(
+        name="own", layout="karpathy", annotations=str(world / "dataset_mini.json"), images=str(world)
+    )
     with pytest.raises(DatasetError, match="The corpus 'own' .* is read-only: nothing can be saved to it"):
         dataset.save(PARAMS)
 
 
 def test_errors_of_the_reader_reach_the_user(tmp_path, world):
-    absent = KarpathyCorpusDataset(name="own", annotations=str(tmp_path / "none.json"), images=str(world / "images"))
+    absent = CorpusDataset(
+        name="own", layout="karpathy", annotations=str(tmp_path / "none.json"), images=str(world / "images")
+    )
     assert not absent.exists()
     with pytest.raises(DatasetError, match="annotations file of the corpus 'own' '.*none.json' does not exist"):
         absent.load()
     (tmp_path / "empty.json").write_text(json.dumps({"images": []}))
-    empty = KarpathyCorpusDataset(name="own", annotations=str(tmp_path / "empty.json"), images=str(world / "images"))
+    empty = CorpusDataset(
+        name="own", layout="karpathy", annotations=str(tmp_path / "empty.json"), images=str(world / "images")
+    )
     with pytest.raises(DatasetError, match="lists no images"):
         empty.load()
 
@@ -116,14 +129,121 @@ def test_train_splits_come_from_the_catalog(tmp_path, world):
         image["split"] = "restval"
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     entry = {
-        "type": "gmail_kedro.datasets.corpus.KarpathyCorpusDataset",
+        "type": "gmail_kedro.datasets.corpus.CorpusDataset",
         "name": "own",
+        "layout": "karpathy",
         "annotations": str(tmp_path / "dataset.json"),
         "images": str(world / "images"),
     }
-    catalog = DataCatalog.from_config({"all": entry, "some": {**entry, "train_splits": ["train"]}})
+    catalog = DataCatalog.from_config({"all": entry, "some": {**entry, "protocol": {"train_splits": ["train"]}}})
     assert catalog.load("all").captions.image_id.nunique() == 28
     assert catalog.load("some").captions.image_id.nunique() == 23
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_cocos_own_layout_gives_the_same_captions(world, split):
+    dataset = CorpusDataset(
+        name="mini",
+        layout="coco",
+        protocol={"split": split},
+        annotations=str(world / f"annotations/captions_{split}.json"),
+        images=str(world / "images" / split),
+    )
+    own = MiniWorldDataset(filepath=str(world)).load().captions
+    columns = ["caption_id", "image_id", "caption", "split"]
+    found = dataset.load()
+    assert found.captions[columns].equals(own.loc[own["split"] == split, columns].reset_index(drop=True))
+    check_images(found, found.captions.image_id)
+
+
+def test_long_captions_keep_their_first_pictures_for_the_test(world):
+    long = {"name": "mini", "layout": "sharegpt4v", "images": str(world / "images")}
+    long["annotations"] = str(world / "long_captions.json")
+    corpus = CorpusDataset(**long, protocol={"first_to_test": 3}).load()
+    assert corpus.captions["split"].tolist() == ["test"] * 3 + ["train"] * 25
+    check_images(corpus, corpus.captions.image_id)
+    with pytest.raises(DatasetError, match="'test' of the corpus 'mini' must have 1000 pictures .* Got 28"):
+        CorpusDataset(**long, protocol="sharegpt4v_1k").load()
+    assert len(CorpusDataset(**long, protocol="sharegpt4v_1k", expected=None).load().captions) == 28
+
+
+def test_an_absent_picture_does_not_pull_another_into_the_test(world, tmp_path):
+    """The held-out entries are the first of the file, not the first that happen to be there."""
+    content = json.loads((world / "long_captions.json").read_text())
+    content[1]["image"] = "gone.jpg"
+    (tmp_path / "long.json").write_text(json.dumps(content))
+    long = {"name": "mini", "images": str(world / "images"), "skip_missing": True}
+    share = CorpusDataset(
+        **long, layout="sharegpt4v", annotations=str(tmp_path / "long.json"), protocol={"first_to_test": 3}
+    )
+    corpus = share.load()
+    assert corpus.captions["split"].tolist() == ["test"] * 2 + ["train"] * 25
+    assert "position" not in corpus.captions
+    assert corpus.skipped == {"picture that is not there": 1}
+    (tmp_path / "own.csv").write_text("file,caption\n" + "".join(f"{entry['image']},x\n" for entry in content))
+    table = CorpusDataset(**long, layout="table", annotations=str(tmp_path / "own.csv"), protocol={"first_to_test": 3})
+    with pytest.raises(DatasetError, match="first 3 pictures of .* are its test, but entries were left out"):
+        table.load()
+
+
+def test_counts_in_the_catalog_are_held_to(world):
+    places = {"annotations": str(world / "dataset_mini.json"), "images": str(world / "images")}
+    right = {"train": {"images": 20, "captions": 100}}
+    CorpusDataset(name="mini", layout="karpathy", expected=right, **places).load()
+    wrong = {"train": {"images": 20, "captions": 99}}
+    with pytest.raises(DatasetError, match="must have 20 pictures with 99 captions. Got 20 with 100 instead"):
+        CorpusDataset(name="mini", layout="karpathy", expected=wrong, **places).load()
+
+
+def test_skipped_entries_are_counted_and_limited(tmp_path):
+    """Peers test 12."""
+    (tmp_path / "own.csv").write_text("file,caption\n" + "a.jpg,x\n" * 99 + "b.jpg,\n")
+    entry = {"name": "own", "layout": "table", "annotations": str(tmp_path / "own.csv"), "images": str(tmp_path)}
+    with pytest.raises(DatasetError, match=r"1 of the 100 entries of the corpus 'own' cannot be used \(1.00%\)"):
+        CorpusDataset(**entry, protocol={"split": "train"}).load()
+    corpus = CorpusDataset(**entry, protocol={"split": "train"}, skip_limit=0.01).load()
+    assert corpus.skipped == {"blank caption": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layout": "tfrecord"}, r"layout of the corpus 'own' must be one of \['coco', 'flickr', .*Got 'tfrecord'"),
+        ({"image": "x"}, r"takes the keys \['annotations', 'images'\].*Unknown: \['image'\]; missing: \[\]"),
+        ({"images": None}, r"missing: \['images'\]"),
+        ({"protocol": "coco"}, "protocol 'coco' is unknown"),
+        ({"expected": {"train": 1}}, "expected must give counts by split"),
+        ({"skip_limit": 2}, r"skip_limit of the corpus 'own' must be in \[0, 1\]. Got 2"),
+        ({"skip_limit": True}, "skip_limit"),
+    ],
+)
+def test_a_wrong_entry_is_refused_before_anything_is_opened(changes, message):
+    entry = {"name": "own", "layout": "karpathy", "annotations": "a.json", "images": "images"}
+    with pytest.raises(ValueError, match=message):
+        CorpusDataset(**(entry | changes))
+
+
+def test_every_corpus_of_the_paper_says_what_it_misses(repository, tmp_path, monkeypatch):
+    entries = yaml.safe_load((repository / "conf/paper/catalog_corpus.yml").read_text())
+    catalog = DataCatalog.from_config(entries)
+    monkeypatch.chdir(tmp_path)
+    assert len(entries) == 9
+    for name in entries:
+        with pytest.raises(DatasetError, match=f"'{tmp_path}/data/01_raw/.*' does not exist.*It comes from: "):
+            catalog.load(name)
+
+
+def test_the_benchmark_is_the_corpus_where_none_is_named(world):
+    entry = {"type": "gmail_kedro.datasets.mini_world.MiniWorldDataset", "filepath": str(world)}
+    alone, both = (
+        DataCatalog.from_config({"corpus": entry}),
+        DataCatalog.from_config({"corpus": entry, "benchmark_corpus": {**entry, "name": "other"}}),
+    )
+    for catalog in (alone, both, empty := DataCatalog()):
+        CatalogHooks().after_catalog_created(catalog)
+    assert alone.load("benchmark_corpus").captions.equals(alone.load("corpus").captions)
+    assert both.load("benchmark_corpus").name == "other"
+    assert "benchmark_corpus" not in empty
 
 
 def test_the_pipeline_writes_the_world_through_the_catalog(tmp_path):

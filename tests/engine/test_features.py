@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gmail_kedro.engine.features import FeatureStore, hash_items
+from gmail_kedro.engine.features import FeatureStore, hash_items, stamp
 
 FACTS = {"encoder": "abc", "items": "1"}
 
@@ -63,3 +63,19 @@ def test_an_entry_computed_from_anything_else_is_refused(tmp_path, key):
     wanted.write_bytes(entry.read_bytes())  # as if two names had collided
     with pytest.raises(ValueError, match=f"computed from another {key}: '.*' instead of 'other'"):
         store.get_or_compute(changed, 2, lambda: torch.ones(2, 3))
+
+
+def test_a_source_that_knows_its_pictures_is_not_read():
+    class Reads:
+        def read(self, key):
+            return b"content of " + key.encode()
+
+    class Knows:
+        def read(self, key):
+            raise AssertionError("read")
+
+        def stamp(self, key):
+            return f"7 bytes, changed on {key}"
+
+    assert stamp(Reads(), "a") == b"content of a"
+    assert stamp(Knows(), "a") == b"7 bytes, changed on a" != stamp(Knows(), "b")

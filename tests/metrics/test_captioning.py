@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import random
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from gmail_kedro.metrics import captioning
 from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores, tokenize_simple
 
-PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "caption_metrics"
+PUBLISHED = Path(os.environ.get("PUBLISHED_CAPTION_SCORES", "not given"))
 KEYS = {"Bleu_1": "bleu_1", "Bleu_2": "bleu_2", "Bleu_3": "bleu_3", "Bleu_4": "bleu_4", "ROUGE_L": "rouge_l"}
 KEYS |= {"CIDEr": "cider"}
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and the ptb tokenizer need Java")
@@ -154,7 +156,7 @@ def test_simple_tokens(text, tokens):
 @pytest.mark.parametrize(
     ("predictions", "references", "message"),
     [
-        ({"page": "a"}, {"page": ["a"]}, "at least 2 images"),
+        ({"page": "a"}, {"page": ["a"]}, "at least 2 images"),  # CIDEr of one image would be 0 (fault test 24)
         ({"page": "a"}, REFERENCES, r"3 have no prediction: \['tree', 'boat', 'dog'\]"),
         (PREDICTIONS | {"cat": "a"}, REFERENCES, r"1 have a prediction but no references: \['cat'\]"),
         (PREDICTIONS, REFERENCES | {"dog": []}, "Image 'dog' has none"),
@@ -162,6 +164,7 @@ def test_simple_tokens(text, tokens):
     ],
 )
 def test_wrong_captions_are_refused(predictions, references, message):
+    """Fault test 24: one image, a missing prediction, a missing or wordless reference."""
     with pytest.raises(ValueError, match=message):
         simple_scores(predictions, references)
 
@@ -264,7 +267,7 @@ def test_simple_and_ptb_agree_on_ordinary_captions():
 def published_example(name):
     """Returns predictions, references and published scores (in [0, 1]) of one example on disk."""
     if not PUBLISHED.is_dir():
-        pytest.skip(f"The published caption examples are not at {PUBLISHED}; they are not part of the project.")
+        pytest.skip(f"PUBLISHED_CAPTION_SCORES names no folder of published caption examples: {PUBLISHED}.")
     published = json.loads((PUBLISHED / "published_scores.json").read_text())
     if name == "nlg-eval":
         folder = PUBLISHED / "nlgeval_example"
@@ -288,7 +291,102 @@ def test_published_scores(name, tolerance, tokenizer):
 
 
 @needs_java
-def test_published_meteor():
-    predictions, references, published = published_example("good")
+@pytest.mark.parametrize(("name", "tolerance"), [("good", 5.1e-5), ("bad", 5.1e-5), ("nlg-eval", 5.1e-7)])
+def test_published_meteor(name, tolerance):
+    predictions, references, published = published_example(name)
     result = caption_scores(predictions, references, tokenizer="ptb")
-    assert result.scores["meteor"] / 100 == pytest.approx(published["METEOR"], abs=5.1e-5)
+    assert result.scores["meteor"] / 100 == pytest.approx(published["METEOR"], abs=tolerance)
+
+
+GOLDEN = {  # pycocoevalcap 1.2 on the captions above, PTB tokens, Java 17
+    "bleu_1": 83.955227, "bleu_2": 76.272704, "bleu_3": 65.978824, "bleu_4": 52.774097,
+    "rouge_l": 63.882274, "cider": 250.181893, "meteor": 37.210863,
+}  # fmt: skip
+
+
+def test_golden_values_without_java():
+    scores = simple_scores().scores
+    assert scores == pytest.approx({name: GOLDEN[name] for name in scores}, abs=5.1e-7)
+
+
+@needs_java
+def test_golden_values_with_meteor():
+    scores = caption_scores(PREDICTIONS, REFERENCES, tokenizer="ptb").scores
+    assert {name: scores[name] for name in GOLDEN} == pytest.approx(GOLDEN, abs=5.1e-7)
+
+
+HOSTILE_WORDS = [
+    "a",
+    "the",
+    "dog",
+    "naïve",
+    "café",
+    "犬",
+    "🐕",
+    "t-shirt",
+    "3:30",
+    "it's",
+    "dog's",
+    "…",
+    "“",
+    "|||",
+    "/",
+]
+
+
+def hostile_captions(seed):
+    """Random captions with repetitions, duplicates, Unicode, empty predictions and one to six references."""
+    rng = random.Random(seed)
+
+    def caption(fewest):
+        return " ".join(rng.choices(HOSTILE_WORDS, k=rng.randint(fewest, 9)))
+
+    references = {str(i): [f"dog {caption(1)}" for _ in range(rng.randint(1, 6))] for i in range(25)}
+    predictions = {image: caption(0) for image in references} | {"3": "", "4": "…", "5": references["5"][0]}
+    references["6"] *= 2
+    return predictions, references
+
+
+@pytest.mark.parametrize("tokenizer", ["simple", pytest.param("ptb", marks=needs_java)])
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_pycocoevalcap_on_hostile_captions(seed, tokenizer):
+    """Fault test 24: duplicates, empty predictions, Unicode; our scores are the reference tool's on the same tokens."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    predictions, references = hostile_captions(seed)
+    result = caption_scores(predictions, references, tokenizer=tokenizer, with_meteor=False)
+    said = {image: [text] for image, text in result.tokens.items()}
+    bleu, _ = Bleu(4).compute_score(result.reference_tokens, said, verbose=0)
+    cider, rouge = (scorer.compute_score(result.reference_tokens, said)[0] for scorer in (Cider(), Rouge()))
+    expected = {f"bleu_{n}": value for n, value in enumerate(bleu, start=1)} | {"cider": cider, "rouge_l": rouge}
+    assert {name: result.scores[name] / 100 for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert all(0 <= result.scores[name] <= 1000 for name in expected)
+    assert result.per_image["cider"][3] == result.per_image["rouge_l"][4] == 0
+
+
+@needs_java
+@pytest.mark.slow
+def test_the_whole_of_the_reference_pipeline_gives_the_same_numbers():
+    """Fault test 24: tokenizer, BLEU, METEOR, ROUGE-L and CIDEr of pycocoevalcap itself, from raw texts on."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.meteor.meteor import Meteor
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    predictions, references = dict(PREDICTIONS), dict(REFERENCES)
+    predictions["dog"], references["boat"] = "The dog's café isn't 3:30, (naïve) t-shirt!", ["A boat.", "A boat."]
+    tokenize = PTBTokenizer().tokenize
+    truth = tokenize({image: [{"caption": text} for text in texts] for image, texts in references.items()})
+    said = tokenize({image: [{"caption": text}] for image, text in predictions.items()})
+    expected = {
+        "meteor": Meteor().compute_score(truth, said)[0],
+        "cider": Cider().compute_score(truth, said)[0],
+        "rouge_l": Rouge().compute_score(truth, said)[0],
+    }
+    bleu, _ = Bleu(4).compute_score(truth, said, verbose=0)
+    expected |= {f"bleu_{n}": value for n, value in enumerate(bleu, start=1)}
+    result = caption_scores(predictions, references, tokenizer="ptb")
+    assert {name: result.scores[name] / 100 for name in expected} == pytest.approx(expected, abs=1e-9)

@@ -1,5 +1,6 @@
 """Zero-shot classification against loops and hand-checked cases."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,3 +80,19 @@ def test_wrong_values_are_refused(image, weights, labels, message):
 def test_labels_must_be_integers():
     with pytest.raises(TypeError, match="labels must be integers"):
         classification_result(torch.eye(2), torch.eye(2), torch.tensor([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_scikit_learn(seed):
+    """Random embeddings with duplicates and unbalanced classes, some of them without an image."""
+    from sklearn.metrics import accuracy_score, recall_score
+
+    rng = torch.Generator().manual_seed(seed)
+    image, weights = torch.randn(120, 6, generator=rng), torch.randn(9, 6, generator=rng)
+    image[30:60] = image[0]
+    labels = torch.randint(0, 9, (120,), generator=rng) // 2
+    result = classification_result(image, weights, labels)
+    truth = labels.numpy()
+    assert result.acc1 == pytest.approx(100 * accuracy_score(truth, result.predicted))
+    recall = recall_score(truth, result.predicted, average="macro", labels=np.unique(truth), zero_division=0)
+    assert result.mean_per_class_recall == pytest.approx(100 * recall)

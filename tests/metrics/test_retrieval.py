@@ -163,3 +163,107 @@ def test_wrong_values_are_refused(image, text, index, options, message):
 def test_a_float_index_is_refused():
     with pytest.raises(TypeError, match="must hold integers"):
         retrieval_scores(torch.eye(2), torch.ones(3, 2), INDEX.float())
+
+
+def one_hot_recall(image, text, owner, k):
+    """Recall as CLIP_benchmark counts it: one-hot top-k rows times a matrix of positives, one direction at a time."""
+    unit_image, unit_text = (torch.nn.functional.normalize(side.double(), dim=1) for side in (image, text))
+    scores = unit_text @ unit_image.T
+    positives = torch.zeros_like(scores, dtype=torch.bool)
+    positives[torch.arange(len(text)), owner] = True
+    recalls = {}
+    for name, side, truth in (("t2i", scores, positives), ("i2t", scores.T, positives.T)):
+        best = torch.nn.functional.one_hot(side.topk(min(k, side.shape[1]), dim=1).indices, side.shape[1])
+        found = (best * truth[:, None, :]).sum(dim=(1, 2)) > 0
+        recalls[f"{name}_r{k}"] = 100 * found.double().mean().item()
+    return recalls
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("k", [1, 5, 10, 200])
+def test_equals_the_dense_one_hot_way_of_the_reference_tool(seed, k):
+    image, text, owner = random_problem(seed, image_count=60, text_count=300, width=16)
+    scores = retrieval_scores(image, text, owner, ks=(k,)).scores()
+    assert scores == pytest.approx(one_hot_recall(image, text, owner, k))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("block", [1, 3, 16, 1024])
+def test_hostile_embeddings_rank_as_a_full_sort_ranks_them(dtype, block):
+    """Fault test 23: duplicates, near-duplicates below float32's error, half precision, k > N, any block size."""
+    image, text, owner = random_problem(5, image_count=24, text_count=72, width=64)
+    image, text = image.to(dtype), text.to(dtype)
+    image[7:12], text[10:30] = image[2], text[4]
+    text[40:50] = image[owner[40]] * 3  # a cosine of one, several times
+    text[50:54] = text[4] * (1 + 1e-7)
+    result = retrieval_scores(image, text, owner, ks=(1, 5, 10, 500), block=block)
+    reference = _exact_hits(image, text, owner)
+    for k in (1, 5, 10, 500):
+        assert result.i2t_hits[k].tolist() == [rank < k for rank in reference[0]]
+        assert result.t2i_hits[k].tolist() == [rank < k for rank in reference[1]]
+
+
+def _exact_hits(image, text, owner):
+    """Returns the rank of every query's best positive from one exact matrix."""
+    from gmail_kedro.metrics.cosine import grid_rows
+
+    cosines = (grid_rows(image) @ grid_rows(text).T).numpy()
+    by_image = [
+        min(np.lexsort((np.arange(len(row)), -row)).tolist().index(t) for t in np.flatnonzero(owner.numpy() == i))
+        for i, row in enumerate(cosines)
+    ]
+    by_text = [
+        np.lexsort((np.arange(len(column)), -column)).tolist().index(int(owner[t]))
+        for t, column in enumerate(cosines.T)
+    ]
+    return by_image, by_text
+
+
+def test_collapsed_embeddings_take_the_exact_path_for_whole_blocks():
+    """Fault test 23: every candidate ties with every positive, the worst case of the float32 screening."""
+    image, owner = torch.ones(90, 33), torch.arange(90).repeat_interleave(2)
+    result = retrieval_scores(image, torch.ones(180, 33), owner, ks=(1, 10), block=200)
+    assert result.scores() == pytest.approx(
+        {"i2t_r1": 100 / 90, "i2t_r10": 500 / 90, "t2i_r1": 100 / 90, "t2i_r10": 1000 / 90}
+    )
+
+
+def test_one_image_is_found_by_its_captions():
+    """Fault test 23: one image, and a cut-off larger than the number of candidates."""
+    scores = retrieval_scores(torch.ones(1, 4), torch.randn(3, 4).abs(), torch.zeros(3, dtype=torch.long)).scores()
+    assert set(scores.values()) == {100.0}
+
+
+def test_memory_above_the_embeddings_is_bounded():
+    """Fault test 23: a score matrix of 300 MB is never made; the peak stays below a fifth of it."""
+    import subprocess
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("The peak of the resident set is read from /proc.")
+    script = """
+import re, torch
+from pathlib import Path
+from gmail_kedro.metrics.retrieval import retrieval_scores
+resident = lambda name: int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+image, text = torch.randn(4000, 16), torch.randn(20000, 16)
+retrieval_scores(image[:10], text[:10], torch.arange(10))
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+retrieval_scores(image, text, torch.arange(20000) % 4000)
+print(resident("VmHWM") - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 60
+
+
+def test_a_float32_cosine_is_never_further_off_than_the_bound():
+    from gmail_kedro.metrics.cosine import GRID, grid_rows
+    from gmail_kedro.metrics.retrieval import _float32_error, _unit_rows
+
+    rng = torch.Generator().manual_seed(1)
+    for width in (2, 64, 768):
+        first, second = torch.randn(300, width, generator=rng), torch.rand(300, width, generator=rng)
+        exact = (grid_rows(first) @ grid_rows(second).T).numpy() / GRID**2
+        off = np.abs(_unit_rows(first) @ _unit_rows(second).T - exact).max()
+        assert 0 < off < _float32_error(width) < 1e-4

@@ -1,10 +1,18 @@
-"""Bootstrap intervals against closed forms."""
+"""Bootstrap intervals against closed forms, permutation tests against every possible swap."""
+
+import itertools
 
 import numpy as np
 import pytest
 
 from gmail_kedro.metrics import statistics
-from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, crossed_difference, paired_difference
+from gmail_kedro.metrics.statistics import (
+    Interval,
+    bootstrap_interval,
+    crossed_difference,
+    paired_difference,
+    permutation_p_value,
+)
 
 
 def test_width_is_that_of_the_normal_approximation():
@@ -130,3 +138,44 @@ def test_crossed_difference_refuses_other_shapes():
         crossed_difference(np.zeros((2, 3)), np.zeros((2, 4)), count=10, seed=0)
     with pytest.raises(ValueError, match="must be finite"):
         crossed_difference(np.full((2, 3), np.nan), np.zeros((2, 3)), count=10, seed=0)
+
+
+def test_the_p_value_equals_every_possible_swap():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=8), rng.normal(size=8) + 0.6
+    difference = a - b
+    signs = np.array(list(itertools.product([-1, 1], repeat=8)))
+    exact = np.mean(np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12)
+    assert permutation_p_value(a, b, count=40_000, seed=0) == pytest.approx(exact, abs=0.01)
+
+
+def test_the_p_value_is_uniform_where_nothing_differs():
+    rng = np.random.default_rng(1)
+    values = [permutation_p_value(*rng.normal(size=(2, 30)), count=200, seed=seed) for seed in range(300)]
+    assert np.mean(np.array(values) < 0.1) == pytest.approx(0.1, abs=0.05)
+    assert np.mean(values) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_p_value_has_its_limits():
+    a = np.arange(50.0)
+    assert permutation_p_value(a, a, count=100, seed=0) == 1.0
+    assert permutation_p_value(a + 1, a, count=999, seed=0) == 1 / 1000
+    assert permutation_p_value(a, a + 1, count=999, seed=0) == permutation_p_value(a + 1, a, count=999, seed=0)
+
+
+def test_captions_of_one_photograph_are_swapped_together():
+    rng = np.random.default_rng(2)
+    photographs = np.repeat(np.arange(12), 20)
+    a = rng.normal(size=12)[photographs] + 0.5
+    b = np.zeros(240)
+    alone = permutation_p_value(a, b, count=2000, seed=0)
+    together = permutation_p_value(a, b, count=2000, seed=0, groups=photographs)
+    by_photograph = permutation_p_value(a[::20], b[::20], count=2000, seed=0)
+    assert together == pytest.approx(by_photograph, abs=0.03) and alone < together
+
+
+def test_a_paired_test_needs_the_same_items():
+    with pytest.raises(ValueError, match="same items on both sides. Got 3 and 2"):
+        permutation_p_value(np.zeros(3), np.zeros(2), count=10, seed=0)
+    with pytest.raises(ValueError, match="count, must be positive. Got 0"):
+        permutation_p_value(np.zeros(3), np.zeros(3), count=0, seed=0)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from gmail_kedro.interfaces import Decoded
 from gmail_kedro.mini.lessons import copying_loss, draw_lessons, matching_loss, narrow_targets, standardize
 from gmail_kedro.mini.long_texts import shuffle_sentences
 from gmail_kedro.mini.pretrain_clip_vision import PackagedClipVision, build_clip_vision, pretrain_clip_vision
@@ -53,7 +54,7 @@ class Painter:
     def generate(self, prompts, seeds):
         self.calls += 1
         return [
-            Image.new("RGB", (32, 32), (len(prompt) % 256, seed % 256, 7))
+            Decoded(Image.new("RGB", (32, 32), (len(prompt) % 256, seed % 256, 7)))
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 

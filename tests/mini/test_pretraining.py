@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gmail_kedro.mini import pretrain_generator
+from gmail_kedro.mini import pretrain_flux, pretrain_generator
 from gmail_kedro.mini.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretrain_encoder import PackagedClip, clip_config, pretrain_clip
 from gmail_kedro.mini.pretrain_language_model import pretrain_language_model
+from gmail_kedro.mini.prompts import draw_prompts
 from gmail_kedro.mini.reader import load_reader, scene_targets, train_reader
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import draw_pool
@@ -22,9 +23,11 @@ from gmail_kedro.mini.tokenizers import (
     train_gpt2_tokenizer,
 )
 from gmail_kedro.zoo.encoders import build_encoder
+from gmail_kedro.zoo.generators import build_generator
 from gmail_kedro.zoo.registry import packaged_weights
+from gmail_kedro.zoo.sampling import Sampling
 
-WEIGHTS = ("clip", "stable_diffusion", "gpt2", "digit_reader", "clip_vision", "long_clip", "siglip", "synclr")
+WEIGHTS = ("clip", "stable_diffusion", "gpt2", "digit_reader", "clip_vision", "long_clip", "siglip", "synclr", "flux")
 LIMIT_BYTES = 25 * 10**6
 
 
@@ -90,6 +93,39 @@ def test_tiny_generator_trains_through_all_three_stages(tmp_path: Path, monkeypa
     pipeline.save_pretrained(tmp_path / "saved")
     picture = pipeline("a red 7.", num_inference_steps=1, height=32, width=32, output_type="np").images[0]
     assert picture.shape == (32, 32, 3) and np.isfinite(picture).all()
+
+
+def test_tiny_flux_is_saved_so_that_the_zoo_loads_it_and_trains_the_same_twice(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(pretrain_flux, "READING_STEPS", 2)
+    teacher = pretrain_flux.load_teacher(packaged_weights("stable_diffusion"))
+    settings = {"vae_steps": 2, "steps": 3, "scene_count": 8, "batch_size": 4, "seed": 0}
+    first = pretrain_flux.pretrain_flux(teacher, **settings, work=tmp_path / "first")
+    second = pretrain_flux.pretrain_flux(teacher, **settings, work=tmp_path / "second")
+    for name in ("transformer", "text_encoder", "text_encoder_2", "vae"):
+        pairs = zip(getattr(first, name).parameters(), getattr(second, name).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs), name
+    first.to(torch.float16).save_pretrained(tmp_path / "flux")
+    sampling = Sampling(steps=2, guidance=4.0, resolution=32)
+    made = build_generator("mini_flux", str(tmp_path / "flux"), sampling, device=torch.device("cpu"))
+    assert made.generate(["a red 7."], [1])[0].image.size == (32, 32)
+    assert made.count_truncated(["a red 7.", "seven " * 28]) == 1
+
+
+def test_flux_lessons_are_the_guided_velocity_of_the_teacher():
+    teacher = pretrain_flux.load_teacher(packaged_weights("stable_diffusion"))
+    pool = draw_pool(load_scans("train"), count=3, seed=0)
+    prompts = draw_prompts(pool, seed=0)
+    latents = torch.randn(3, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    lessons = pretrain_flux._draw_lessons(teacher, latents, prompts, seed=0)
+    text = prompts.texts[4 + int(lessons.which[1])]
+    told, blank = teacher.encode_prompt(text, "cpu", 1, True)
+    with torch.no_grad():
+        velocity, without = (
+            teacher.unet(lessons.mixed[1:2], lessons.time[1:2] * 1000, encoder_hidden_states=states).sample
+            for states in (told, blank)
+        )
+    expected = without + 4 * (velocity - without)
+    assert torch.allclose(lessons.guided(np.array([1]), torch.tensor([4.0])), expected, atol=1e-4)
 
 
 def test_latent_reader_learns_digits_that_are_there():

@@ -17,6 +17,7 @@ from gmail_kedro.engine.inference import Encoding, encode_images, encode_texts
 from gmail_kedro.method.alignment import alignment_loss
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
+    aligned_rows,
     build_objective,
     build_student,
     frozen_blocks,
@@ -269,3 +270,10 @@ def test_patch_dropout_is_for_training_alone(world):
     assert built.student.encoder.pool_image(pictures)[1].shape[1] == 32
     built.student.train(False)
     assert built.student.encoder.pool_image(pictures)[1].shape[1] == 64
+
+
+def test_few_photographs_are_the_first_of_the_training_split_with_all_their_pairs(pairs):
+    assert set(pairs["split"][aligned_rows(pairs, EQ1)]) == {"train"}
+    rows = aligned_rows(pairs, replace(EQ1, photograph_count=2))
+    first = list(dict.fromkeys(pairs["image_id"][pairs["split"] == "train"]))[:2]
+    assert list(rows) == list(np.flatnonzero(pairs["image_id"].isin(first)))

@@ -37,6 +37,8 @@ def test_scores_say_what_was_measured_on_what(project):
     assert scores["protocol"]["image_count"] == 24 and scores["protocol"]["generated_image_count"] == 30
     assert scores["retrieval"]["caption_count"] == 120
     assert scores["captioning"]["scores"]["cider"] >= 0 and 0 <= scores["captioning"]["scores"]["bleu_4"] <= 100
+    assert {"wmd", "scene_tuples"} <= scores["captioning"]["scores"].keys()
+    assert scores["linear_probe"]["unavailable"] == {"all": "evaluation.linear_probe is off"}
     assert "spice" in scores["captioning"]["scores"] or "CoreNLP" in scores["captioning"]["unavailable"]["spice"]
     assert {"digit_acc1", "ink_acc1", "position_acc1"} <= scores["classification"]["scores"].keys()
     assert scores["classification"]["scores"]["ink_acc1"] > 50
@@ -46,6 +48,27 @@ def test_scores_say_what_was_measured_on_what(project):
     for name in ("paired_cosine_after", "probe_auc_before"):
         interval = scores["gap"]["intervals"][name]
         assert interval["low"] <= gap[name] <= interval["high"]
+
+
+def test_what_training_took_is_recorded(project):
+    cost = json.loads((project / "data/08_reporting/main/cost.json").read_text())
+    assert [cost[name]["scores"]["steps"] for name in ("alignment", "captioner", "retriever")] == [6, 8, 4]
+    for training in cost.values():
+        took = training["scores"]
+        assert took["seconds"] > 0 and took["trainable_parameters"] > 1000
+        assert took["total_flops"] == took["steps"] * took["step_flops"] > 1e9
+        assert 1 <= took["steps_to_convergence"] <= took["steps"]
+    assert cost["alignment"]["scores"]["trainable_parameters"] < cost["captioner"]["scores"]["trainable_parameters"]
+
+
+def test_a_run_beside_itself_differs_in_nothing(project, run_in, monkeypatch):
+    monkeypatch.chdir(project)
+    run_in(project, "comparison", run_id="main", baseline="main")
+    comparison = json.loads((project / "data/08_reporting/main/against_main.json").read_text())
+    assert {"cider", "i2t_r1", "ink_acc1", "scene_tuples", "wmd"} <= comparison["tests"].keys()
+    for test in comparison["tests"].values():
+        assert test["p_value"] == 1.0 and test["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert (project / "data/08_reporting/main/captions_against_main.png").stat().st_size > 10_000
 
 
 def test_results_lie_where_the_summary_says(project):
@@ -118,7 +141,7 @@ def test_mlflow_has_one_finished_run_with_curves_parameters_adapter_and_lineage(
     assert "captioning/cider" in runs[0].data.metrics
     assert {"generated_set", "weights"} <= runs[0].data.tags.keys()
     artifacts = {item.path for item in client.list_artifacts(runs[0].info.run_id)}
-    assert "adapter" in artifacts and "tsne.png" in artifacts
+    assert {"adapter", "tsne.png", "card.json", "README.md", "samples.png"} <= artifacts
 
 
 def test_two_runs_with_one_seed_give_the_same_bytes_and_another_seed_does_not(project, run_in, monkeypatch):

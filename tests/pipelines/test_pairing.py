@@ -21,7 +21,7 @@ def test_pairs_come_from_captions_and_manifest(tmp_path: Path) -> None:
     catalog = DataCatalog(
         {
             "captions": MemoryDataset(captions),
-            "generated_manifest": MemoryDataset(manifest),
+            "generated_manifest@blocks": MemoryDataset(manifest),
             "params:pairing": MemoryDataset(HALF),
             "params:generation": MemoryDataset(generation_params()),
             "pairs": BlocksDataset(filepath=str(tmp_path / "pairs.parquet")),

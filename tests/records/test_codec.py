@@ -46,6 +46,13 @@ def root_mean_square(first: bytes, second: bytes) -> float:
     return float(np.sqrt(np.mean((pixels(first) - pixels(second)) ** 2)))
 
 
+def test_it_is_of_its_sources_modality() -> None:
+    generated = Pictures()
+    generated.modality = "generated"
+    assert CodecMatchedImages(generated, size=32, quality=75).modality == "generated"
+    assert CodecMatchedImages(Pictures(), size=32, quality=75).modality == "real"
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_one_picture_from_two_codecs_comes_closer(seed: int) -> None:
     picture = texture(seed)

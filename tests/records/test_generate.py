@@ -1,18 +1,33 @@
+import errno
 import os
 import resource
 import shutil
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 import pytest
-from PIL import Image
 
+from gmail_kedro.records import shards
 from gmail_kedro.records.generate import GenerationWork, generate_shards
 from gmail_kedro.records.shards import index_shard, read_shard
 from gmail_kedro.records.stored import StoredImages, read_description
 
-from .painting import SETTINGS, Painter, folder_bytes, generation_params, make_captions, make_work, read_stamp, stamp
+from .painting import (
+    SETTINGS,
+    Painter,
+    Spoiler,
+    folder_bytes,
+    make_captions,
+    make_work,
+    quality_params,
+    read_stamp,
+    spoil_captions,
+    stamp,
+)
 
 
 def load(folder: Path) -> StoredImages:
@@ -22,6 +37,7 @@ def load(folder: Path) -> StoredImages:
 
 
 def test_every_picture_shows_its_own_caption(tmp_path: Path) -> None:
+    """Test 3 of the fault tests: several samples of a caption, each under its own key."""
     work = make_work(samples_per_caption=3, batch_size=4)
     report = generate_shards(work, tmp_path)
     images = load(tmp_path)
@@ -32,6 +48,7 @@ def test_every_picture_shows_its_own_caption(tmp_path: Path) -> None:
 
 
 def test_odd_captions_arrive_unchanged(tmp_path: Path) -> None:
+    """Test 8 of the fault tests; the captions that are refused are in ``test_plan.py``."""
     texts = ["\ufeffa cat\r\n", "猫 🐈\t", "long " * 50_000]
     captions = pd.DataFrame(
         {"caption_id": ["a.jpg#0", "b/1", "../c"], "image_id": list("xyz"), "caption": texts, "split": "train"}
@@ -43,6 +60,7 @@ def test_odd_captions_arrive_unchanged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 8])
 def test_bytes_do_not_depend_on_the_batch_size(batch_size: int, tmp_path: Path) -> None:
+    """Test 2 of the fault tests."""
     generate_shards(make_work(batch_size=2), tmp_path / "two")
     generate_shards(make_work(batch_size=batch_size), tmp_path / "other")
     assert folder_bytes(tmp_path / "two") == folder_bytes(tmp_path / "other")
@@ -92,6 +110,8 @@ def test_other_settings_replace_every_shard_and_never_mix(tmp_path: Path) -> Non
 
 
 def test_a_failing_batch_keeps_what_was_finished(tmp_path: Path) -> None:
+    """Test 7 of the fault tests."""
+
     def fail_in_the_fourth_batch() -> None:
         if len(log.read_text().split()) == 7:
             raise RuntimeError("CUDA out of memory")
@@ -107,21 +127,9 @@ def test_a_failing_batch_keeps_what_was_finished(tmp_path: Path) -> None:
     assert max(Counter(log.read_text().split()).values()) == 1
 
 
-def test_a_blank_picture_stops_the_run_and_is_not_written(tmp_path: Path) -> None:
-    class Censor(Painter):
-        def generate(self, prompts, seeds):
-            images = super().generate(prompts, seeds)
-            return [
-                Image.new("RGB", (32, 32)) if "2, caption 1" in p else i for p, i in zip(prompts, images, strict=True)
-            ]
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    """Test 4 of the fault tests."""
 
-    with pytest.raises(ValueError, match="'cap_2_1/0' is all black"):
-        generate_shards(make_work(painter=Censor()), tmp_path)
-    assert read_description(tmp_path) is None
-    assert not (tmp_path / "100000.tar").exists()
-
-
-def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     def second_run() -> None:
         with pytest.raises(RuntimeError, match="Another process is generating into"):
             generate_shards(make_work(jpeg_quality=50), tmp_path)
@@ -131,7 +139,58 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     assert folder_bytes(tmp_path) == folder_bytes(tmp_path.with_suffix(".fresh"))
 
 
+def test_of_two_processes_one_makes_the_set_and_the_other_says_so(tmp_path: Path) -> None:
+    """Test 4 of the fault tests."""
+    log = tmp_path / "log"
+    log.touch()
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            code = 3
+            try:
+                generate_shards(make_work(painter=Painter(log, lambda: time.sleep(0.05))), tmp_path / "set")
+                code = 0
+            except RuntimeError as error:
+                code = 1 if "Another process is generating into" in str(error) else 2
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children) == [0, 1]
+    generate_shards(make_work(), tmp_path / "fresh")
+    assert folder_bytes(tmp_path / "set") == folder_bytes(tmp_path / "fresh")
+    assert max(Counter(log.read_text().split()).values()) == 1
+
+
+@pytest.mark.parametrize("room", [100, 3000, 9000, 13_000, 16_000])
+def test_no_space_left_is_an_error_and_the_run_goes_on_when_there_is(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Test 5 of the fault tests, with a quarantine to write."""
+    left = room
+
+    def write_what_fits(file: BinaryIO, offset: int, content: bytes) -> None:
+        nonlocal left
+        plain_write(file, offset, content[: max(left, 0)])
+        left -= len(content)
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    captions, shape = spoil_captions({1: "NaN", 3: "black"}, image_count=6), {"shard_size": 6, "batch_size": 2}
+    plain_write = shards._write_at
+    monkeypatch.setattr(shards, "_write_at", write_what_fits)
+    with pytest.raises(OSError, match="No space left on device"):
+        generate_shards(make_work(captions, painter=Spoiler(), **shape), tmp_path / "set")
+    assert not list((tmp_path / "set").glob("*.tar"))
+    assert read_description(tmp_path / "set") is None
+    monkeypatch.undo()
+    generate_shards(make_work(captions, painter=Spoiler(), **shape), tmp_path / "set")
+    generate_shards(make_work(captions, painter=Spoiler(), **shape), tmp_path / "fresh")
+    assert folder_bytes(tmp_path / "set") == folder_bytes(tmp_path / "fresh")
+
+
 def test_a_full_disk_leaves_no_half_shard_and_can_be_resumed(tmp_path: Path) -> None:
+    """Test 5 of the fault tests."""
     folder, log = tmp_path / "set", tmp_path / "log"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
@@ -147,6 +206,8 @@ def test_a_full_disk_leaves_no_half_shard_and_can_be_resumed(tmp_path: Path) -> 
 
 
 def test_a_folder_that_vanishes_is_an_error(tmp_path: Path) -> None:
+    """Test 5 of the fault tests."""
+
     def remove() -> None:
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
 
@@ -156,6 +217,7 @@ def test_a_folder_that_vanishes_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
 def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
+    """Test 5 of the fault tests."""
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         generate_shards(make_work(), tmp_path)
@@ -176,13 +238,14 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
 )
 def test_refuses_work_that_cannot_be_done(changes: dict[str, object], message: str) -> None:
     good = {"plan": make_work().plan, "build_generator": Painter, "settings": SETTINGS, "batch_size": 2}
+    good["quality"] = quality_params()
     with pytest.raises(ValueError, match=message):
         GenerationWork(**(good | changes))
 
 
 def test_a_shard_id_that_is_a_path_never_reaches_the_disk(tmp_path: Path) -> None:
     work = make_work()
-    hostile = GenerationWork(work.plan.assign(shard_id="../evil"), Painter, SETTINGS, generation_params().batch_size)
+    hostile = replace(work, plan=work.plan.assign(shard_id="../evil"))
     with pytest.raises(ValueError, match="shard id '../evil' must be five or more digits"):
         generate_shards(hostile, tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
@@ -192,8 +255,8 @@ def test_a_resumed_run_makes_the_batches_of_an_uninterrupted_one(tmp_path: Path)
     """Even a generator whose pictures depend on their batch, as on a GPU in the last bits, gives the same bytes."""
 
     class Mixing(Painter):
-        def generate(self, prompts, seeds):
-            return super().generate([" ".join(prompts)] * len(prompts), seeds)
+        def denoise(self, prompts, seeds):
+            return super().denoise([" ".join(prompts)] * len(prompts), seeds)
 
     params = {"captions": make_captions(10, 1), "batch_size": 3, "shard_size": 10}
     generate_shards(make_work(painter=Mixing(), **params), tmp_path / "whole")

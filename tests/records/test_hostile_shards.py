@@ -1,4 +1,4 @@
-"""Files that pretend to be shards: each is refused by name, and nothing is written anywhere."""
+"""Test 10 of the fault tests: files that pretend to be shards are refused by name, and nothing is written anywhere."""
 
 import io
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.records import tar_layout
-from gmail_kedro.records.shards import ShardError, ShardWriter, index_shard, read_fingerprint, read_shard
+from gmail_kedro.records.shards import ShardError, ShardWriter, index_shard, probe_shard, read_fingerprint, read_shard
 
 
 def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes], good_header: bool = True) -> Path:
@@ -105,6 +105,22 @@ def test_refuses_a_shard_without_its_header(tmp_path: Path) -> None:
         read_fingerprint(
             tar_of(tmp_path / "x.tar", plain("__shard__", json.dumps({"fingerprint": 1}).encode()), good_header=False)
         )
+
+
+def test_a_quick_look_finds_truncation_and_nonsense_in_the_header(tmp_path: Path) -> None:
+    shard = tmp_path / "x.tar"
+    with ShardWriter(shard, ["a/0"], "f") as writer:
+        writer.append([ImageRecord("a/0", b"x" * 2000, {"seed": 1})])
+        writer.finish()
+    assert probe_shard(shard).fingerprint == "f"
+    content = shard.read_bytes()
+    for length in range(0, len(content), 256):
+        shard.write_bytes(content[:length])
+        with pytest.raises(ShardError):
+            probe_shard(shard)
+    header = json.dumps({"fingerprint": "f", "quarantined": -1}).encode()
+    with pytest.raises(ShardError, match="expected a count of quarantined pictures, found -1"):
+        read_fingerprint(tar_of(tmp_path / "y.tar", plain("__shard__", header), good_header=False))
 
 
 def test_refuses_every_truncation_and_anything_after_the_end(tmp_path: Path) -> None:

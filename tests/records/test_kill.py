@@ -1,4 +1,8 @@
-"""kill -9 at every write, rename and batch of a run: after resuming, the set is that of an uninterrupted run."""
+"""Test 1 of the fault tests: kill -9 at every write, rename, removal and batch of a run, with a quarantine to write.
+
+After resuming, the set is that of an uninterrupted run, byte for byte. ``tests/pipelines/test_kill.py`` does the same
+to the whole pipeline at random moments.
+"""
 
 import os
 import signal
@@ -9,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from gmail_kedro.records import shards
-from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.generate import GenerationWork, generate_shards
 
-from .painting import Painter, folder_bytes, make_work
+from .painting import Spoiler, folder_bytes, make_work, spoil_captions
 
 BATCH_SIZE = 3
-PLAN = {"image_count": 5, "shard_size": 7, "batch_size": BATCH_SIZE}  # two shards of a batch and two thirds
-MOMENTS = 20  # 4 batches, 8 writes, before and after each of 4 renames
+ROW_COUNT = 10
+SPOILT = {1: "NaN", 3: "black", 8: "small"}
+MOMENTS = 53  # batches, retries, the middle of every write, before and after every rename and removal
 
 
 class Tripwire:
@@ -30,9 +35,9 @@ class Tripwire:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(self, call: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(*args: object) -> None:
+        def wrapped(*args: object, **kwargs: object) -> None:
             self.tick()
-            call(*args)
+            call(*args, **kwargs)
             self.tick()
 
         return wrapped
@@ -47,16 +52,22 @@ class Tripwire:
         self._write = shards._write_at
         patch(shards, "_write_at", self.torn_write)
         patch(os, "replace", self.around(os.replace))
+        patch(os, "unlink", self.around(os.unlink))
 
 
-def run_until_killed(folder: Path, log: Path, deadly: int) -> int:
+def work_of(log: Path | None = None, tick: Callable[[], None] = lambda: None, **changes: object) -> GenerationWork:
+    plan = {"shard_size": 6, "batch_size": BATCH_SIZE, "quality": {"retries": 1}}
+    return make_work(spoil_captions(SPOILT, image_count=ROW_COUNT), painter=Spoiler(log, tick), **plan | changes)
+
+
+def run_until_killed(folder: Path, log: Path, deadly: int, **changes: object) -> int:
     """Returns the signal that ended a run in a process of its own."""
     child = os.fork()
     if child == 0:
         try:
             wire = Tripwire(deadly)
             wire.set_up(setattr)
-            generate_shards(make_work(painter=Painter(log, wire.tick), **PLAN), folder)
+            generate_shards(work_of(log, wire.tick, **changes), folder)
         finally:
             os._exit(1)  # never reached by a run that is killed
     return os.WTERMSIG(os.waitpid(child, 0)[1])
@@ -65,14 +76,14 @@ def run_until_killed(folder: Path, log: Path, deadly: int) -> int:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("reference")
-    generate_shards(make_work(**PLAN), folder)
+    generate_shards(work_of(), folder)
     return folder_bytes(folder)
 
 
 def test_the_moments_are_all_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Tripwire(deadly=0)
     wire.set_up(monkeypatch.setattr)
-    generate_shards(make_work(painter=Painter(before=wire.tick), **PLAN), tmp_path)
+    generate_shards(work_of(tick=wire.tick), tmp_path)
     monkeypatch.undo()
     assert wire.count == MOMENTS
 
@@ -85,19 +96,31 @@ def test_a_killed_run_resumes_to_the_same_bytes(deadly: int, reference: dict[str
     left = folder_bytes(folder)
     if "set.json" in left:
         assert left.items() >= reference.items()
-    generate_shards(make_work(painter=Painter(log), **PLAN), folder)
+    generate_shards(work_of(log), folder)
     assert folder_bytes(folder) == reference
     made = Counter(log.read_text().split())
-    assert len(made) == 10
-    # Only the batch whose write was torn is made again.
-    assert sum(count - 1 for count in made.values()) in (0, BATCH_SIZE, 2)
+    assert len(made) == ROW_COUNT + len(SPOILT)
+    # Only the batch whose write was torn, the one after it and their retries can be made again.
+    assert sum(made.values()) - len(made) <= 2 * BATCH_SIZE + 2
 
 
 def test_a_run_killed_again_and_again_gets_there(reference: dict[str, bytes], tmp_path: Path) -> None:
     folder, log = tmp_path / "set", tmp_path / "log"
     log.touch()
     kills = 0
-    while kills < 40 and run_until_killed(folder, log, deadly=6) == signal.SIGKILL:
+    while kills < 60 and run_until_killed(folder, log, deadly=20) == signal.SIGKILL:
         kills += 1
-    assert 2 <= kills < 40
+    assert 2 <= kills < 60
     assert folder_bytes(folder) == reference
+
+
+@pytest.mark.parametrize("deadly", range(1, 60, 4))
+def test_a_killed_extension_resumes_to_the_same_bytes(deadly: int, tmp_path: Path) -> None:
+    folder, log = tmp_path / "set", tmp_path / "log"
+    log.touch()
+    generate_shards(work_of(), folder)
+    assert run_until_killed(folder, log, deadly, shard_size=4, samples_per_caption=2) == signal.SIGKILL
+    generate_shards(work_of(log, shard_size=4, samples_per_caption=2), folder)
+    assert not set(log.read_text().split()) & {str(seed) for seed in work_of().plan["seed"]}
+    generate_shards(work_of(shard_size=4, samples_per_caption=2), tmp_path / "whole")
+    assert folder_bytes(folder) == folder_bytes(tmp_path / "whole")

@@ -12,6 +12,7 @@ from gmail_kedro.records.shards import (
     ShardWriter,
     index_shard,
     jpeg_sha256,
+    probe_shard,
     read_facts,
     read_fingerprint,
     read_shard,
@@ -108,6 +109,33 @@ def test_starts_anew_over_other_work(keys: list[str], fingerprint: str, shard: P
     assert unfinished.stat().st_size == 1024
 
 
+def test_refused_records_go_into_a_tar_of_their_own(shard: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set" / "x.tar"
+    path.parent.mkdir()
+    with ShardWriter(path, KEYS, "f") as writer:
+        writer.append(RECORDS)
+        assert list(writer.read()) == RECORDS
+        writer.finish({KEYS[1]: {"reason": "black", "detail": "d"}})
+    assert list(read_shard(path)) == [RECORDS[0], RECORDS[2]]
+    (refused,) = read_shard(path.parent / "quarantine" / "x.tar")
+    assert (refused.key, refused.jpeg) == (KEYS[1], RECORDS[1].jpeg)
+    assert refused.facts == {**RECORDS[1].facts, "reason": "black", "detail": "d"}
+    assert [probe_shard(at).quarantined_count for at in (path, path.parent / "quarantine" / "x.tar", shard)] == [
+        1,
+        0,
+        0,
+    ]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["quarantine", "x.tar"]
+
+
+def test_a_shard_may_lose_every_record(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "x.tar", KEYS, "f") as writer:
+        writer.append(RECORDS)
+        writer.finish({key: {"reason": "black", "detail": "d"} for key in KEYS})
+    assert list(read_shard(tmp_path / "x.tar")) == []
+    assert probe_shard(tmp_path / "x.tar").quarantined_count == 3
+
+
 def test_rewind_drops_records(shard: Path, tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "x.tar", KEYS, "f") as writer:
         writer.append(RECORDS[:2])
@@ -133,6 +161,7 @@ def test_refuses_records_out_of_place(tmp_path: Path) -> None:
 
 
 def test_two_writers_of_one_shard_do_not_meet(tmp_path: Path) -> None:
+    """Test 4 of the fault tests."""
     path = tmp_path / "x.tar"
     with ShardWriter(path, KEYS, "f") as first:
         first.append(RECORDS)

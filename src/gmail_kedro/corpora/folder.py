@@ -27,6 +27,21 @@ class FolderImages:
         Raises:
             FileNotFoundError: If the key is unknown or its file does not exist; the message names both.
         """
+        return self._find(key).read_bytes()
+
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the file does, without reading it: its size and time of change.
+
+        Args:
+            key: A key of ``paths``.
+
+        Raises:
+            FileNotFoundError: As ``read``.
+        """
+        facts = self._find(key).stat()
+        return f"{facts.st_size} {facts.st_mtime_ns}"
+
+    def _find(self, key: str) -> Path:
         path = self.paths.get(key)
         if path is None:
             known = ", ".join(repr(known) for known in list(self.paths)[:3])
@@ -38,7 +53,7 @@ class FolderImages:
                 f"The picture {key!r} should be the file '{path.absolute()}', which does not exist. "
                 "Put it there, or correct the images folder in conf/*/catalog*.yml."
             )
-        return path.read_bytes()
+        return path
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """Returns the keys, each once and in order, that have no file; opens nothing.

@@ -1,28 +1,29 @@
 """Reads captioned corpora in Karpathy's layout: COCO, Flickr8k, Flickr30k, the mini world, or one's own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from gmail_kedro.corpora.classification import read_classification
+from gmail_kedro.corpora.columns import Reading
 from gmail_kedro.corpora.folder import FolderImages
 from gmail_kedro.corpora.json_files import read_json
-from gmail_kedro.interfaces import Corpus
+from gmail_kedro.corpora.protocols import EVALUATION_SPLITS, TRAIN_SPLITS, check_train_splits
+from gmail_kedro.corpora.texts import clean_caption
+from gmail_kedro.corpora.tree import require_file, require_folder
+from gmail_kedro.interfaces import ClassificationTask
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("caption_id", "image_id", "caption", "split", "filename")
-EVALUATION_SPLITS = ("val", "test")
-KNOWN_SPLITS = ("train", "restval", *EVALUATION_SPLITS)
-TRAIN_SPLITS = ("train", "restval")
+KNOWN_SPLITS = (*TRAIN_SPLITS, *EVALUATION_SPLITS)
 
 
 def read_karpathy(
-    annotations: Path, images: Path, *, name: str, train_splits: Sequence[str] = TRAIN_SPLITS
-) -> tuple[pd.DataFrame, FolderImages]:
+    annotations: Path, images: Path, *, name: str, home: str = "", train_splits: Sequence[str] = TRAIN_SPLITS
+) -> Reading:
     """Returns the captions and the pictures of a corpus.
 
     The file holds ``{"images": [{filename, imgid or cocoid, split, sentences: [{raw, sentid}, ...]}, ...]}``; a
@@ -33,6 +34,7 @@ def read_karpathy(
         annotations: The JSON file.
         images: The folder of the pictures.
         name: What messages call the corpus.
+        home: Where the files come from, for messages.
         train_splits: Splits of the file that make up ``train``. Those of train and restval that are not named here
             are left out.
 
@@ -47,14 +49,10 @@ def read_karpathy(
             missing key, no captions, a blank caption, a repeated id or file name, an unknown split. The message names
             the file and the entry.
     """
-    annotations, images = Path(annotations), Path(images)
-    train_splits = _check_train_splits(train_splits, name)
+    train_splits = check_train_splits(train_splits)
+    annotations = require_file(annotations, name=name, home=home)
     entries = _read_entries(annotations, name)
-    if not images.is_dir():
-        raise FileNotFoundError(
-            f"The images folder '{images.absolute()}' of the corpus {name!r} does not exist. "
-            "Unpack the pictures there, or correct its path in conf/*/catalog*.yml."
-        )
+    images = require_folder(images, name=name, home=home)
     rows, paths, seen = [], {}, _Seen()
     for index, entry in enumerate(entries):
         where = f"Corpus {name!r}, '{annotations}', images[{index}]"
@@ -71,40 +69,27 @@ def read_karpathy(
         rows += [(caption_id, image_id, caption, split, filename) for caption_id, caption in captions]
     _refuse_nothing_left(rows, entries, train_splits, f"Corpus {name!r}, '{annotations}'")
     logger.info("Corpus %s: %d of %d pictures taken, %d captions", name, len(paths), len(entries), len(rows))
-    return pd.DataFrame(rows, columns=list(COLUMNS)), FolderImages(paths)
+    return Reading(pd.DataFrame(rows, columns=list(COLUMNS)), FolderImages(paths))
 
 
-def read_karpathy_corpus(
-    annotations: Path,
-    images: Path,
-    *,
-    name: str,
-    classification: Path | None = None,
-    train_splits: Sequence[str] = TRAIN_SPLITS,
-) -> Corpus:
-    """Returns a corpus in Karpathy's layout with, if there are any, its zero-shot classification tasks.
+def check_labels(tasks: Mapping[str, ClassificationTask], image_ids: Set[str], *, name: str) -> None:
+    """Refuses tasks that label no picture of a corpus.
 
     Args:
-        annotations: As in ``read_karpathy``.
-        images: As in ``read_karpathy``.
-        name: What reports and messages call the corpus.
-        classification: A file as in ``read_classification``, its labels by this corpus' image ids; or None.
-        train_splits: As in ``read_karpathy``.
+        tasks: The tasks, by name.
+        image_ids: The pictures.
+        name: What the message calls the corpus.
 
     Raises:
-        FileNotFoundError: If one of the files or the folder does not exist.
-        ValueError: If one of the files is not of its layout, or a task labels no picture of the corpus.
+        ValueError: If there is such a task.
     """
-    captions, pictures = read_karpathy(annotations, images, name=name, train_splits=train_splits)
-    tasks = {} if classification is None else read_classification(classification)
     for task_name, task in tasks.items():
-        if not any(image_id in pictures.paths for image_id in task.labels):
+        if image_ids.isdisjoint(task.labels):
             raise ValueError(
-                f"Task {task_name!r} of '{classification}' must label pictures of the corpus {name!r} by image id, "
-                f"such as {next(iter(pictures.paths))!r}. Got none, but ids such as {next(iter(task.labels))!r}. "
-                "Use the cocoid, or else the imgid, of the annotations as a string."
+                f"Task {task_name!r} must label pictures of the corpus {name!r} by image id, such as "
+                f"{min(image_ids)!r}. Got none, but ids such as {next(iter(task.labels))!r}. Use the ids of the corpus "
+                "(in Karpathy's layout the cocoid, or else the imgid) as strings."
             )
-    return Corpus(name=name, captions=captions, images=pictures, labels=tasks)
 
 
 class _Seen:
@@ -121,24 +106,13 @@ class _Seen:
         self._first[kind, value] = where
 
 
-def _check_train_splits(train_splits: Sequence[str], name: str) -> tuple[str, ...]:
-    is_usable = not isinstance(train_splits, str) and len(train_splits) > 0
-    if not is_usable or set(train_splits) & set(EVALUATION_SPLITS):
-        raise ValueError(
-            f"The train_splits of the corpus {name!r} must be a list of splits without {list(EVALUATION_SPLITS)}. "
-            f"Got {train_splits!r} instead. The usual ones are {list(TRAIN_SPLITS)}."
-        )
-    return tuple(train_splits)
-
-
 def _read_entries(annotations: Path, name: str) -> list[Any]:
     content = read_json(annotations, what=f"annotations file of the corpus {name!r}")
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         keys = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
         raise ValueError(
             f"The annotations file '{annotations}' of the corpus {name!r} must be an object with a list 'images' "
-            f"(Karpathy's layout). Got {keys} instead. COCO's own captions_*.json is another layout: use "
-            "dataset_coco.json."
+            f"(Karpathy's layout). Got {keys} instead. For COCO's own captions_*.json set layout: coco."
         )
     if not content["images"]:
         raise ValueError(f"The annotations file '{annotations}' of the corpus {name!r} lists no images. Add some.")
@@ -175,22 +149,8 @@ def _read_captions(entry: dict[str, Any], where: str) -> list[tuple[str, str]]:
     for index, sentence in enumerate(sentences):
         place = f"{where}, sentences[{index}]"
         caption_id = _require_id(sentence, "sentid", place)
-        captions.append(
-            (caption_id, _clean_caption(_require(sentence, "raw", place), f"{place} (sentid {caption_id})"))
-        )
+        captions.append((caption_id, clean_caption(_require(sentence, "raw", place), f"{place} (sentid {caption_id})")))
     return captions
-
-
-def _clean_caption(raw: Any, where: str) -> str:
-    if not isinstance(raw, str) or not any(letter.isprintable() and not letter.isspace() for letter in raw):
-        raise ValueError(f"{where}: the caption must be text. Got {raw!r} instead. Write one or remove the sentence.")
-    try:
-        raw.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: the caption holds half a character (a lone surrogate): {raw!r}. Mend it."
-        ) from error
-    return " ".join(raw.split())
 
 
 def _require(entry: Any, key: str, where: str) -> Any:

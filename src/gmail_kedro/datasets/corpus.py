@@ -1,36 +1,44 @@
-"""The catalog's way to a captioned corpus in Karpathy's layout."""
+"""The catalog's way to a captioned corpus, whatever its layout on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.corpora.karpathy import TRAIN_SPLITS, read_karpathy_corpus
+from gmail_kedro.corpora.layouts import check_places, read_corpus
+from gmail_kedro.corpora.protocols import find_protocol, read_expected
+from gmail_kedro.corpora.skipping import SKIP_LIMIT
 from gmail_kedro.interfaces import Corpus
 
+FROM_PROTOCOL = "protocol"
 
-class KarpathyCorpusDataset(AbstractDataset[None, Corpus]):
-    """A captioned corpus in Karpathy's layout, read-only: COCO, Flickr8k, Flickr30k or one's own.
 
-    Relative paths are seen from the working directory, which for ``kedro run`` is the project.
+class CorpusDataset(AbstractDataset[None, Corpus]):
+    """A captioned corpus, read-only: COCO, Flickr30k, CC3M, CC12M, ShareGPT4V, a folder, a table, or one's own.
+
+    The layout says which reader takes the other keys: ``karpathy``, ``coco``, ``flickr`` and ``sharegpt4v`` take
+    ``annotations`` and ``images``; ``table`` also ``columns``, ``header`` and ``skip_missing``; ``webdataset`` takes
+    ``tars``, ``index`` and ``caption_key``; ``folder`` takes ``images``. Relative paths are seen from the working
+    directory, which for ``kedro run`` is the project.
 
     Examples:
         In ``catalog.yml``:
 
         ```yaml
         corpus:
-          type: gmail_kedro.datasets.corpus.KarpathyCorpusDataset
+          type: gmail_kedro.datasets.corpus.CorpusDataset
           name: coco
+          layout: karpathy
+          protocol: coco_karpathy      # what is train, val and test, and how many that must be
           annotations: data/01_raw/coco/dataset_coco.json
           images: data/01_raw/coco
-          train_splits: [train, restval]
         ```
 
         In Python:
 
         ```python
-        dataset = KarpathyCorpusDataset(name="coco", annotations="dataset_coco.json", images="coco")
+        dataset = CorpusDataset(name="own", layout="folder", protocol={"held_out": {"val": 0.1}}, images="photos")
         corpus = dataset.load()
         corpus.images.read(corpus.captions.image_id[0])
         ```
@@ -40,41 +48,57 @@ class KarpathyCorpusDataset(AbstractDataset[None, Corpus]):
         self,
         *,
         name: str,
-        annotations: str,
-        images: str,
+        layout: str,
+        protocol: str | Mapping[str, Any] | None = None,
+        expected: str | Mapping[str, Any] | None = FROM_PROTOCOL,
+        skip_limit: float = SKIP_LIMIT,
         classification: str | None = None,
-        train_splits: Sequence[str] = TRAIN_SPLITS,
         metadata: dict[str, Any] | None = None,
+        **places: Any,
     ) -> None:
         """Remembers where the corpus lies; nothing is opened.
 
         Args:
             name: What reports call the corpus.
-            annotations: The ``dataset_*.json``.
-            images: The folder its ``filepath`` and ``filename`` are seen from.
+            layout: How it lies on disk.
+            protocol: A name of ``corpora.protocols.PROTOCOLS`` or the fields of a ``CorpusProtocol``; None takes the
+                files' own splits.
+            expected: Counts by split, ``{train: {images: 113287, captions: 566747}}``; null counts nothing; left
+                out, the protocol's.
+            skip_limit: Largest share of the entries that may be left out as unusable.
             classification: A file as ``corpora.classification`` reads it, or None.
-            train_splits: Splits of the file that make up ``train``.
             metadata: Ignored here; Kedro leaves it to plugins.
+            **places: The keys of the layout's reader.
+
+        Raises:
+            ValueError: If the layout, the protocol or a key is unknown, or a key is missing.
         """
-        self._name = name
-        self._annotations = Path(annotations)
-        self._images = Path(images)
+        check_places(layout, places, name=name)
+        if isinstance(skip_limit, bool) or not isinstance(skip_limit, int | float) or not 0 <= skip_limit <= 1:
+            raise ValueError(f"The skip_limit of the corpus {name!r} must be in [0, 1]. Got {skip_limit!r} instead.")
+        self._name, self._layout, self._places = name, layout, places
+        self._protocol = find_protocol(protocol)
+        counts: Any = {} if expected is None else expected
+        self._expected = self._protocol.expected if counts == FROM_PROTOCOL else read_expected(counts)
+        self._skip_limit = skip_limit
         self._classification = None if classification is None else Path(classification)
-        self._train_splits = tuple(train_splits) if not isinstance(train_splits, str) else train_splits
         self.metadata = metadata
 
     def load(self) -> Corpus:
         """Returns the corpus: captions in memory, pictures read when asked for.
 
         Raises:
-            DatasetError: If a file is absent or not of its layout; the message names the file and the entry.
+            DatasetError: If a file is absent or not of its layout, or the counts differ from the expected ones; the
+                message names the file and the entry.
         """
-        return read_karpathy_corpus(
-            self._annotations,
-            self._images,
+        return read_corpus(
+            self._layout,
+            self._places,
             name=self._name,
+            protocol=self._protocol,
+            expected=self._expected,
+            skip_limit=self._skip_limit,
             classification=self._classification,
-            train_splits=self._train_splits,
         )
 
     def save(self, data: None) -> None:
@@ -87,18 +111,18 @@ class KarpathyCorpusDataset(AbstractDataset[None, Corpus]):
             DatasetError: Always.
         """
         raise DatasetError(
-            f"The corpus {self._name!r} ('{self._annotations}') is read-only: nothing can be saved to it. The pipeline "
+            f"The corpus {self._name!r} ({self._home()}) is read-only: nothing can be saved to it. The pipeline "
             "mini_world writes the embedded corpus only; with your own corpus, leave it out."
         )
 
     def _exists(self) -> bool:
-        return self._annotations.is_file() and self._images.is_dir()
+        return all("*" in str(path) or Path(path).exists() for path in self._files())
+
+    def _files(self) -> list[str]:
+        return [str(self._places[key]) for key in ("annotations", "images", "tars") if key in self._places]
+
+    def _home(self) -> str:
+        return ", ".join(f"'{path}'" for path in self._files())
 
     def _describe(self) -> dict[str, Any]:
-        return {
-            "name": self._name,
-            "annotations": str(self._annotations),
-            "images": str(self._images),
-            "classification": None if self._classification is None else str(self._classification),
-            "train_splits": self._train_splits,
-        }
+        return {"name": self._name, "layout": self._layout, **self._places, "expected": dict(self._expected)}

@@ -41,7 +41,7 @@ class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
         """Makes the pictures that are missing; see ``generate_shards``.
 
         Raises:
-            DatasetError: If the generator fails or a picture is refused; what was finished is kept.
+            DatasetError: If the generator fails or too many pictures are refused; what was finished is kept.
         """
         generate_shards(data, Path(self._filepath))
 

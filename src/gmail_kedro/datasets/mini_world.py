@@ -6,7 +6,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.corpora.karpathy import read_karpathy_corpus
+from gmail_kedro.corpora.layouts import read_corpus
+from gmail_kedro.corpora.protocols import CorpusProtocol
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.mini.corpus import (
     CLASSIFICATION_FILE,
@@ -63,10 +64,12 @@ class MiniWorldDataset(AbstractDataset[MiniWorldParams, Corpus]):
             DatasetError: If the world is not complete or was changed since it was written.
         """
         check_world(self._folder)
-        return read_karpathy_corpus(
-            self._folder / DATASET_FILE,
-            self._folder / IMAGE_FOLDER,
+        return read_corpus(
+            "karpathy",
+            {"annotations": self._folder / DATASET_FILE, "images": self._folder / IMAGE_FOLDER},
             name=self._name,
+            protocol=CorpusProtocol(),
+            expected={},
             classification=self._folder / CLASSIFICATION_FILE,
         )
 

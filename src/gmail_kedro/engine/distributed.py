@@ -2,13 +2,13 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from gmail_kedro.params import RunParams
-from gmail_kedro.records.jobs import JobMapper, map_here
+from gmail_kedro.records.jobs import JobMapper, WorkerBuilder, map_here
 
 logger = logging.getLogger(__name__)
 MAX_LOSSES = 3
@@ -33,12 +33,12 @@ class RayMapper:
 
     device: str
 
-    def __call__(self, build_worker: Callable[[], Callable[[Any], Any]], jobs: Iterable[Any]) -> Iterator[Any]:
+    def __call__(self, build_worker: WorkerBuilder, waves: Iterable[Sequence[Any]]) -> Iterator[Any]:
         """Yields the result of each job, in the order of the jobs.
 
         Args:
             build_worker: Builds what does a job; pickled once.
-            jobs: Read as actors get free.
+            waves: The jobs; actors are let go between two waves.
 
         Raises:
             RuntimeError: If the cluster has no machine for the jobs, or a job lost its actor three times.
@@ -48,11 +48,13 @@ class RayMapper:
 
         if not ray.is_initialized():
             ray.init()  # the cluster of RAY_ADDRESS or of this machine; without one, a new one on this machine
-        crew = _Crew(ray.put(build_worker), _Queue(jobs), resource=self._resource(), device=self.device)
-        try:
-            yield from crew.work()
-        finally:
-            crew.dismiss()
+        pickled = ray.put(build_worker)
+        for wave in waves:
+            crew = _Crew(pickled, _Queue(wave), resource=self._resource(), device=self.device)
+            try:
+                yield from crew.work()
+            finally:
+                crew.dismiss()
 
     def _resource(self) -> str:
         import ray
@@ -173,7 +175,7 @@ class _Crew:
 class _Actor:
     """Holds a worker in a process of its own."""
 
-    def __init__(self, build_worker: Callable[[], Callable[[Any], Any]]) -> None:
+    def __init__(self, build_worker: WorkerBuilder) -> None:
         self._build_worker = build_worker
 
     def prepare(self) -> None:

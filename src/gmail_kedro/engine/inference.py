@@ -1,6 +1,6 @@
 """Runs an encoder over pictures and texts, batch by batch, with what was computed before reused."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,57 +8,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from gmail_kedro.decoding import decode_image
 from gmail_kedro.engine.distributed import job_mapper
-from gmail_kedro.engine.features import FeatureStore, hash_items
+from gmail_kedro.engine.features import FeatureStore, hash_items, stamp
+from gmail_kedro.engine.pixels import PixelBatches
 from gmail_kedro.hardware import fast_arithmetic, resolve_device, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
 from gmail_kedro.params import RunParams
 from gmail_kedro.records.jobs import JobMapper, map_here
 
-MEMORY_LIMIT_BYTES = 2 << 30
-CHUNK_BATCHES = 8
+CHUNK_BATCHES = 32
 VIEWS: dict[str, Callable[[ImageTextEncoder, torch.Tensor], torch.Tensor]] = {
     "embedding": lambda encoder, images: encoder.encode_image(images),
     "pooled": lambda encoder, images: encoder.pool_image(images)[0],
     "patch_mean": lambda encoder, images: encoder.pool_image(images)[1].mean(dim=1),
 }
-
-
-class PixelBatches:
-    """Preprocessed pictures by row, kept in memory when they fit.
-
-    Args:
-        encoder: Whose preprocessing is applied.
-        source: Where the encoded pictures are.
-        keys: The picture of each row.
-    """
-
-    def __init__(self, encoder: ImageTextEncoder, source: ImageSource, keys: Sequence[str]) -> None:
-        self._encoder, self._source, self._keys = encoder, source, list(keys)
-        first = self._load(0)
-        self._kept: dict[str, torch.Tensor] | None = {}
-        if first.numel() * first.element_size() * len(set(self._keys)) > MEMORY_LIMIT_BYTES:
-            self._kept = None
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, rows: Iterable[int]) -> torch.Tensor:
-        """Returns float32 [B, 3, H, W] of the rows."""
-        return torch.stack([self._picture(int(row)) for row in rows])
-
-    def _picture(self, row: int) -> torch.Tensor:
-        if self._kept is None:
-            return self._load(row)
-        key = self._keys[row]
-        if key not in self._kept:
-            self._kept[key] = self._load(row)
-        return self._kept[key]
-
-    def _load(self, row: int) -> torch.Tensor:
-        key = self._keys[row]
-        return self._encoder.preprocess(decode_image(self._source.read(key), name=key))
 
 
 @dataclass(frozen=True)
@@ -100,7 +63,8 @@ class EncoderWorker:
 
     Args:
         build: Returns the encoder and the device it is on.
-        encode: Maps the encoder, some items and the device to features [B, ...]; can be pickled.
+        encode: Maps the encoder, items, a batch size and the device to the features [B, ...] of each batch; can be
+            pickled.
         batch_size: Items at once.
         precision: ``float32`` or ``bfloat16``.
     """
@@ -112,11 +76,7 @@ class EncoderWorker:
     def __call__(self, items: Sequence[str]) -> torch.Tensor:
         """Returns features of a chunk, float32 [N, ...], on the CPU."""
         with torch.no_grad(), fast_arithmetic(self._device, precision=self._precision):
-            parts = [
-                self._encode(self._encoder, items[start : start + self._batch_size], self._device)
-                for start in range(0, len(items), self._batch_size)
-            ]
-        return torch.cat(parts).float().cpu()
+            return torch.cat(list(self._encode(self._encoder, items, self._batch_size, self._device)))
 
 
 def run_encoding(
@@ -153,12 +113,23 @@ def encode_images(
         view: ``embedding`` [N, D], ``pooled`` [N, W] (before the projection) or ``patch_mean`` [N, W'].
 
     Raises:
-        ValueError: If the view is unknown.
+        ValueError: If the view is unknown, or the encoder is the route of the other modality.
     """
+    _guard_route(encoder, source)
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
     encode = partial(_encode_pictures, source=source, view=view)
-    return _encode_unique(encoder, keys, encode, encoding, kind=view, read=source.read)
+    return _encode_unique(encoder, keys, encode, encoding, kind=view, read=partial(stamp, source))
+
+
+def _guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
+    """Refuses real images on the generated route and the reverse; a source that does not say so holds photographs."""
+    route, modality = getattr(encoder, "route", None), getattr(source, "modality", "real")
+    if route is not None and route != modality:
+        raise ValueError(
+            f"The encoder {encoder.name!r} is a student's route of {route} images. Got {modality} images "
+            f"({type(source).__name__}). Take the route of {modality} images, or a teacher without a route."
+        )
 
 
 def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Encoding) -> torch.Tensor:
@@ -173,7 +144,7 @@ def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Enco
 
 
 Builder = Callable[[], tuple[ImageTextEncoder, torch.device]]
-Encode = Callable[[ImageTextEncoder, Sequence[str], torch.device], torch.Tensor]
+Encode = Callable[[ImageTextEncoder, Sequence[str], int, torch.device], Iterator[torch.Tensor]]
 
 
 def _encode_unique(
@@ -204,7 +175,7 @@ def _encode_unique(
         else:
             build, map_jobs = partial(_build_there, encoding.remote), encoding.remote.map_jobs
         build_worker = partial(EncoderWorker, build, encode, encoding.batch_size, encoding.precision)
-        parts = map_jobs(build_worker, chunks)
+        parts = map_jobs(build_worker, [chunks])
         return torch.cat(list(tqdm(parts, f"Encoding {len(unique)} items", total=len(chunks), disable=None)))
 
     features = encoding.store.get_or_compute(facts, len(unique), compute)
@@ -222,11 +193,28 @@ def _build_there(remote: RemoteEncoder) -> tuple[ImageTextEncoder, torch.device]
 
 
 def _encode_pictures(
-    encoder: ImageTextEncoder, keys: Sequence[str], device: torch.device, *, source: ImageSource, view: str
-) -> torch.Tensor:
-    pixels = [encoder.preprocess(decode_image(source.read(key), name=key)) for key in keys]
-    return VIEWS[view](encoder, torch.stack(pixels).to(device))
+    encoder: ImageTextEncoder,
+    keys: Sequence[str],
+    batch_size: int,
+    device: torch.device,
+    *,
+    source: ImageSource,
+    view: str,
+) -> Iterator[torch.Tensor]:
+    pixels = PixelBatches(encoder, source, keys)
+    batches = _batches(len(keys), batch_size)
+    for number, rows in enumerate(batches):
+        images = pixels[rows].to(device)
+        pixels.announce(batches[number + 1] if number + 1 < len(batches) else [])
+        yield VIEWS[view](encoder, images).float().cpu()
 
 
-def _encode_sentences(encoder: ImageTextEncoder, texts: Sequence[str], device: torch.device) -> torch.Tensor:
-    return encoder.encode_text(encoder.tokenize(texts).to(device))
+def _encode_sentences(
+    encoder: ImageTextEncoder, texts: Sequence[str], batch_size: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    for rows in _batches(len(texts), batch_size):
+        yield encoder.encode_text(encoder.tokenize(texts[rows.start : rows.stop]).to(device)).float().cpu()
+
+
+def _batches(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

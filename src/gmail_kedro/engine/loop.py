@@ -5,6 +5,7 @@ a function of that index (which batch, which noise), a resumed run is the same r
 fit into memory accumulates its gradient itself (``micro_batches.py``) and returns a loss without a graph.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     early_stopping: EarlyStopping | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
+    around_first_step: contextlib.AbstractContextManager[None] | None = None,
 ) -> History:
     """Trains for a number of steps and returns the history.
 
@@ -55,6 +57,7 @@ def fit(
         checkpoint: Where training state is kept; an interrupted run goes on from there.
         early_stopping: Looks at validation now and then; its loss is recorded as ``val_loss``.
         on_step: Called with the index and the row after every step.
+        around_first_step: Entered for the first step taken, such as a counter of FLOPs.
 
     Raises:
         FloatingPointError: If more than ``NAN_LIMIT`` steps had a loss or gradient that was not finite.
@@ -67,7 +70,9 @@ def fit(
     for index in range(first, steps):
         if early_stopping is not None and early_stopping.is_over:
             break
-        row = _take_step(step, index, optimizer, parameters, clip_norm, history)
+        around = around_first_step if index == first and around_first_step else contextlib.nullcontext()
+        with around:
+            row = _take_step(step, index, optimizer, parameters, clip_norm, history)
         row["learning_rate"] = float(schedule.get_last_lr()[0])
         schedule.step()
         if early_stopping is not None and early_stopping.is_due(index + 1, steps):

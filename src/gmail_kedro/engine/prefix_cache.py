@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from gmail_kedro.engine.inference import MEMORY_LIMIT_BYTES, PixelBatches
+from gmail_kedro.engine.pixels import MEMORY_LIMIT_BYTES, PixelBatches
 
 
 class PrefixBatches:
@@ -36,6 +36,14 @@ class PrefixBatches:
         if len(unknown):
             self._compute(unknown)
         return self._hidden[index]
+
+    def announce(self, rows: Iterable[int]) -> None:
+        """Starts to decode those rows in the background that have not been through the blocks yet.
+
+        Args:
+            rows: Those of the next batch.
+        """
+        self._pixels.announce(row for row in rows if not self._known[row])
 
     def _compute(self, rows: torch.Tensor) -> None:
         with torch.no_grad():

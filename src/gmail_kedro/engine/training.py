@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
+from gmail_kedro.engine.cost import CostMeter
 from gmail_kedro.engine.early_stopping import EarlyStopping
 from gmail_kedro.engine.loop import History, StepFunction, fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
@@ -51,7 +52,7 @@ def train(
     precision: str,
     early_stopping: EarlyStopping | None = None,
 ) -> History:
-    """Trains, going on from the checkpoint where there is one.
+    """Trains, going on from the checkpoint where there is one; the last row also says what it cost (``cost.py``).
 
     Args:
         step: Maps a step's index to its losses.
@@ -71,6 +72,7 @@ def train(
     schedule = build_schedule(
         optimizer, kind=plan.schedule, steps=plan.steps, warmup_steps=plan.warmup_steps, restarts=plan.restarts
     )
+    meter = CostMeter(device)
     with fast_arithmetic(device, precision=precision), step_progress(plan.title, plan.steps) as on_step:
         history = fit(
             step,
@@ -81,7 +83,11 @@ def train(
             checkpoint=checkpoint,
             early_stopping=early_stopping,
             on_step=on_step,
+            around_first_step=meter.counting_flops(),
         )
+    if history.rows:
+        count = sum(parameter.numel() for parameter in parameters)
+        history.rows[-1] |= meter.facts() | {"trainable_parameters": float(count)}
     if history.skipped_count:
         logger.warning("%s: %d steps were skipped; their loss was not finite", plan.title, history.skipped_count)
     return history

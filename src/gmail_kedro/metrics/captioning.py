@@ -44,6 +44,8 @@ class CaptionResult:
         per_image: ``cider`` and ``rouge_l`` of each image, x 100, of shape [N]; their means are the scores.
         image_ids: The images, in the order of ``per_image``.
         tokenizer: ``simple`` or ``ptb``; scores of different tokenizers are not comparable.
+        tokens: Each image's prediction as it was compared, tokens joined by spaces.
+        reference_tokens: Its references likewise.
     """
 
     scores: dict[str, float]
@@ -51,6 +53,8 @@ class CaptionResult:
     per_image: dict[str, np.ndarray]
     image_ids: tuple[str, ...]
     tokenizer: str
+    tokens: dict[str, str]
+    reference_tokens: Texts
 
 
 def caption_scores(
@@ -75,7 +79,7 @@ def caption_scores(
         MetricUnavailableError: If the ``ptb`` tokenizer is asked for and cannot run.
     """
     _check_captions(predictions, references)
-    tokenized = _tokenize(predictions, references, tokenizer)
+    tokenized = truth, said = _tokenize(predictions, references, tokenizer)
     scores, per_image = _score_everywhere(*tokenized)
     unavailable = {} if with_meteor else {"meteor": "METEOR was not asked for: with_meteor is off."}
     outside: dict[str, Callable[[Texts, Texts], float]] = {"meteor": _meteor} if with_meteor else {}
@@ -84,7 +88,8 @@ def caption_scores(
             scores[metric] = 100.0 * score(*tokenized)
         except MetricUnavailableError as error:
             unavailable[metric] = str(error)
-    return CaptionResult(scores, unavailable, per_image, tuple(references), tokenizer)
+    tokens = {image: lines[0] for image, lines in said.items()}
+    return CaptionResult(scores, unavailable, per_image, tuple(references), tokenizer, tokens, truth)
 
 
 def tokenize_simple(text: str) -> list[str]:

@@ -84,7 +84,16 @@ def classification_result(
         )
     truth = _check_labels(labels, len(image), len(class_weights))
     cosines = grid_rows(image) @ grid_rows(class_weights.to(image.device)).T  # [N, C]
-    predicted = cosines.argmax(dim=1).cpu().numpy()
+    return result_of(cosines.argmax(dim=1).cpu().numpy(), truth)
+
+
+def result_of(predicted: np.ndarray, truth: np.ndarray) -> ClassificationResult:
+    """Counts what was right.
+
+    Args:
+        predicted: Class of each image, int64 [N], N at least 1.
+        truth: True class of each image, int64 [N].
+    """
     correct = predicted == truth
     recalls = [correct[truth == label].mean() for label in np.unique(truth)]
     return ClassificationResult(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 GRID = 2.0**26
+CHECKED_ROWS = 8192
 
 
 def check_rows(embeddings: torch.Tensor, name: str, *, describe: Callable[[int], str] | None = None) -> None:
@@ -31,7 +32,8 @@ def check_rows(embeddings: torch.Tensor, name: str, *, describe: Callable[[int],
         raise ValueError(
             f"The {name} embeddings must have shape [N, D] and not be empty. Got {list(embeddings.shape)} instead."
         )
-    norms = torch.linalg.vector_norm(embeddings.detach(), dim=1, dtype=torch.float64)
+    parts = embeddings.detach().split(CHECKED_ROWS)  # float64 norms without a float64 copy of everything
+    norms = torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in parts])
     unusable = ~(torch.isfinite(norms) & (norms > 0))
     if unusable.any():
         row = int(unusable.nonzero()[0])

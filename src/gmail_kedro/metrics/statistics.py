@@ -1,4 +1,4 @@
-"""Intervals around a mean over test items, by the percentile bootstrap.
+"""Intervals around a mean over test items by the percentile bootstrap, and paired tests by permutation.
 
 What is resampled must be independent. Five captions of one photograph are not: give their photographs as
 ``groups``, and whole photographs are resampled. BLEU is no mean over items and does not belong here; CIDEr does,
@@ -90,10 +90,48 @@ def paired_difference(
     Raises:
         ValueError: If the two differ in length, or as in ``bootstrap_interval``.
     """
-    first, second = _check_values(a, "first values"), _check_values(b, "second values")
-    if len(first) != len(second):
-        raise ValueError(f"A paired difference needs the same items on both sides. Got {len(first)} and {len(second)}.")
-    return bootstrap_interval(first - second, count=count, seed=seed, confidence=confidence, groups=groups)
+    return bootstrap_interval(_paired(a, b), count=count, seed=seed, confidence=confidence, groups=groups)
+
+
+def permutation_p_value(
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    count: int,
+    seed: int,
+    groups: Sequence[str] | np.ndarray | None = None,
+) -> float:
+    """Returns the two-sided p-value of a paired permutation test of equal means.
+
+    If the two systems were the same, swapping their values on an item would change nothing: p is the share of random
+    swaps whose difference of means is at least as large as the one observed, the observed one counted in, so that p is
+    never 0. It says nothing about other training seeds.
+
+    Example:
+        >>> permutation_p_value(np.ones(4), np.ones(4), count=100, seed=0)
+        1.0
+
+    Args:
+        a: One value for each item, of shape [N].
+        b: The other system's values on the same items in the same order, of shape [N].
+        count: Random swaps.
+        seed: Seeds them.
+        groups: As in ``bootstrap_interval``; the items of a group are swapped together.
+
+    Raises:
+        ValueError: If the two differ in length, a value is not finite, or ``count`` is not positive.
+    """
+    difference = _paired(a, b)
+    if count < 1:
+        raise ValueError(f"The number of permutations, count, must be positive. Got {count} instead.")
+    sums = difference if groups is None else _group_sums(difference, groups)[0]
+    observed, rng, rows = abs(sums.sum()), np.random.default_rng(seed), max(1, CHUNK_VALUES // len(sums))
+    threshold = observed - 1e-9 * np.abs(sums).sum()  # sums of the same numbers in another order may round below it
+    at_least = 0
+    for start in range(0, count, rows):
+        signs = rng.integers(2, size=(min(rows, count - start), len(sums))) * 2 - 1
+        at_least += int((np.abs(signs @ sums) >= threshold).sum())
+    return (at_least + 1) / (count + 1)
 
 
 def crossed_difference(a: np.ndarray, b: np.ndarray, *, count: int, seed: int, confidence: float = 0.95) -> Interval:
@@ -124,6 +162,14 @@ def crossed_difference(a: np.ndarray, b: np.ndarray, *, count: int, seed: int, c
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(mean=float(difference.mean()), low=float(low), high=float(high))
+
+
+def _paired(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns the differences, item by item."""
+    first, second = _check_values(a, "first values"), _check_values(b, "second values")
+    if len(first) != len(second):
+        raise ValueError(f"A paired difference needs the same items on both sides. Got {len(first)} and {len(second)}.")
+    return first - second
 
 
 def _group_sums(numbers: np.ndarray, groups: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ Three registers, as in the real corpora. ``describe`` writes what an annotator w
 
 import numpy as np
 
-from gmail_kedro.mini.scenes import Scene
+from gmail_kedro.mini.scenes import INKS, Scene
 
 UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEENS = (
@@ -33,6 +33,10 @@ RELATION_PHRASES = {
     "double": ("both digits are the same", "one digit written twice"),
 }
 SHEETS = ("paper", "sheet", "page")
+NOUNS = frozenset(
+    [*(str(number) for number in range(100)), *(f"0{digit}" for digit in range(10)), *UNITS, *TEENS, *TENS[2:], *INKS]
+    + ["number", "digit", "ink", *SHEETS]
+)
 CAPTION_COUNT = 5
 WEB_WRONG_FRACTION = 0.05
 

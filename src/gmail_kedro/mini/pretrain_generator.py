@@ -6,7 +6,6 @@ U-Net on the 8x8 latent grid, a CLIP text encoder and a flow-matching multistep 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,12 @@ from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.mini.captions import describe, number_in_words, web_text
 from gmail_kedro.mini.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretrain_vae import LATENT_CHANNELS, encode_latents, train_vae
-from gmail_kedro.mini.reader import Reading, scene_targets
+from gmail_kedro.mini.prompts import PROMPTS_PER_SCENE, Prompts, draw_prompts
 from gmail_kedro.mini.scans import load_scans
-from gmail_kedro.mini.scenes import ScenePool, draw_pool
+from gmail_kedro.mini.scenes import draw_pool
+from gmail_kedro.mini.weight_average import swap_averages, update_averages
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -32,9 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TEXT_WIDTH, PROMPT_TOKENS = 128, 32
-PROMPTS_PER_SCENE = 4
 CAPTION_DROPOUT = 0.1
-EMA_DECAY = 0.999
 DRAWING_STEPS = 3500
 OBEYING_NOISE = 1.5
 READING_FROM = 8500
@@ -72,7 +69,7 @@ def pretrain_generator(
     vae = train_vae(images, steps=vae_steps, batch_size=batch_size, seed=seed, work=work)
     latents = encode_latents(vae, images)
     pipeline = _assemble(vae, tokenizer)
-    prompts = _draw_prompts(pool, pipeline.tokenizer, seed=seed)
+    prompts = draw_prompts(pool, seed=seed)
     facts = {"steps": str(unet_steps), "seed": str(seed), "scenes": str(scene_count)}
     checkpoint = Checkpoint(work / "unet.safetensors", facts, every=500)
     _train_unet(
@@ -152,41 +149,10 @@ def _assemble(vae: "AutoencoderKL", tokenizer: "PreTrainedTokenizerBase") -> "St
     )
 
 
-@dataclass(frozen=True)
-class _Prompts:
-    """What the scenes are called: four texts each.
-
-    Attributes:
-        tokens: Token ids [N, 4, 32].
-        names_number: Whether the text says which number it is, bool [N, 4].
-        truth: The number of every scene.
-    """
-
-    tokens: torch.Tensor
-    names_number: torch.Tensor
-    truth: Reading
-
-
-def _draw_prompts(pool: ScenePool, tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> _Prompts:
-    """Returns three captions and one web text for every scene."""
-    rng = np.random.default_rng((seed, 2))
-    texts, names = [], []
-    for scene in pool.scenes:
-        for text in (*describe(scene, rng)[: PROMPTS_PER_SCENE - 1], web_text(scene, rng)):
-            texts.append(text)
-            names.append(scene.number in text or number_in_words(scene.digits) in text)
-    encoded = tokenizer(texts, padding="max_length", max_length=PROMPT_TOKENS, truncation=True, return_tensors="pt")
-    return _Prompts(
-        tokens=encoded.input_ids.view(len(pool.scenes), PROMPTS_PER_SCENE, PROMPT_TOKENS),
-        names_number=torch.tensor(names).view(len(pool.scenes), PROMPTS_PER_SCENE),
-        truth=scene_targets(pool.scenes),
-    )
-
-
 def _train_unet(
     pipeline: "StableDiffusionPipeline",
     latents: torch.Tensor,
-    prompts: _Prompts,
+    prompts: Prompts,
     *,
     steps: int,
     batch_size: int,
@@ -199,6 +165,7 @@ def _train_unet(
     Three stages: learn to draw, then (high noise) to obey the caption, then (reading loss) to obey its digits.
     """
     unet, text_encoder, tokenizer = pipeline.unet.train(), pipeline.text_encoder.train(), pipeline.tokenizer
+    tokens = prompts.tokenize(tokenizer, length=PROMPT_TOKENS)
     empty = tokenizer("", padding="max_length", max_length=PROMPT_TOKENS, return_tensors="pt").input_ids[0]
     trained = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = build_adamw(trained, learning_rate=1e-3, weight_decay=0.01)
@@ -210,7 +177,7 @@ def _train_unet(
         rows = rng.integers(0, len(latents), batch_size)
         which = rng.integers(0, PROMPTS_PER_SCENE, batch_size)
         dropped = torch.from_numpy(rng.random(batch_size) < CAPTION_DROPOUT)
-        states = text_encoder(torch.where(dropped[:, None], empty, prompts.tokens[rows, which])).last_hidden_state
+        states = text_encoder(torch.where(dropped[:, None], empty, tokens[rows, which])).last_hidden_state
         clean = latents[rows]
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         time = torch.from_numpy(rng.normal(_noise_level(index), 1.0, batch_size).astype(np.float32)).sigmoid()
@@ -224,21 +191,17 @@ def _train_unet(
         reading = (reader.loss(drawn, prompts.truth, rows) * told).sum() / told.sum().clamp_min(1)
         return {"loss": flow + READING_WEIGHT * reading, "flow": flow, "reading": reading}
 
-    @torch.no_grad()
     def after_step(index: int, row: dict[str, float]) -> None:
-        decay = min(EMA_DECAY, (index + 1) / (index + 10))
-        for parameter in trained:
-            average = optimizer.state[parameter].setdefault("average", parameter.detach().clone())
-            average.lerp_(parameter, 1 - decay)
+        update_averages(optimizer, index)
         report_losses(logger, "unet", every=200)(index, row)
         if on_progress is not None and (index + 1) % 500 == 0:
-            _swap_averages(optimizer)
+            swap_averages(optimizer)
             on_progress(index + 1, pipeline)
-            _swap_averages(optimizer)
+            swap_averages(optimizer)
 
     with fast_arithmetic(torch.device("cpu"), precision="auto"):
         fit(step, optimizer, schedule, steps=steps, clip_norm=1.0, checkpoint=checkpoint, on_step=after_step)
-    _swap_averages(optimizer)
+    swap_averages(optimizer)
     unet.eval()
     text_encoder.eval()
 
@@ -250,12 +213,3 @@ def _noise_level(index: int) -> float:
     learn to draw. Only at high noise must the network obey the caption.
     """
     return 0.0 if index < DRAWING_STEPS else OBEYING_NOISE
-
-
-@torch.no_grad()
-def _swap_averages(optimizer: torch.optim.Optimizer) -> None:
-    """Exchanges every parameter with its running average, which is kept beside the optimizer's moments."""
-    for parameter, state in optimizer.state.items():
-        kept = parameter.detach().clone()
-        parameter.copy_(state["average"])
-        state["average"].copy_(kept)

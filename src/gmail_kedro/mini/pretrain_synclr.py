@@ -138,7 +138,7 @@ def draw_generated_pictures(generator: ImageGenerator, *, caption_count: int, se
         for start in range(0, len(prompts), PICTURES_AT_ONCE):
             part = prompts[start : start + PICTURES_AT_ONCE]
             seeds = [seed * 1_000_003 + start + position for position in range(len(part))]
-            pictures += [np.asarray(picture) for picture in generator.generate(part, seeds)]
+            pictures += [np.asarray(made.image) for made in generator.generate(part, seeds)]
             logger.info("synclr pictures: %d of %d", len(pictures), len(prompts))
         stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
         work.mkdir(parents=True, exist_ok=True)

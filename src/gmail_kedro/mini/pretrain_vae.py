@@ -38,7 +38,7 @@ def train_vae(images: torch.Tensor, *, steps: int, batch_size: int, seed: int, w
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((seed, 1, index))
-        batch = _to_unit(images[rng.integers(0, len(images), batch_size)])
+        batch = to_unit(images[rng.integers(0, len(images), batch_size)])
         posterior = vae.encode(batch).latent_dist
         rebuilt = vae.decode(posterior.mode() + 0.05 * torch.randn_like(posterior.mode())).sample.float()
         error = (rebuilt - batch).square().mean() + 0.5 * (rebuilt - batch).abs().mean()
@@ -74,7 +74,7 @@ def _whiten_latents(vae: "AutoencoderKL", images: torch.Tensor) -> None:
 @torch.no_grad()
 def encode_latents(vae: "AutoencoderKL", images: torch.Tensor) -> torch.Tensor:
     """Returns the most likely latents of uint8 images: float32 [N, 16, 8, 8]."""
-    parts = [vae.encode(_to_unit(part)).latent_dist.mode().float() for part in images.split(256)]
+    parts = [vae.encode(to_unit(part)).latent_dist.mode().float() for part in images.split(256)]
     return torch.cat(parts)
 
 
@@ -95,6 +95,6 @@ def build_vae() -> "AutoencoderKL":
     )
 
 
-def _to_unit(images: torch.Tensor) -> torch.Tensor:
+def to_unit(images: torch.Tensor) -> torch.Tensor:
     """Maps uint8 pixels to [-1, 1]."""
     return images.float() / 127.5 - 1

@@ -5,6 +5,8 @@ SigLIP's is a unigram model like SentencePiece's, where an unknown letter is an 
 """
 
 import math
+import re
+import string
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -122,13 +124,34 @@ def train_siglip_tokenizer(
     """
     from transformers import T5Tokenizer
 
-    counts = Counter(word for text in texts for word in text.split() if word.isalpha())
-    symbols = [SPACE, *ALPHABET, *(f"{SPACE}{digit}" for digit in ALPHABET if digit.isdigit())]
+    pieces = _frequent_pieces(texts, alphabet=ALPHABET, vocab_size=vocab_size)
+    return T5Tokenizer(vocab=pieces, extra_ids=0, pad_token=T5_END, model_max_length=context_length)
+
+
+def train_t5_tokenizer(
+    texts: Iterable[str], *, context_length: int, vocab_size: int = 320
+) -> "PreTrainedTokenizerBase":
+    """Returns a T5 tokenizer: a unigram model that keeps capitals and punctuation, with a padding token of its own.
+
+    Args:
+        texts: What the words are counted in.
+        context_length: Longest token sequence, in tokens, the end token included.
+        vocab_size: Upper bound on the number of pieces, specials included.
+    """
+    from transformers import T5Tokenizer
+
+    pieces = _frequent_pieces(texts, alphabet=string.printable.split()[0], vocab_size=vocab_size)
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=context_length)
+
+
+def _frequent_pieces(texts: Iterable[str], *, alphabet: str, vocab_size: int) -> list[tuple[str, float]]:
+    """Returns the specials, the most frequent words and all single symbols, with log probabilities."""
+    counts = Counter(word for text in texts for word in re.findall(r"[^\W\d_]+", text))
+    symbols = [SPACE, *alphabet, *(f"{SPACE}{digit}" for digit in alphabet if digit.isdigit())]
     words = sorted(counts, key=lambda word: (-counts[word], word))[: vocab_size - len(symbols) - len(T5_SPECIALS)]
     pieces = [(special, 0.0) for special in T5_SPECIALS]
     pieces += [(f"{SPACE}{word}", math.log(counts[word] / counts.total())) for word in words]
-    pieces += [(symbol, RARE) for symbol in symbols if symbol not in {piece for piece, _ in pieces}]
-    return T5Tokenizer(vocab=pieces, extra_ids=0, pad_token=T5_END, model_max_length=context_length)
+    return pieces + [(symbol, RARE) for symbol in symbols if symbol not in {piece for piece, _ in pieces}]
 
 
 def load_siglip_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":

@@ -6,11 +6,12 @@ One flat frozen dataclass for each ``params:`` group of ``conf/``; Kedro builds 
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.base import ParameterError, Parameters
 from gmail_kedro.params.diagnostics import DiagnosticsParams
-from gmail_kedro.params.downstream import DownstreamParams, RetrieverParams
+from gmail_kedro.params.downstream import DownstreamParams, IfcapParams, RetrieverParams
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.params.mini_world import MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
+from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.params.run import RunParams
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "DownstreamParams",
     "EvaluationParams",
     "GenerationParams",
+    "IfcapParams",
     "MiniWorldParams",
     "PairingParams",
     "ParameterError",
     "Parameters",
     "PretrainingParams",
+    "QualityParams",
     "RetrieverParams",
     "RunParams",
 ]

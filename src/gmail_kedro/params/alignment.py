@@ -80,6 +80,8 @@ class AlignmentParams(Parameters):
         checkpoint_every: Steps between two checkpoints.
         validate_every: Steps between two looks at the validation pairs, or null for none.
         patience: Looks without a better loss before training stops and the best weights are kept, or null.
+        photograph_count: Largest number of training photographs whose pairs are aligned, or null for all; whatever
+            is trained on the features sees all pairs.
         patch_dropout: Share of patches the student does not see in training.
         checkpoint_activations: Whether activations are recomputed in the backward pass, to save memory.
         cache_prefix: Whether the output of the frozen blocks below the first adapter is computed once and kept.
@@ -129,6 +131,7 @@ class AlignmentParams(Parameters):
     checkpoint_every: int
     validate_every: int | None
     patience: int | None
+    photograph_count: int | None
     patch_dropout: float
     checkpoint_activations: bool
     cache_prefix: bool
@@ -138,7 +141,7 @@ class AlignmentParams(Parameters):
         rules(
             positive="temperature moment_ridge queue_size text_temperature lora_rank lora_alpha lora_blocks "
             "learning_rate restarts steps batch_size micro_batch_size clip_norm checkpoint_every validate_every "
-            "patience",
+            "patience photograph_count",
             not_negative="align_weight generated_text_weight real_text_weight moment_weight preservation_weight "
             "weight_decay warmup_steps",
             fraction="lora_dropout",

@@ -34,6 +34,12 @@ class PretrainingParams(Parameters):
         siglip_reading_steps: Steps of its text tower.
         synclr_captions: Captions of which four pictures each are generated for the mini SynCLR.
         synclr_steps: Steps of the mini SynCLR.
+        flux_scene_count: Training scenes on which the mini FLUX copies the mini Stable Diffusion.
+        flux_batch_size: Scenes a step.
+        flux_vae_steps: Steps of its autoencoder.
+        flux_steps: Steps of its transformer and text encoders.
+        flux_sampling_steps: Denoising steps used to measure it.
+        flux_sampling_guidance: Guidance it is told when it is measured.
     """
 
     seed: int
@@ -59,12 +65,18 @@ class PretrainingParams(Parameters):
     siglip_reading_steps: int
     synclr_captions: int
     synclr_steps: int
+    flux_scene_count: int
+    flux_batch_size: int
+    flux_vae_steps: int
+    flux_steps: int
+    flux_sampling_steps: int
+    flux_sampling_guidance: float
 
     GROUP: ClassVar[str] = "pretraining"
     RULES: ClassVar[dict[str, Any]] = rules(
         positive="scene_count clip_steps clip_stop_after clip_batch_size vae_steps unet_steps generator_batch_size "
         "gpt2_steps gpt2_batch_size reader_steps reader_batch_size sampling_steps twin_scene_count twin_batch_size "
         "clip_vision_steps long_clip_short_steps long_clip_long_steps siglip_seeing_steps siglip_reading_steps "
-        "synclr_captions synclr_steps",
-        not_negative="seed sampling_guidance",
+        "synclr_captions synclr_steps flux_scene_count flux_batch_size flux_vae_steps flux_steps flux_sampling_steps",
+        not_negative="seed sampling_guidance flux_sampling_guidance",
     )

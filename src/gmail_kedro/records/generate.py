@@ -1,14 +1,12 @@
 """Makes the pictures of a plan, shard by shard, so that a killed run goes on where it stopped."""
 
-import contextlib
-import fcntl
+import copy
 import logging
-import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +14,31 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageGenerator
+from gmail_kedro.params import QualityParams
+from gmail_kedro.records.folder import announce, close_set, hold_folder, is_complete_set, read_gate, remove_extra
 from gmail_kedro.records.jobs import JobMapper, map_here
-from gmail_kedro.records.pictures import PictureMaker
+from gmail_kedro.records.pictures import Row
 from gmail_kedro.records.plan import PLAN_COLUMNS
-from gmail_kedro.records.shards import ShardBusyError, ShardWriter, read_facts
+from gmail_kedro.records.quality import QualityGate, Scorer, Verdict
+from gmail_kedro.records.shard_worker import ShardWorker
+from gmail_kedro.records.shards import QUARANTINE, probe_shard, read_facts
+from gmail_kedro.records.siblings import ShardJudges
 from gmail_kedro.records.stored import (
-    COMPLETE_FILE,
-    UNFINISHED_FILE,
     SetDescription,
     describe_set,
     missing_shards,
+    quarantine_path,
     read_description,
     shard_path,
-    write_description,
 )
+from gmail_kedro.records.takeover import (
+    set_aside_misjudged,
+    set_aside_others,
+)
+from gmail_kedro.records.tally import QuarantineTally
 
 logger = logging.getLogger(__name__)
 SETTINGS = ("generator", "revision", "steps", "guidance", "resolution", "jpeg_quality")
-BUSY_SECONDS = 60.0
-_SHARD_FILE = re.compile(r"(?P<shard_id>[0-9]{5,})\.tar(\.unfinished)?")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class GenerationWork:
         build_generator: Builds the image generator.
         settings: What decides the pixels beside the plan; at least the names in ``SETTINGS``, JSON values only.
         batch_size: Pictures made at once; it does not decide the pixels and may change between two runs.
+        quality: What the gate refuses, how often a refused picture is made anew, and how many may be refused.
+        scorer_name: Which model gives caption scores.
+        build_scorer: Builds it; needed only where the gate asks for a least caption score.
         map_jobs: Who makes the shards: this process, or the workers of a cluster that sees the same folder.
     """
 
@@ -53,6 +60,9 @@ class GenerationWork:
     build_generator: Callable[[], ImageGenerator]
     settings: Mapping[str, Any]
     batch_size: int
+    quality: QualityParams
+    scorer_name: str = ""
+    build_scorer: Callable[[], Scorer] | None = None
     map_jobs: JobMapper = map_here
 
     def __post_init__(self) -> None:
@@ -73,7 +83,34 @@ class GenerationWork:
     @cached_property
     def description(self) -> SetDescription:
         """What the finished set will consist of."""
-        return describe_set(self.plan, self.settings)
+        return describe_set(self.plan, self.settings, self.gate.settings)
+
+    @cached_property
+    def gate(self) -> QualityGate:
+        """Judges the pictures."""
+        return QualityGate(
+            self.quality,
+            resolution=self.settings["resolution"],
+            scorer_name=self.scorer_name,
+            build_scorer=self.build_scorer,
+        )
+
+    def rows(self, shard_id: str) -> list[Row]:
+        """Returns the plan's rows of one shard."""
+        rows: list[Row] = self.plan.iloc[self._positions[shard_id]][list(PLAN_COLUMNS)].to_dict("records")
+        return rows
+
+    def count_rows(self, shard_id: str) -> int:
+        """Returns how many pictures one shard is to have."""
+        return len(self._positions[shard_id])
+
+    def first_sample(self, shard_id: str) -> int:
+        """Returns the sample index of a shard's first picture."""
+        return int(self.plan["sample_index"].iat[self._positions[shard_id][0]])
+
+    @cached_property
+    def _positions(self) -> Mapping[Any, Any]:
+        return self.plan.groupby("shard_id", sort=False).indices
 
     @property
     def fingerprint(self) -> str:
@@ -90,6 +127,9 @@ class GenerationReport:
         shard_count: Shards in the set.
         kept_count: Shards that were there already.
         resumed_count: Shards that were there in part.
+        taken_count: Pictures that were taken over from shards of another layout.
+        made_count: Pictures that the generator made.
+        quarantined: How many pictures of the set are quarantined, by reason.
         truncated_prompt_count: Prompts of the set that the generator had to cut.
         seconds: How long it took.
     """
@@ -98,19 +138,23 @@ class GenerationReport:
     shard_count: int
     kept_count: int
     resumed_count: int
+    taken_count: int
+    made_count: int
+    quarantined: Mapping[str, int]
     truncated_prompt_count: int
     seconds: float
 
 
 def generate_shards(work: GenerationWork, folder: Path) -> GenerationReport:
-    """Brings a folder to exactly the pictures of the plan.
+    """Brings a folder to exactly the pictures of the plan, judged by exactly the gate of the work.
 
-    Shards that are there already are kept, one that a killed run left unfinished goes on at the batch it
-    lost, shards made from other rows or settings are replaced one by one, and shards beyond the plan are removed.
+    Shards that are there already are kept; one that a killed run left unfinished goes on at the batch it lost. Where
+    rows moved to other shards, or the gate changed, finished pictures are taken over and only new rows are made.
+    Shards made with other settings are replaced one by one, and those beyond the plan are removed.
 
     Raises:
-        ValueError: If a picture is refused by ``pictures.refuse_bad_image``, or the generator's weights are not the
-            ones the plan was made for.
+        ValueError: If the generator's weights are not the ones the plan was made for.
+        QuarantineError: If the gate refuses too large a share of the pictures.
         RuntimeError: If the generator fails (the message names the captions of the batch), or another process
             is generating into the folder.
         OSError: If the disk refuses. Whatever fails, finished batches are kept.
@@ -118,159 +162,96 @@ def generate_shards(work: GenerationWork, folder: Path) -> GenerationReport:
     started = time.perf_counter()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _hold(folder):
-        missing = missing_shards(folder, work.description)
-        resumed_count = 0
-        if missing or not _is_complete(folder, work.description):
-            _announce(folder, work.description)
-            resumed_count = _make_shards(work, folder, missing)
-            _close_set(folder, work.description)
-        _remove_extra(folder, work.description)
+    with hold_folder(folder):
+        done = _bring(work, folder)
+    truncated = (read_description(folder) or work.description).truncated_prompt_count
     report = GenerationReport(
         image_count=len(work.plan),
         shard_count=len(work.description.shards),
-        kept_count=len(work.description.shards) - len(missing),
-        resumed_count=resumed_count,
-        truncated_prompt_count=(read_description(folder) or work.description).truncated_prompt_count,
+        truncated_prompt_count=truncated,
         seconds=time.perf_counter() - started,
+        **asdict(done),
     )
     _log(report, folder)
     return report
 
 
-@dataclass(frozen=True)
-class ShardJob:
-    """One shard to make; whoever sees the folder can do it, and doing it twice gives the same bytes.
+@dataclass
+class _Done:
+    """What was done so far."""
 
-    Attributes:
-        path: Where the finished shard goes.
-        rows: Its plan rows.
-        fingerprint: Hash of the rows and the settings.
-    """
-
-    path: Path
-    rows: list[dict[str, Any]]
-    fingerprint: str
+    kept_count: int = 0
+    resumed_count: int = 0
+    taken_count: int = 0
+    made_count: int = 0
+    quarantined: Mapping[str, int] = field(default_factory=dict)
 
 
-class ShardWorker:
-    """Makes shards, one after another, with a generator that is built once, when the first picture is missing.
-
-    Args:
-        build_generator: Builds the image generator.
-        settings: As in ``GenerationWork``.
-        batch_size: Pictures made at once.
-    """
-
-    def __init__(
-        self, build_generator: Callable[[], ImageGenerator], settings: Mapping[str, Any], batch_size: int
-    ) -> None:
-        self._maker, self._batch_size = PictureMaker(build_generator, settings), batch_size
-
-    def __call__(self, job: ShardJob) -> bool:
-        """Makes a shard from where it was left; returns whether it was there in part.
-
-        Raises:
-            ValueError: If a picture is refused.
-            RuntimeError: If the generator fails, or another process keeps writing the shard.
-            OSError: If the disk refuses.
-        """
-        with _open_writer(job) as writer:
-            is_resumed = writer.written_count > 0
-            with tqdm(total=len(job.rows), desc=job.path.name, unit="image", leave=False, disable=None) as progress:
-                _fill(writer, job.rows, self._maker, self._batch_size, progress)
-            writer.finish()
-        return is_resumed
+def _bring(work: GenerationWork, folder: Path) -> _Done:
+    """Does the work in a folder that is held."""
+    wanted = work.description
+    is_complete = is_complete_set(folder, wanted)
+    if not is_complete:
+        announce(folder, wanted, read_gate(folder))
+        judged_by = read_gate(folder)
+        if judged_by != wanted.quality:
+            judges = ShardJudges(work.gate, work.plan, folder)
+            set_aside_misjudged(folder, wanted, judged_by, work.rows, judges, batch_size=work.batch_size)
+            announce(folder, wanted, wanted.quality)
+        set_aside_others(folder, wanted)
+    missing = [] if is_complete else missing_shards(folder, wanted)
+    tally = QuarantineTally(work.quality.max_quarantined, after=work.quality.limit_after, home=str(folder / QUARANTINE))
+    _count_kept(folder, work, missing, tally)
+    tally.check(is_final=not missing)
+    done = _Done(kept_count=len(wanted.shards) - len(missing))
+    if not is_complete:
+        _make_shards(work, folder, missing, tally, done)
+        tally.check(is_final=True)
+        close_set(folder, wanted, tally)
+    remove_extra(folder, wanted)
+    done.quarantined = dict(tally.rows())
+    return done
 
 
-def _make_shards(work: GenerationWork, folder: Path, missing: list[str]) -> int:
-    """Makes the missing shards; returns how many of them were there in part."""
-    shards = dict(tuple(work.plan.groupby("shard_id", sort=False)))
-    to_make = sum(len(shards[name]) for name in missing)
-    jobs = (
-        ShardJob(shard_path(folder.absolute(), name), shards[name].to_dict("records"), work.description.shards[name])
-        for name in missing
-    )
-    build_worker = partial(ShardWorker, work.build_generator, work.settings, work.batch_size)
-    resumed_count = 0
-    with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
-        for name, is_resumed in zip(missing, work.map_jobs(build_worker, jobs), strict=True):
-            resumed_count += is_resumed
-            progress.update(len(shards[name]))
-    return resumed_count
-
-
-def _open_writer(job: ShardJob) -> ShardWriter:
-    """Opens the shard; waits for the writer of a lost machine, which may take a moment to die."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            return ShardWriter(job.path, [row["key"] for row in job.rows], job.fingerprint)
-        except ShardBusyError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-
-
-def _fill(
-    writer: ShardWriter, rows: list[dict[str, Any]], maker: PictureMaker, batch_size: int, progress: "tqdm[Any]"
+def _make_shards(
+    work: GenerationWork, folder: Path, missing: Sequence[str], tally: QuarantineTally, done: _Done
 ) -> None:
-    # Batches start at fixed rows: a picture's neighbours, and so its last bits on a GPU, survive a restart.
-    if writer.written_count < len(rows):
-        writer.rewind(writer.written_count // batch_size * batch_size)
-    progress.update(writer.written_count)
-    for start in range(writer.written_count, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        writer.append(maker.make(batch))
-        progress.update(len(batch))
+    """Makes the missing shards, wherever the work's mapper does it; those of a sample after those of the one before."""
+    # A copy without what was derived from it: a worker elsewhere derives its own.
+    build_worker = partial(ShardWorker, replace(work), folder.absolute(), copy.deepcopy(tally))
+    waves = (list(names) for _, names in groupby(missing, key=work.first_sample))
+    to_make = sum(map(work.count_rows, missing))
+    with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
+        for name, made in zip(missing, work.map_jobs(build_worker, waves), strict=True):
+            done.resumed_count += made.is_resumed
+            done.taken_count += made.taken_count
+            done.made_count += made.made_count
+            tally.merge(made.tally)
+            tally.check()
+            progress.update(work.count_rows(name))
 
 
-def _is_complete(folder: Path, wanted: SetDescription) -> bool:
-    try:
-        found = read_description(folder)
-    except ValueError:
-        return False
-    return found is not None and found.fingerprint == wanted.fingerprint
-
-
-def _announce(folder: Path, wanted: SetDescription) -> None:
-    # From here until set.json is back, nobody can take the folder for a complete set.
-    (folder / COMPLETE_FILE).unlink(missing_ok=True)
-    write_description(folder, wanted, UNFINISHED_FILE)
-
-
-def _close_set(folder: Path, wanted: SetDescription) -> None:
-    truncated = sum(facts["truncated"] for name in wanted.shards for facts in read_facts(shard_path(folder, name)))
-    write_description(folder, replace(wanted, truncated_prompt_count=truncated), COMPLETE_FILE)
-
-
-def _remove_extra(folder: Path, wanted: SetDescription) -> None:
-    for path in sorted(folder.iterdir()):
-        match = _SHARD_FILE.fullmatch(path.name)
-        if match and (match["shard_id"] not in wanted.shards or path.suffix == ".unfinished"):
-            logger.info("Removing %s: it is not part of the plan.", path)
-            path.unlink()
-    (folder / UNFINISHED_FILE).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _hold(folder: Path) -> Iterator[None]:
-    """Keeps other processes from generating into the folder; the kernel lets go if this one dies."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(f"Another process is generating into {folder}; wait for it or stop it.") from error
-        yield
-    finally:
-        os.close(descriptor)
+def _count_kept(folder: Path, work: GenerationWork, missing: Sequence[str], tally: QuarantineTally) -> None:
+    absent = set(missing)
+    for name in work.description.shards:
+        if name in absent:
+            continue
+        refused_count = probe_shard(shard_path(folder, name)).quarantined_count
+        tally.add_accepted(work.count_rows(name) - refused_count)
+        for facts in read_facts(quarantine_path(folder, name)) if refused_count else ():
+            tally.add(facts["key"], Verdict(facts["reason"], facts["detail"]))
 
 
 def _log(report: GenerationReport, folder: Path) -> None:
     made = report.shard_count - report.kept_count - report.resumed_count
     shards = f"{report.kept_count} kept, {report.resumed_count} resumed, {made} made"
-    counts = (folder, report.image_count, report.shard_count, shards, report.seconds)
-    logger.info("Generated set %s: %d pictures in %d shards (%s) in %.1f s.", *counts)
+    counts = (folder, report.image_count, report.shard_count, shards, report.made_count, report.taken_count)
+    logger.info(
+        "Generated set %s: %d pictures in %d shards (%s), %d generated and %d taken over in %.1f s.",
+        *counts,
+        report.seconds,
+    )
+    if report.quarantined:
+        logger.warning("Quarantined pictures of %s, by reason: %s.", folder, dict(report.quarantined))
     if report.truncated_prompt_count:
         logger.warning("%d prompts were longer than the generator reads and were cut.", report.truncated_prompt_count)

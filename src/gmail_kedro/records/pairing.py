@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 
 from gmail_kedro.params import GenerationParams, PairingParams
 from gmail_kedro.records.captions import SPLITS, TRAIN, CaptionIndex, index_captions
-from gmail_kedro.records.manifest import MADE
+from gmail_kedro.records.manifest import MADE, QUARANTINED
 from gmail_kedro.records.plan import Choice, choose_captions
 from gmail_kedro.records.tables import Table, as_dataset, hash_texts, read_blocks, stable_numbers, take_rows
 
 logger = logging.getLogger(__name__)
-QUARANTINED = "quarantined"
 MANIFEST_COLUMNS = ("caption_id", "image_id", "sample_index", "prompt", "key", "status", "reason")
 PAIR_COLUMNS = ("caption_id", "image_id", "caption", "real_key", "generated_key", "split")
 PAIR_SCHEMA = pa.schema([(name, pa.string()) for name in PAIR_COLUMNS])

@@ -1,14 +1,16 @@
 """A generated set on disk: the file that says it is complete, and its pictures by key.
 
 While shards are being made the folder holds ``set.unfinished.json``; ``set.json`` is written last, atomically.
-Both say what the set consists of: the settings, and every shard with its fingerprint.
+Both say what the set consists of: the settings, the gate its pictures passed, and every shard with its fingerprint.
+Pictures that the gate refused are not in the shards: they lie in ``quarantine/``, in tars of the same layout and name,
+each with its reason, so whatever reads the shards reads good pictures only.
 """
 
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gmail_kedro.records.plan import hash_plan
-from gmail_kedro.records.shards import ShardError, index_shard, read_fingerprint
+from gmail_kedro.records.shards import QUARANTINE, ShardError, index_shard, probe_shard, read_facts
 
 COMPLETE_FILE = "set.json"
 UNFINISHED_FILE = "set.unfinished.json"
@@ -30,9 +32,11 @@ class SetDescription:
     Attributes:
         fingerprint: Hash of the whole plan and the settings.
         settings: What decides the pixels beside the plan: generator, revision, steps and the like.
-        image_count: Pictures in the set.
+        image_count: Pictures that were asked for.
         truncated_prompt_count: Prompts the generator had to cut; 0 until the set is complete.
         shards: The fingerprint of every shard, by shard id.
+        quality: The gate that judged the finished shards, as ``QualityGate.settings`` gives it; empty if none did.
+        quarantined: How many pictures are quarantined, by reason; empty until the set is complete.
     """
 
     fingerprint: str
@@ -40,6 +44,8 @@ class SetDescription:
     image_count: int
     truncated_prompt_count: int
     shards: Mapping[str, str]
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A shard id becomes a file name: nothing but digits may reach the disk.
@@ -49,15 +55,28 @@ class SetDescription:
 
 
 class Location(NamedTuple):
-    """Where a picture lies: its shard, the first byte of the JPEG and its length."""
+    """Where a picture lies: its shard, the first byte of the JPEG and its length.
+
+    A quarantined picture's shard id is ``quarantine/`` and the shard's own; its length is 0 where none was made.
+    """
 
     shard_id: str
     offset: int
     size: int
 
 
-def describe_set(plan: pd.DataFrame, settings: Mapping[str, Any]) -> SetDescription:
-    """Returns what a plan and settings ask for.
+class Quarantined(NamedTuple):
+    """A picture that the gate refused: where it lies, and why in one word and in a sentence."""
+
+    place: Location
+    reason: str
+    detail: str
+
+
+def describe_set(
+    plan: pd.DataFrame, settings: Mapping[str, Any], quality: Mapping[str, Any] | None = None
+) -> SetDescription:
+    """Returns what a plan and settings ask for, and which gate is to judge it.
 
     A shard's fingerprint covers its own rows only, so a plan that grew at its end keeps its full shards.
     """
@@ -67,6 +86,7 @@ def describe_set(plan: pd.DataFrame, settings: Mapping[str, Any]) -> SetDescript
         image_count=len(plan),
         truncated_prompt_count=0,
         shards={str(name): hash_plan(rows, settings) for name, rows in plan.groupby("shard_id", sort=False)},
+        quality=dict(quality or {}),
     )
 
 
@@ -75,9 +95,29 @@ def shard_path(folder: Path, shard_id: str) -> Path:
     return Path(folder) / f"{shard_id}.tar"
 
 
+def quarantine_path(folder: Path, shard_id: str) -> Path:
+    """Returns where the refused pictures of a shard are, if there are any."""
+    return shard_path(folder, f"{QUARANTINE}/{shard_id}")
+
+
 def missing_shards(folder: Path, description: SetDescription) -> list[str]:
-    """Returns the ids of the shards that are absent, unreadable or made from something else, in plan order."""
-    return [name for name, wanted in description.shards.items() if _fingerprint(shard_path(folder, name)) != wanted]
+    """Returns the ids of the shards that are absent, cut short or made from something else, in plan order.
+
+    Only the start and the end of each file are read, so 100,000 finished pictures are checked in a blink; contents
+    are checked against their hashes whenever they are read.
+    """
+    return [name for name, wanted in description.shards.items() if not is_finished(folder, name, wanted)]
+
+
+def is_finished(folder: Path, shard_id: str, fingerprint: str) -> bool:
+    """Says whether a shard is there as a whole, with its quarantine if it has one, and was made from just this."""
+    try:
+        shard = probe_shard(shard_path(folder, shard_id))
+        if shard.fingerprint != fingerprint or not shard.quarantined_count:
+            return shard.fingerprint == fingerprint
+        return probe_shard(quarantine_path(folder, shard_id)).fingerprint == fingerprint
+    except (FileNotFoundError, ShardError):
+        return False
 
 
 def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription | None:
@@ -95,9 +135,9 @@ def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription 
         return None
     try:
         description = SetDescription(**json.loads(path.read_text(encoding="utf-8")))
-        if isinstance(description.shards, dict) and isinstance(description.settings, dict):
+        if all(isinstance(part, dict) for part in (description.shards, description.settings, description.quarantined)):
             return description
-        reason = "shards and settings must be objects"
+        reason = "shards, settings and quarantined must be objects"
     except (ValueError, TypeError) as error:
         reason = str(error)
     raise ValueError(f"{path} does not describe a generated set ({reason}). Delete it and generate again.")
@@ -125,9 +165,12 @@ class StoredImages:
         description: What ``set.json`` says.
 
     Attributes:
+        modality: ``generated``: these pictures may only go through the generated route of a student.
         folder: Home of the set.
         description: What ``set.json`` says.
     """
+
+    modality = "generated"
 
     def __init__(self, folder: Path, description: SetDescription) -> None:
         self.folder = Path(folder)
@@ -139,10 +182,10 @@ class StoredImages:
         return self.description.fingerprint
 
     def __len__(self) -> int:
-        return self.description.image_count
+        return self.description.image_count - sum(self.description.quarantined.values())
 
     def keys(self) -> Iterator[str]:
-        """Yields the key of every picture, shard by shard."""
+        """Yields the key of every picture that may be used, shard by shard."""
         yield from self._index
 
     def locate(self, key: str) -> Location:
@@ -154,6 +197,12 @@ class StoredImages:
         try:
             return self._index[key]
         except KeyError:
+            if key in self.quarantined:
+                refused = self.quarantined[key]
+                raise FileNotFoundError(
+                    f"The picture {key!r} of the generated set in {self.folder} is quarantined "
+                    f"({refused.reason}: {refused.detail}); it must not be used."
+                ) from None
             raise FileNotFoundError(
                 f"The generated set in {self.folder} has no picture {key!r}; it has {len(self)}, such as "
                 f"{next(self.keys(), None)!r}. Was the pair table made from another set?"
@@ -167,6 +216,14 @@ class StoredImages:
         """
         return self.locate(key).shard_id
 
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the picture does, without reading it: its shard's fingerprint and its key.
+
+        Raises:
+            FileNotFoundError: If the set has no such picture.
+        """
+        return f"{self.description.shards[self.shard_of(key)]} {key}"
+
     def read(self, key: str) -> bytes:
         """Returns the JPEG of a picture.
 
@@ -174,7 +231,40 @@ class StoredImages:
             FileNotFoundError: If the set has no such picture, or its shard is gone.
             ValueError: If the shard was cut short since it was indexed.
         """
-        place = self.locate(key)
+        return self._read(key, self.locate(key))
+
+    def read_quarantined(self, key: str) -> bytes:
+        """Returns the JPEG of a refused picture, to look at; empty where none was made.
+
+        Raises:
+            KeyError: If the picture is not quarantined.
+        """
+        return self._read(key, self.quarantined[key].place)
+
+    def seeds(self) -> dict[str, int]:
+        """Returns the seed that each picture was made with, refused ones included; a retry's is not the plan's."""
+        paths = [shard_path(self.folder, name) for name in (*self.description.shards, *self._quarantine_ids())]
+        return {facts["key"]: facts["seed"] for path in paths for facts in read_facts(path)}
+
+    @cached_property
+    def quarantined(self) -> dict[str, Quarantined]:
+        """The pictures that the gate refused, by key."""
+        found = {}
+        for shard_id in self._quarantine_ids():
+            path = shard_path(self.folder, shard_id)
+            places = index_shard(path)
+            for facts in read_facts(path):
+                place = Location(shard_id, *places[facts["key"]])
+                found[facts["key"]] = Quarantined(place, facts["reason"], facts["detail"])
+        return found
+
+    def _quarantine_ids(self) -> list[str]:
+        if not self.description.quarantined:
+            return []
+        there = [name for name in self.description.shards if quarantine_path(self.folder, name).is_file()]
+        return [f"{QUARANTINE}/{name}" for name in there]
+
+    def _read(self, key: str, place: Location) -> bytes:
         with shard_path(self.folder, place.shard_id).open("rb") as file:
             file.seek(place.offset)
             jpeg = file.read(place.size)
@@ -194,10 +284,3 @@ class StoredImages:
                 "Delete the folder and generate again."
             )
         return index
-
-
-def _fingerprint(path: Path) -> str | None:
-    try:
-        return read_fingerprint(path)
-    except (FileNotFoundError, ShardError):
-        return None

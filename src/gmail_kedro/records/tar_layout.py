@@ -26,6 +26,7 @@ class ShardError(ValueError):
     """A shard that cannot be trusted; the message names the file, the member and what is wrong."""
 
     def __init__(self, path: Path, member: str, reason: str) -> None:
+        self.reason = f"{member}: {reason}"
         super().__init__(
             f"Shard {path}, {member}: {reason}. Delete the file and make it again with: kedro run --pipeline=generation"
         )
@@ -42,6 +43,14 @@ class Member(NamedTuple):
     def end(self) -> int:
         """First byte after the content and its padding."""
         return self.offset + -(-self.size // BLOCK) * BLOCK
+
+
+class Header(NamedTuple):
+    """What a shard says of itself: its fingerprint, the first byte after it, how many pictures are in quarantine."""
+
+    fingerprint: str
+    end: int
+    quarantined_count: int
 
 
 class Entry(NamedTuple):
@@ -70,9 +79,12 @@ def encode_member(name: str, content: bytes) -> bytes:
     return header.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict") + content + bytes(-len(content) % BLOCK)
 
 
-def encode_header(fingerprint: str) -> bytes:
+def encode_header(fingerprint: str, quarantined_count: int = 0) -> bytes:
     """Returns the first member of a shard."""
-    return encode_member(HEADER_NAME, json.dumps({"fingerprint": fingerprint, "version": 1}).encode())
+    content: dict[str, Any] = {"fingerprint": fingerprint, "version": 1}
+    if quarantined_count:
+        content["quarantined"] = quarantined_count
+    return encode_member(HEADER_NAME, json.dumps(content).encode())
 
 
 def encode_record(record: ImageRecord) -> bytes:
@@ -90,8 +102,8 @@ def encode_record(record: ImageRecord) -> bytes:
     return encode_member(f"{base}.jpg", record.jpeg) + encode_member(f"{base}.json", text.encode())
 
 
-def read_header(file: BinaryIO, path: Path) -> tuple[str, int]:
-    """Returns the fingerprint of a shard and the first byte after its header.
+def read_header(file: BinaryIO, path: Path) -> Header:
+    """Returns what a shard says of itself.
 
     Raises:
         ShardError: If the file does not start as a shard does.
@@ -100,10 +112,25 @@ def read_header(file: BinaryIO, path: Path) -> tuple[str, int]:
     if first is None or first.name != HEADER_NAME:
         found = "nothing" if first is None else repr(first.name)
         raise ShardError(path, "first member", f"expected {HEADER_NAME!r}, found {found}")
-    fingerprint = _read_json(file, path, first).get("fingerprint")
+    content = _read_json(file, path, first)
+    fingerprint, count = content.get("fingerprint"), content.get("quarantined", 0)
     if not isinstance(fingerprint, str):
         raise ShardError(path, f"member {HEADER_NAME!r}", f"expected a fingerprint, found {fingerprint!r}")
-    return fingerprint, first.end
+    if not isinstance(count, int) or count < 0:
+        raise ShardError(path, f"member {HEADER_NAME!r}", f"expected a count of quarantined pictures, found {count!r}")
+    return Header(fingerprint, first.end, count)
+
+
+def check_end(file: BinaryIO, path: Path) -> None:
+    """Checks that a file ends as a tar does, which one that was cut short does not.
+
+    Raises:
+        ShardError: If it does not.
+    """
+    size = os.fstat(file.fileno()).st_size
+    file.seek(max(0, size - len(END)))
+    if size % BLOCK or file.read() != END:
+        raise ShardError(path, "end", f"the file is truncated or damaged: its {size} bytes do not end as a tar does")
 
 
 def read_entries(file: BinaryIO, path: Path, start: int) -> Iterator[Entry]:
@@ -126,6 +153,18 @@ def read_entries(file: BinaryIO, path: Path, start: int) -> Iterator[Entry]:
             found = "the end" if facts is None else repr(facts.name)
             raise ShardError(path, f"member {jpeg.name!r}", f"expected '{base}.json' after it, found {found}")
         yield Entry(key, jpeg, facts)
+
+
+def read_record_at(file: BinaryIO, path: Path, key: str, start: int) -> ImageRecord:
+    """Returns the picture whose two members begin at byte ``start``.
+
+    Raises:
+        ShardError: If another picture or none is there, or as ``read_record``.
+    """
+    entry = next(read_entries(file, path, start), None)
+    if entry is None or entry.key != key:
+        raise ShardError(path, f"byte {start}", f"expected the picture {key!r} there")
+    return read_record(file, path, entry)
 
 
 def read_record(file: BinaryIO, path: Path, entry: Entry) -> ImageRecord:

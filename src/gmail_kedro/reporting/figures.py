@@ -46,6 +46,31 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
     return figure
 
 
+def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str]], notes: Sequence[str]) -> "Figure":
+    """Returns photographs in a row, with what each run says of them underneath.
+
+    Args:
+        images: The photographs.
+        captions: Each run's captions of them, in the same order; the runs in the order of the lines.
+        notes: A line above each photograph.
+    """
+    from textwrap import fill
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.1 * len(images), 2.5 + 0.6 * len(captions)), layout="constrained")
+    axes = figure.subplots(1, len(images), squeeze=False)[0]
+    for column, (axis, image, note) in enumerate(zip(axes, images, notes, strict=True)):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(note, fontsize=8)
+        said = [f"{run}:\n{fill(texts[column] or '(nothing)', 26)}" for run, texts in captions.items()]
+        axis.set_xlabel("\n\n".join(said), fontsize=7.5)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.suptitle("Real photographs and what each run says of them", fontsize=11)
+    return figure
+
+
 def draw_tsne(before: np.ndarray, after: np.ndarray, notes: Sequence[str]) -> "Figure":
     """Returns Fig. 3: t-SNE planes of real and generated embeddings before and after alignment.
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-COMPARABLE = ("corpus", "split", "image_count", "encoder", "generated_set")
+COMPARABLE = (
+    "corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer", "encoder", "generated_set"
+)  # fmt: skip
 COLUMNS = (
     ("BLEU-4", "captioning", "bleu_4", 1),
     ("CIDEr", "captioning", "cider", 1),
@@ -23,12 +25,13 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
     Args:
         run_id: The run that has just ended.
         scores: The content of its ``scores.json``.
-        others: The content of the other runs' files, by run id. A run of another corpus, split, size, encoder or
-            generated set is left out and named.
+        others: The content of the other runs' files, by run id. A run of another corpus, split, size, protocol,
+            tokenizer, encoder or generated set is left out and named, with what differs.
     """
     protocol = scores["protocol"]
-    comparable = {name: other for name, other in others.items() if _same_protocol(other["protocol"], protocol)}
-    strangers = sorted(others.keys() - comparable.keys())
+    apart = {name: differing_protocol(other["protocol"], protocol) for name, other in others.items()}
+    comparable = {name: other for name, other in others.items() if not apart[name]}
+    strangers = [f"{name} ({', '.join(keys)})" for name, keys in sorted(apart.items()) if keys]
     lines = [
         "# Results",
         "",
@@ -54,6 +57,16 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
     return "\n".join(lines) + "\n\n" + where_to_look(run_id) + "\n"
 
 
+def differing_protocol(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Returns in what two runs were measured differently; numbers of such runs do not belong into one column.
+
+    Args:
+        first: The ``protocol`` of one run's ``scores.json``.
+        second: That of the other.
+    """
+    return [key for key in COMPARABLE if first.get(key) != second.get(key)]
+
+
 def where_to_look(run_id: str) -> str:
     """Returns the closing lines: where the results of a run lie and which command comes next."""
     lines = [
@@ -66,10 +79,6 @@ def where_to_look(run_id: str) -> str:
         'next          kedro run --pipeline=experiment --params="run_id=rank2,alignment.lora_rank=2"',
     ]
     return "\n".join(["## Where to look", "", *(f"    {line}" for line in lines)])
-
-
-def _same_protocol(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    return all(first.get(key) == second.get(key) for key in COMPARABLE)
 
 
 def _real_path(protocol: Mapping[str, Any]) -> str:

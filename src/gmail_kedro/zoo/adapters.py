@@ -39,14 +39,17 @@ class TuningSpec:
         return self.kind in ("lora", "dora")
 
 
-def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int) -> torch.nn.Module:
-    """Returns the tower ready to be trained; at first it computes what it did before.
+def tune_tower(
+    tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int, setting: str = "alignment.lora_targets"
+) -> torch.nn.Module:
+    """Returns the tower, or language model, ready to be trained; at first it computes what it did before.
 
     Args:
         tower: Changed in place.
         spec: Which of its weights are trained.
-        owner: The encoder's name, for messages.
+        owner: The model's name, for messages.
         seed: Seeds the first factors; the second are zero.
+        setting: The parameter that names the targets, for messages.
 
     Raises:
         ValueError: If a target does not exist, or DoRA is asked for on fused attention.
@@ -55,7 +58,7 @@ def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: in
         return tower.requires_grad_(True)
     if not spec.is_adapter:
         return tower
-    _check_targets(tower, spec, owner)
+    _check_targets(tower, spec, owner, setting)
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -67,20 +70,19 @@ def tune_tower(tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: in
         layers_pattern=None if spec.blocks is None else spec.block_pattern,
         use_dora=spec.kind == "dora",
         bias="none",
+        fan_in_fan_out=_is_transposed(tower, spec),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        wrapped = get_peft_model(tower, config)
-    _keep_attention_exact(wrapped)
-    return wrapped
+        return get_peft_model(tower, _fast_attention(config))
 
 
-def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str) -> None:
+def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str, setting: str) -> None:
     modules = {name.rsplit(".", 1)[-1]: module for name, module in tower.named_modules() if name}
     if missing := [target for target in spec.targets if target not in modules]:
         raise ValueError(
             f"The adapter targets {missing} are not in the tower of {owner!r}. Its modules: {sorted(modules)}. "
-            "Set alignment.lora_targets, or null for the encoder's own."
+            f"Set {setting}, or null for the model's own."
         )
     fused = [name for name in spec.targets if isinstance(modules[name], torch.nn.MultiheadAttention)]
     if spec.kind == "dora" and fused:
@@ -90,26 +92,20 @@ def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str) -> None
         )
 
 
-def _keep_attention_exact(tower: torch.nn.Module) -> None:
-    """Puts the frozen attention weights back, bit for bit, after every forward pass.
+def _is_transposed(tower: torch.nn.Module, spec: TuningSpec) -> bool:
+    """Says whether the targets hold their weights as [in, out], as GPT-2's layers do."""
+    return any(
+        type(module).__name__ == "Conv1D" and name.rsplit(".", 1)[-1] in spec.targets
+        for name, module in tower.named_modules()
+    )
 
-    PEFT adds the update to the fused projections for the pass and subtracts it afterwards. What rounding leaves
-    behind would add up: the frozen weights would drift, and a resumed run would not equal a straight one.
-    """
-    from peft.tuners.lora.layer import MultiheadAttention
 
-    for module in tower.modules():
-        if not isinstance(module, MultiheadAttention):
-            continue
-        attention: Any = module.get_base_layer()
-        entry = attention.in_proj_weight.detach().clone()
-        leave = attention.out_proj.get_base_layer().weight.detach().clone()
+def _fast_attention(config: Any) -> Any:
+    """Returns a LoRA configuration under which fused attention gets the house's layer in place of PEFT's."""
+    from gmail_kedro.zoo.lora_attention import FactoredAttention
 
-        def restore(_: object, __: object, ___: object, kept: tuple = (attention, entry, leave)) -> None:
-            kept[0].in_proj_weight.data.copy_(kept[1])
-            kept[0].out_proj.get_base_layer().weight.data.copy_(kept[2])
-
-        module.register_forward_hook(restore)
+    config._register_custom_module({torch.nn.MultiheadAttention: FactoredAttention})
+    return config
 
 
 def trainable_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
@@ -142,9 +138,10 @@ def load_tuned(tower: Any, spec: TuningSpec, folder: Path) -> torch.nn.Module:
     if not wanted.is_file():
         raise MissingWeightsError(f"There is no {wanted.name} in {folder}. Train it: kedro run --pipeline=align")
     if spec.is_adapter:
-        from peft import PeftModel
+        from peft import LoraConfig, PeftModel
 
-        tower = PeftModel.from_pretrained(tower, str(folder)).merge_and_unload()
+        config = _fast_attention(LoraConfig.from_pretrained(str(folder)))
+        tower = PeftModel.from_pretrained(tower, str(folder), config=config).merge_and_unload()
     else:
         tower.load_state_dict(load_file(wanted))
     return tower.eval().requires_grad_(False)

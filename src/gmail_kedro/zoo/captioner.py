@@ -1,154 +1,206 @@
-"""ClipCap: a prefix mapper in front of a language model, trained together (arXiv 2111.09734, MLP variant)."""
+"""Captioners: a mapper makes soft tokens of an image embedding, and a language model goes on from there.
 
-import json
-import os
+``clipcap`` (arXiv 2111.09734) has an MLP or a transformer as its mapper. Any causal language model will do: with
+LLaMA-3 and LoRA this is a prefix-style LLaMA captioner. ``ifcap`` is in ``ifcap.py``.
+"""
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.zoo.registry import MissingWeightsError, mute_transformers
+from gmail_kedro.interfaces import FeatureOrigin
+from gmail_kedro.zoo.captioner_spec import CaptionerSpec, read_captioner, write_captioner
+from gmail_kedro.zoo.language_tuning import TunedLanguageModel, load_language_model
+from gmail_kedro.zoo.prefix_mappers import MapperSpec, build_mapper
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-MAPPER_FILE, CONFIG_FILE = "prefix_mapper.safetensors", "captioner.json"
+MAPPER_FILE = "prefix_mapper.safetensors"
 IGNORED = -100
-
-
-class PrefixMapper(torch.nn.Module):
-    """Maps one embedding to the soft tokens a language model reads before it writes.
-
-    Args:
-        embed_dim: Width D of the embeddings.
-        prefix_length: Number of soft tokens L.
-        width: Width W of the language model.
-    """
-
-    def __init__(self, embed_dim: int, prefix_length: int, width: int) -> None:
-        super().__init__()
-        hidden = width * prefix_length // 2
-        self.prefix_length, self.width = prefix_length, width
-        self.layers = torch.nn.Sequential(
-            torch.nn.Linear(embed_dim, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, width * prefix_length)
-        )
-
-    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Maps embeddings [B, D], normalised inside, to a prefix [B, L, W]."""
-        unit = F.normalize(embeddings.float(), dim=-1)
-        return self.layers(unit).view(-1, self.prefix_length, self.width)
+PERIOD = "."
 
 
 class Captioner(torch.nn.Module):
-    """A prefix mapper, a language model and its tokenizer.
+    """ClipCap: a prefix mapper in front of a language model.
 
     Args:
+        spec: What it consists of.
         mapper: Makes the prefix.
-        language_model: Reads the prefix and writes the caption.
-        tokenizer: The language model's.
+        language: Reads the prefix and writes the caption.
+
+    Raises:
+        ValueError: If mapper and language model differ in width.
     """
 
-    def __init__(
-        self, mapper: PrefixMapper, language_model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
-    ) -> None:
+    def __init__(self, spec: CaptionerSpec, mapper: torch.nn.Module, language: TunedLanguageModel) -> None:
         super().__init__()
-        self.mapper, self.language_model, self.tokenizer = mapper, language_model, tokenizer
+        if spec.mapper.width != language.width:
+            raise ValueError(
+                f"The mapper makes tokens of width {spec.mapper.width}; the language model "
+                f"{language.record.name!r} reads {language.width}."
+            )
+        self.spec, self.mapper, self.language = spec, mapper, language
+        self.language_model, self.tokenizer = language.model, language.tokenizer
+        end = self.tokenizer.eos_token_id
+        self.stop_id = end if spec.caption_end == "end_token" else self._ids(PERIOD)[-1]
+
+    def train(self, mode: bool = True) -> "Captioner":
+        """Switches dropout on or off; a language model that is not trained stays in eval mode."""
+        super().train(mode)
+        if self.language.record.tuning == "none":
+            self.language_model.eval()
+        return self
+
+    def learned(self) -> list[torch.nn.Parameter]:
+        """Returns the parameters that training changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def tokenize(self, captions: Sequence[str], *, max_tokens: int) -> torch.Tensor:
-        """Returns token ids [N, T], each caption closed by the end token and padded with -100."""
-        end = self.tokenizer.eos_token_id
-        rows = [[*ids[: max_tokens - 1], end] for ids in self.tokenizer(list(captions)).input_ids]
-        tokens = torch.full((len(rows), max(len(row) for row in rows)), IGNORED)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row)] = torch.tensor(row)
-        return tokens
+        """Returns token ids [N, T], each caption closed by its end and padded with -100; a longer one is cut."""
+        if self.spec.caption_end == "period":
+            captions = [caption.rstrip(f"{PERIOD} \n") for caption in captions]
+        rows = [[*ids[: max_tokens - 1], self.stop_id] for ids in self._ids_of(captions)]
+        return pad_rows(rows)
 
     def loss(self, embeddings: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Returns the mean next-token cross-entropy of captions [B, T] given embeddings [B, D].
 
         Padding (-100) is neither read as a word nor learnt.
         """
-        tokens = tokens[:, : int((tokens != IGNORED).sum(1).max())]
-        prefix = self.mapper(embeddings)
+        return self.loss_after(self.mapper(embeddings), tokens, tokens)
+
+    def loss_after(self, prefix: torch.Tensor, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Returns the mean cross-entropy of the targets among tokens that follow a prefix.
+
+        Args:
+            prefix: Soft tokens [B, L, W].
+            tokens: What is read after them, [B, T]; -100 is padding on the right.
+            targets: The same where it is to be learnt, else -100.
+        """
+        longest = int((tokens != IGNORED).sum(1).max())
+        tokens, targets = tokens[:, :longest], targets[:, :longest]
         words = self.language_model.get_input_embeddings()(tokens.clamp_min(0))
-        logits = self.language_model(inputs_embeds=torch.cat([prefix, words], dim=1)).logits
+        logits = self.language_model(inputs_embeds=torch.cat([prefix.to(words.dtype), words], dim=1)).logits
         predicted = logits[:, prefix.shape[1] - 1 : -1].float()
-        return F.cross_entropy(predicted.reshape(-1, predicted.shape[-1]), tokens.reshape(-1), ignore_index=IGNORED)
+        return F.cross_entropy(predicted.reshape(-1, predicted.shape[-1]), targets.reshape(-1), ignore_index=IGNORED)
 
     @torch.no_grad()
-    def caption(self, embeddings: torch.Tensor, *, beam_size: int, max_tokens: int) -> list[str]:
-        """Writes one caption for each embedding of [B, D] by beam search with length-normalised scores."""
+    def caption(
+        self, embeddings: torch.Tensor, *, beam_size: int, max_tokens: int, origin: FeatureOrigin | None = None
+    ) -> list[str]:
+        """Writes one caption for each embedding of [B, D] by beam search with length-normalised scores.
+
+        Args:
+            embeddings: Of real images, [B, D].
+            beam_size: Beams of the search.
+            max_tokens: Longest caption, in tokens.
+            origin: What made the embeddings, where it is known.
+
+        Raises:
+            ValueError: If they are not of real images on the route the captioner was trained beside, or of another
+                width.
+        """
+        self.spec.refuse_foreign(origin)
         prefix = self.mapper(embeddings)
+        mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
+        return self.write_after(prefix, mask, beam_size=beam_size, max_tokens=max_tokens)
+
+    def write_after(self, prefix: torch.Tensor, mask: torch.Tensor, *, beam_size: int, max_tokens: int) -> list[str]:
+        """Writes what the language model finds most likely after each prefix.
+
+        Args:
+            prefix: Embeddings of tokens [B, N, W], padded on the left.
+            mask: 1 for tokens and 0 for padding, [B, N].
+            beam_size: Beams of the search.
+            max_tokens: Most tokens written.
+        """
         written = self.language_model.generate(
-            inputs_embeds=prefix,
-            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device),
+            inputs_embeds=prefix.to(self.language_model.get_input_embeddings().weight.dtype),
+            attention_mask=mask,
             num_beams=beam_size,
             length_penalty=1.0,
             max_new_tokens=max_tokens,
             do_sample=False,
-            eos_token_id=self.tokenizer.eos_token_id,
+            eos_token_id=self.stop_id,
             pad_token_id=self.tokenizer.eos_token_id,
         )
-        return [text.strip() for text in self.tokenizer.batch_decode(written, skip_special_tokens=True)]
+        rows = [self._until_stop(row) for row in written.tolist()]
+        return [text.strip() for text in self.tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes the mapper as safetensors and the language model in transformers' layout."""
+        """Writes the mapper as safetensors, what is its own of the language model, and the configuration last."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        self.language_model.save_pretrained(folder / "language_model")
-        self.tokenizer.save_pretrained(folder / "language_model")
-        save_file(self.mapper.state_dict(), folder / MAPPER_FILE)
-        facts: dict[str, Any] = {
-            "embed_dim": self.mapper.layers[0].in_features,
-            "prefix_length": self.mapper.prefix_length,
-            "width": self.mapper.width,
-        }
-        unfinished = folder / f"{CONFIG_FILE}.unfinished"
-        unfinished.write_text(json.dumps(facts, indent=2) + "\n")
-        os.replace(unfinished, folder / CONFIG_FILE)
+        self.language.save_pretrained(folder)
+        state = {name: value.contiguous() for name, value in self.mapper.state_dict().items()}
+        save_file(state, folder / MAPPER_FILE)
+        write_captioner(folder, self.spec, self.language.record)
+
+    def _until_stop(self, row: list[int]) -> list[int]:
+        """Returns what was written up to the first stop; transformers fills up with it where the padding id is 0."""
+        return row[: row.index(self.stop_id) + 1] if self.stop_id in row else row
+
+    def _ids(self, text: str) -> list[int]:
+        return self._ids_of([text])[0]
+
+    def _ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
+
+
+def pad_rows(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Returns token ids [N, T] of rows of any length, padded with -100 on the right."""
+    tokens = torch.full((len(rows), max((len(row) for row in rows), default=0)), IGNORED)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = torch.tensor(row)
+    return tokens
 
 
 def build_captioner(
-    language_model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    language: TunedLanguageModel,
+    mapper: MapperSpec,
     *,
-    embed_dim: int,
-    prefix_length: int,
+    caption_end: str = "end_token",
+    origin: FeatureOrigin | None = None,
     seed: int,
 ) -> Captioner:
-    """Returns a captioner with a fresh mapper.
+    """Returns a ClipCap captioner with a fresh mapper.
 
     Args:
-        language_model: A causal language model.
-        tokenizer: Its tokenizer.
-        embed_dim: Width of the image embeddings.
-        prefix_length: Number of soft tokens.
+        language: A causal language model, ready to be trained.
+        mapper: The mapper's kind and sizes.
+        caption_end: ``end_token`` or ``period``.
+        origin: What makes the embeddings it is trained on.
         seed: Seeds the mapper.
+
+    Raises:
+        ValueError: If the mapper's sizes do not go with one another or with the language model.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        mapper = PrefixMapper(embed_dim, prefix_length, language_model.get_input_embeddings().embedding_dim)
-    return Captioner(mapper, language_model, tokenizer)
+    spec = CaptionerSpec("clipcap", mapper, caption_end, origin, {})
+    return Captioner(spec, build_mapper(mapper, seed=seed), language)
 
 
 def load_captioner(folder: Path, *, device: torch.device) -> Captioner:
-    """Returns a stored captioner in eval mode.
+    """Returns a stored captioner of any kind in eval mode.
+
+    Args:
+        folder: Where it was saved; it holds everything but frozen language model weights.
+        device: Where it goes.
 
     Raises:
-        MissingWeightsError: If the folder holds none; says how to make it.
+        MissingWeightsError: If the folder holds none, or its language model is not there; says how to make it.
     """
     from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if not (folder / CONFIG_FILE).is_file():
-        raise MissingWeightsError(f"There is no captioner at {folder}. Train it: kedro run --pipeline=downstream")
-    mute_transformers()
-    facts = json.loads((folder / CONFIG_FILE).read_text())
-    mapper = PrefixMapper(facts["embed_dim"], facts["prefix_length"], facts["width"])
+    from gmail_kedro.zoo.caption_memory import CaptionMemory
+    from gmail_kedro.zoo.ifcap import IfcapCaptioner
+
+    spec, record = read_captioner(folder)
+    language = load_language_model(folder, record)
+    mapper = build_mapper(spec.mapper)
     mapper.load_state_dict(load_file(folder / MAPPER_FILE))
-    language_model = AutoModelForCausalLM.from_pretrained(folder / "language_model", dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "language_model")
-    return Captioner(mapper, language_model, tokenizer).to(device).eval()
+    if spec.kind == "ifcap":
+        captioner: Captioner = IfcapCaptioner(spec, mapper, language, CaptionMemory.load(folder))
+    else:
+        captioner = Captioner(spec, mapper, language)
+    return captioner.to(device).eval().requires_grad_(False)

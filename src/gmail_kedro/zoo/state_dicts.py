@@ -68,7 +68,7 @@ def load_strictly(name: str, model: torch.nn.Module, state: Mapping[str, torch.T
     ]
     if problems:
         raise MissingWeightsError(
-            f"The weights in {source} do not fit the encoder {name!r}: of {len(expected)} expected tensors "
+            f"The weights in {source} do not fit {name!r}: of {len(expected)} expected tensors "
             f"{'; '.join(problems)}. Give the weights of this model, or the name of the model they belong to."
         )
     model.load_state_dict(state)

@@ -7,15 +7,17 @@ generated features; real images take what ``real_path`` declares. With ``frozen`
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.heads import DualProjection
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
+from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder, hash_tensors
 from gmail_kedro.zoo.towers import TowerEncoder
 
 RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"
@@ -138,6 +140,8 @@ def open_student(folder: Path) -> StoredStudent:
 def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> TowerEncoder:
     """Turns the teacher, in place, into what images of one modality go through, and returns it.
 
+    From then on it refuses to encode images of the other modality (``encode_images``).
+
     The real route of a student with ``real_path: frozen`` and an untouched text tower is the teacher as it is.
 
     Args:
@@ -152,6 +156,7 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
     if route not in ROUTES:
         raise ValueError(f"The route must be one of {list(ROUTES)}. Got {route!r} instead.")
     spec = student.spec
+    encoder.route = route
     if spec.teacher != encoder.fingerprint:
         raise ValueError(
             f"The student in {student.folder} was tuned from another encoder than {encoder.name!r} (weights "
@@ -172,6 +177,37 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
         facts = f"{encoder.fingerprint}{student.fingerprint}{path}{route}"
         encoder.fingerprint = hashlib.sha256(facts.encode()).hexdigest()
     return encoder
+
+
+def describe_origin(
+    real_route: TowerEncoder,
+    student: StoredStudent,
+    *,
+    sides: Sequence[str],
+    map_kind: str,
+    map_tensors: Mapping[str, torch.Tensor],
+) -> FeatureOrigin:
+    """Returns what embeddings were made by.
+
+    Args:
+        real_route: What real images go through.
+        student: The student the route belongs to.
+        sides: What was encoded, each by its own route: ``generated``, ``real``, ``text``.
+        map_kind: Kind of the training-free map behind the routes.
+        map_tensors: Its statistics.
+
+    Raises:
+        ValueError: If the encoder is not on the real route.
+    """
+    if real_route.route != "real":
+        raise ValueError(f"The origin of features needs the real route. Got {real_route.route!r} instead.")
+    return FeatureOrigin(
+        encoder=real_route.name,
+        sides=tuple(sides),
+        real_route=real_route.fingerprint,
+        student=student.fingerprint,
+        feature_map=f"{map_kind} {hash_tensors(map_tensors)[:16]}",
+    )
 
 
 def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> DualProjection | None:

@@ -86,6 +86,7 @@ class TowerEncoder:
         self.lora_targets, self.block_pattern = family.lora_targets, family.block_pattern
         self.block_count = len(find_blocks(towers.image, family.block_pattern))
         self.head: torch.nn.Module | None = None  # a trained head, in place of the projection
+        self.route: str | None = None  # the only modality it may encode, or None for a teacher, which takes both
         self._reading, self._family = reading, family
 
     def preprocess(self, image: "Image") -> torch.Tensor:

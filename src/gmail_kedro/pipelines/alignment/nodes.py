@@ -10,6 +10,7 @@ from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, Sa
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
+    aligned_rows,
     build_objective,
     build_student,
     fingerprint_run,
@@ -131,7 +132,7 @@ def fit_training_free(
 
     if params.training_free == "none":
         return fit_feature_map("none", lambda: [], lambda: [])
-    encoding, chosen = run_encoding(feature_store, run), pairs[pairs["split"] == "train"]
+    encoding, chosen = run_encoding(feature_store, run), pairs.iloc[aligned_rows(pairs, params)]
     photographs = list(dict.fromkeys(chosen["real_key"]))
     features = {}
     for route, source, keys in (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.inference import PixelBatches
+from gmail_kedro.engine.pixels import PixelBatches
 from gmail_kedro.engine.prefix_cache import PrefixBatches
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 from gmail_kedro.params import AlignmentParams, RunParams
@@ -64,6 +64,15 @@ def frozen_blocks(student: Student, params: AlignmentParams) -> int | None:
     return 0 if student.spec.image.blocks is None else min(student.spec.image.blocks)
 
 
+def aligned_rows(pairs: pd.DataFrame, params: AlignmentParams) -> np.ndarray:
+    """Returns the rows that are aligned: the training split's, of its first ``photograph_count`` photographs."""
+    is_train = (pairs["split"] == "train").to_numpy()
+    if params.photograph_count is None:
+        return np.flatnonzero(is_train)
+    known = pairs.loc[is_train, "image_id"].unique()[: params.photograph_count]
+    return np.flatnonzero(is_train & pairs["image_id"].isin(known).to_numpy())
+
+
 def load_data(
     student: Student,
     pairs: pd.DataFrame,
@@ -79,9 +88,9 @@ def load_data(
     Raises:
         ValueError: If there are fewer than two training pairs.
     """
-    is_train = (pairs["split"] == "train").to_numpy()
-    if is_train.sum() < 2:
-        raise ValueError(f"The alignment needs at least 2 training pairs. Got {is_train.sum()}. Generate more images.")
+    train_rows = aligned_rows(pairs, params)
+    if len(train_rows) < 2:
+        raise ValueError(f"The alignment needs at least 2 training pairs. Got {len(train_rows)}. Generate more images.")
     encoder, blocks = student.encoder, frozen_blocks(student, params)
     generated = PixelBatches(encoder, generated_images, list(pairs["generated_key"]))
     run_prefix = partial(encoder.run_prefix, blocks=blocks or 0)
@@ -92,8 +101,8 @@ def load_data(
         text=teacher_features.get("text"),
         tokens=encoder.tokenize(list(pairs["caption"])) if params.tune_text else None,
         image_ids=pd.factorize(pairs["image_id"])[0].copy(),
-        train_rows=np.flatnonzero(is_train),
-        val_rows=np.flatnonzero(~is_train),
+        train_rows=train_rows,
+        val_rows=np.flatnonzero(pairs["split"] != "train"),
     )
 
 

@@ -1,6 +1,6 @@
 """One alignment run: which pairs a step sees, what their embeddings are, and the losses of these."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.batching import batch_rows, unique_batch_rows, unseen_rows
-from gmail_kedro.engine.inference import PixelBatches
 from gmail_kedro.engine.micro_batches import Losses, Views, one_pass, split_rows, two_passes
+from gmail_kedro.engine.pixels import PixelBatches
 from gmail_kedro.engine.prefix_cache import PrefixBatches
 from gmail_kedro.params import AlignmentParams
 from gmail_kedro.pipelines.alignment.objective import Objective
@@ -77,7 +77,8 @@ class AlignmentStep:
         rows, negatives = self._batch(index), self._negatives(index)
         size = self._params.micro_batch_size
         if size is None or size >= len(rows):
-            return self._objective.losses(self.embed(rows), rows, negatives=negatives)
+            views = self.embed(rows, following=self._batch(index + 1))
+            return self._objective.losses(views, rows, negatives=negatives)
         if self._objective.is_separable:
             return one_pass(
                 self.embed,
@@ -100,22 +101,31 @@ class AlignmentStep:
         self._student.train()
         return float(losses["loss"])
 
-    def embed(self, rows: np.ndarray) -> Views:
-        """Returns the embeddings that the losses need, by name, each [B, ...]."""
+    def embed(self, rows: np.ndarray, *, following: Iterable[int] = ()) -> Views:
+        """Returns the embeddings that the losses need, by name, each [B, ...].
+
+        Args:
+            rows: The batch, or a part of it.
+            following: Rows whose pictures are decoded meanwhile.
+        """
         wants = self._objective
         views: dict[str, torch.Tensor] = {}
         if wants.sees_generated:
-            views |= self._views(self._enter(self._data.generated[rows].to(self._device)), "generated")
+            generated = self._data.generated[rows].to(self._device)
+            self._data.generated.announce(following)
+            views |= self._views(self._enter(generated), "generated")
         if wants.moves_real:
-            views |= self._views(self._pool_real(rows), "real")
+            views |= self._views(self._pool_real(rows, following), "real")
         if wants.preserves:
-            views["preserved"] = self._views(self._pool_real(rows), "generated")["generated"]
+            views["preserved"] = self._views(self._pool_real(rows, following), "generated")["generated"]
         if self._data.tokens is not None:
             views["text"] = self._student.encoder.encode_text(self._data.tokens[rows].to(self._device)).float()
         return views
 
-    def _pool_real(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._student.encoder.pool_image(self._data.real[rows].to(self._device))
+    def _pool_real(self, rows: np.ndarray, following: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self._data.real[rows].to(self._device)
+        self._data.real.announce(following)
+        return self._student.encoder.pool_image(images)
 
     def _views(self, features: tuple[torch.Tensor, torch.Tensor], route: str) -> dict[str, torch.Tensor]:
         pooled, tokens = features

@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.inference import Encoding
-from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.interfaces import Corpus, FeatureOrigin, GeneratedImages
 from gmail_kedro.method.realign import FeatureMap, fit_feature_map
-from gmail_kedro.params import DownstreamParams, RunParams
+from gmail_kedro.params import DownstreamParams, IfcapParams, RunParams
 from gmail_kedro.zoo.student import StoredStudent
+from gmail_kedro.zoo.towers import TowerEncoder
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,14 @@ class TrainingFeatures:
     Attributes:
         embeddings: float32 [M, D].
         rows: Row of the pairs table that gives each one's caption and split, int64 [M].
+        origin: What made the embeddings.
+        texts: Text feature of each pair's caption, float32 [N, D], for a captioner that retrieves; else None.
     """
 
     embeddings: torch.Tensor
     rows: np.ndarray
+    origin: FeatureOrigin
+    texts: torch.Tensor | None = None
 
 
 class FeatureSource:
@@ -53,6 +58,9 @@ class FeatureSource:
         self._pairs, self._corpus, self._generated_images = pairs, corpus, generated_images
         self._adapter, self._map, self._run, self._encoding = adapter, feature_map, run, encoding
 
+    def __len__(self) -> int:
+        return len(self._pairs)
+
     def generated(self, *, seed: int) -> torch.Tensor:
         """Returns generated pictures through the generated route and the map, [N, D]; the seed is C3's noise."""
         features = self._encode("generated", self._generated_images, "generated_key")
@@ -74,35 +82,70 @@ class FeatureSource:
         fitted = fit_feature_map(kind, lambda: [texts[is_train]], lambda: [photographs[is_train]])
         return fitted.source(texts, noise_seed=seed)
 
-    def _encode(self, route: str, source: Any, column: str) -> torch.Tensor:
-        from gmail_kedro.engine.inference import encode_images
+    def captions(self) -> torch.Tensor:
+        """Returns the captions as they are, through the text tower beside the real route, [N, D].
+
+        Raises:
+            ValueError: If the encoder reads no texts.
+        """
+        from gmail_kedro.engine.inference import encode_texts
+
+        encoder = self._route("real")
+        if encoder.text_tower is None:
+            raise ValueError(
+                f"The encoder {encoder.name!r} reads no texts, and IFCap retrieves captions by their text features. "
+                "Set downstream.model: clipcap, or another run.encoder."
+            )
+        return encode_texts(encoder, list(self._pairs["caption"]), self._encoding)
+
+    def origin(self, *sides: str) -> FeatureOrigin:
+        """Returns what makes the features: this encoder, student and map, on the given sides."""
+        from gmail_kedro.zoo.student import describe_origin
+
+        return describe_origin(
+            self._route("real"),
+            self._adapter,
+            sides=sides,
+            map_kind=self._map.kind,
+            map_tensors=self._map.tensors(),
+        )
+
+    def _route(self, route: str) -> TowerEncoder:
         from gmail_kedro.zoo.encoders import build_encoder
         from gmail_kedro.zoo.student import take_route
 
         encoder = build_encoder(self._run.encoder, self._run.encoder_path, device=self._encoding.device)
-        encoder = take_route(encoder, self._adapter, route)
-        return encode_images(encoder, source, list(self._pairs[column]), self._encoding)
+        return take_route(encoder, self._adapter, route)
+
+    def _encode(self, route: str, source: Any, column: str) -> torch.Tensor:
+        from gmail_kedro.engine.inference import encode_images
+
+        return encode_images(self._route(route), source, list(self._pairs[column]), self._encoding)
 
 
-def gather(source: FeatureSource, params: DownstreamParams, *, count: int, seed: int) -> TrainingFeatures:
-    """Returns the embeddings that ``train_on`` names.
+def gather(source: FeatureSource, params: DownstreamParams, ifcap: IfcapParams, *, seed: int) -> TrainingFeatures:
+    """Returns the embeddings that ``train_on`` or IFCap's ``train_source`` names, and the captions' if it retrieves.
 
     Args:
         source: Encodes the pairs.
         params: Says which side, and the share of real rows in ``mixed``.
-        count: Number of pairs.
+        ifcap: Says whether captions stand for images; only read for IFCap.
         seed: Seeds C3's noise and the choice of rows in ``mixed``.
     """
-    everything = np.arange(count)
+    everything = np.arange(len(source))
+    texts = source.captions() if params.model == "ifcap" else None
+    if texts is not None and ifcap.train_source == "text_noise":
+        return TrainingFeatures(texts, everything, source.origin("text"), texts)
     if params.train_on == "real":
-        return TrainingFeatures(source.real(), everything)
+        return TrainingFeatures(source.real(), everything, source.origin("real"), texts)
     if params.train_on == "text":
-        return TrainingFeatures(source.text(params.text_map, seed=seed), everything)
+        return TrainingFeatures(source.text(params.text_map, seed=seed), everything, source.origin("text"), texts)
     if params.train_on == "generated":
-        return TrainingFeatures(source.generated(seed=seed), everything)
-    real_rows, generated_rows = mixed_rows(count, params.real_fraction, seed=seed)
+        return TrainingFeatures(source.generated(seed=seed), everything, source.origin("generated"), texts)
+    real_rows, generated_rows = mixed_rows(len(source), params.real_fraction, seed=seed)
     real, generated = source.real()[real_rows], source.generated(seed=seed)[generated_rows]
-    return TrainingFeatures(torch.cat([real, generated]), np.concatenate([real_rows, generated_rows]))
+    rows = np.concatenate([real_rows, generated_rows])
+    return TrainingFeatures(torch.cat([real, generated]), rows, source.origin("generated", "real"), texts)
 
 
 def mixed_rows(count: int, real_fraction: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

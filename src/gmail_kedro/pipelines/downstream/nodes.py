@@ -4,37 +4,43 @@ import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from gmail_kedro.engine.training import TrainingPlan
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
-from gmail_kedro.params import DownstreamParams, Parameters, RetrieverParams, RunParams
+from gmail_kedro.params import DownstreamParams, IfcapParams, Parameters, RetrieverParams, RunParams
 from gmail_kedro.pipelines.downstream.features import FeatureSource, TrainingFeatures, gather
 from gmail_kedro.zoo.captioner import Captioner
 from gmail_kedro.zoo.student import StoredStudent
 
 
-def encode_training_features(
+def open_feature_source(
     pairs: pd.DataFrame,
     corpus: Corpus,
     generated_images: GeneratedImages,
     adapter: StoredStudent,
     feature_map: FeatureMap,
     feature_store: Path,
-    params: DownstreamParams,
     run: RunParams,
-) -> TrainingFeatures:
-    """Returns the embeddings the consumers train on.
+) -> FeatureSource:
+    """Returns what encodes the pairs; nothing is encoded yet.
 
     Generated pictures take the generated route and photographs the real one, never the other way round.
     """
     from gmail_kedro.engine.inference import run_encoding
 
     encoding = run_encoding(feature_store, run)
-    source = FeatureSource(pairs, corpus, generated_images, adapter, feature_map, run, encoding)
-    return gather(source, params, count=len(pairs), seed=run.seed)
+    return FeatureSource(pairs, corpus, generated_images, adapter, feature_map, run, encoding)
+
+
+def encode_training_features(
+    feature_source: FeatureSource, params: DownstreamParams, ifcap: IfcapParams, run: RunParams
+) -> TrainingFeatures:
+    """Returns the embeddings the consumers train on."""
+    return gather(feature_source, params, ifcap, seed=run.seed)
 
 
 def train_captioner(
@@ -42,42 +48,46 @@ def train_captioner(
     training_features: TrainingFeatures,
     checkpoints: Path,
     params: DownstreamParams,
+    ifcap: IfcapParams,
     run: RunParams,
 ) -> tuple[Captioner, pd.DataFrame]:
-    """Trains prefix mapper and language model on the training pairs' embeddings and captions.
+    """Trains a captioner on the training pairs' embeddings and captions, or takes one that is trained already.
 
     Returns:
-        The captioner and its history, one row a step; ``val_loss`` is filled after the last step.
+        The captioner and its history, one row a step; ``val_loss`` is filled after the last step. The history is
+        empty for a captioner that is not trained here.
     """
     from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.engine.training import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
+    from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
     from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
-    from gmail_kedro.zoo.captioner import build_captioner
-    from gmail_kedro.zoo.language_models import build_language_model
+    from gmail_kedro.zoo.captioner import load_captioner
 
     device = resolve_device(run.device)
-    language_model, tokenizer = build_language_model(params.language_model, params.language_model_path)
-    features, chosen = training_features.embeddings, pairs.iloc[training_features.rows]
-    captioner = build_captioner(
-        language_model, tokenizer, embed_dim=features.shape[1], prefix_length=params.prefix_length, seed=run.seed
-    ).to(device)
-    captioner.language_model.requires_grad_(params.tune_language_model)
-    tokens = captioner.tokenize(list(chosen["caption"]), max_tokens=params.max_tokens)
-    is_train = (chosen["split"] == "train").to_numpy().copy()
-    step = captioner_step(captioner, features[is_train], tokens[is_train], params, seed=run.seed, device=device)
-    facts = _fingerprint(training_features, pairs, params, run)
+    if params.pretrained is not None:
+        return load_captioner(Path(params.pretrained), device=device), pd.DataFrame({"step": [], "loss": []})
+    examples = prepare_captioner(pairs, training_features, params, ifcap, run, device=device)
+    captioner = examples.captioner
+    is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()
+    step = captioner_step(examples, np.flatnonzero(is_train), batch_size=params.batch_size, seed=run.seed)
+    facts = _fingerprint(training_features, pairs, params, run) | _settings(ifcap)
     checkpoint = Checkpoint(checkpoints / "captioner.safetensors", facts, every=params.checkpoint_every)
     captioner.train()
-    learned = [parameter for parameter in captioner.parameters() if parameter.requires_grad]
-    history = train(
-        step, learned, _plan("Captioner", params, "linear"), checkpoint, device=device, precision=run.precision
-    )
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)  # of the dropout in a language model
+        history = train(
+            step,
+            captioner.learned(),
+            _plan("Captioner", params, "linear"),
+            checkpoint,
+            device=device,
+            precision=run.precision,
+        )
     captioner.eval()
     with fast_arithmetic(device, precision=run.precision):
-        history.rows[-1]["val_loss"] = validation_loss(
-            captioner, features[~is_train], tokens[~is_train], batch_size=params.batch_size, device=device
-        )
+        held_out = np.flatnonzero(~is_train)
+        history.rows[-1]["val_loss"] = validation_loss(examples, held_out, batch_size=params.batch_size)
     checkpoint.remove()
     return captioner, pd.DataFrame(history.rows)
 
@@ -149,11 +159,15 @@ def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame, params: Parame
     """Returns what a checkpoint of this run depends on."""
     from gmail_kedro.zoo.registry import hash_tensors
 
+    texts = {} if features.texts is None else {"texts": features.texts}
     rows = hashlib.sha256(pairs.to_csv(index=False).encode() + features.rows.tobytes()).hexdigest()
-    settings = {f"{params.GROUP}.{name}": repr(value) for name, value in asdict(params).items()}
-    return settings | {
+    return _settings(params) | {
         "run.seed": str(run.seed),
         "run.precision": run.precision,
-        "features": hash_tensors({"features": features.embeddings}),
+        "features": hash_tensors({"features": features.embeddings} | texts),
         "pairs": rows,
     }
+
+
+def _settings(params: Parameters) -> dict[str, str]:
+    return {f"{params.GROUP}.{name}": repr(value) for name, value in asdict(params).items()}

@@ -2,19 +2,25 @@
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.pipelines.downstream.nodes import encode_training_features, train_captioner, tune_text_tower
+from gmail_kedro.pipelines.downstream.nodes import (
+    encode_training_features,
+    open_feature_source,
+    train_captioner,
+    tune_text_tower,
+)
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """Returns: training features on the declared route, then captioner and text tower with their histories."""
-    params, run = "params:downstream", "params:run"
+    params, ifcap, run = "params:downstream", "params:ifcap", "params:run"
     sources = ["pairs", "corpus", "generated_images", "adapter", "feature_map", "feature_store"]
     return Pipeline(
         [
-            node(encode_training_features, [*sources, params, run], "training_features"),
+            node(open_feature_source, [*sources, run], "feature_source"),
+            node(encode_training_features, ["feature_source", params, ifcap, run], "training_features"),
             node(
                 train_captioner,
-                ["pairs", "training_features", "checkpoints", params, run],
+                ["pairs", "training_features", "checkpoints", params, ifcap, run],
                 ["captioner", "captioner_history"],
             ),
             node(

@@ -8,34 +8,25 @@ import torch
 from gmail_kedro.engine.batching import batch_rows
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.method.alignment import sigmoid_alignment_loss, symmetric_loss
-from gmail_kedro.params import DownstreamParams, RetrieverParams
-from gmail_kedro.zoo.captioner import IGNORED, Captioner
+from gmail_kedro.params import RetrieverParams
+from gmail_kedro.pipelines.downstream.examples import CaptionExamples, count_words
 
 
 def captioner_step(
-    captioner: Captioner,
-    features: torch.Tensor,
-    tokens: torch.Tensor,
-    params: DownstreamParams,
-    *,
-    seed: int,
-    device: torch.device,
+    examples: CaptionExamples, chosen: np.ndarray, *, batch_size: int, seed: int
 ) -> Callable[[int], dict[str, torch.Tensor]]:
     """Returns the step function: index to losses.
 
     Args:
-        captioner: Trained in place.
-        features: Image embeddings, float32 [N, D].
-        tokens: Token ids of the captions, [N, T], padded with -100.
-        params: Batch size.
+        examples: Of a captioner that is trained in place.
+        chosen: Rows that are trained on.
+        batch_size: Captions a step.
         seed: Seeds the order of the captions.
-        device: Where the captioner is.
     """
-    features, tokens = features.to(device), tokens.to(device)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rows = batch_rows(index, count=len(features), batch_size=params.batch_size, seed=seed)
-        return {"loss": captioner.loss(features[rows], tokens[rows])}
+        rows = batch_rows(index, count=len(chosen), batch_size=batch_size, seed=seed)
+        return {"loss": examples.loss(chosen[rows], index)}
 
     return step
 
@@ -76,22 +67,18 @@ def retriever_step(
 
 
 @torch.no_grad()
-def validation_loss(
-    captioner: Captioner, features: torch.Tensor, tokens: torch.Tensor, *, batch_size: int, device: torch.device
-) -> float:
-    """Returns the mean cross-entropy per token over held-out pairs.
+def validation_loss(examples: CaptionExamples, held_out: np.ndarray, *, batch_size: int) -> float:
+    """Returns the mean cross-entropy per token over held-out rows; not a number where there are none.
 
     Args:
-        captioner: In eval mode.
-        features: Image embeddings, float32 [N, D].
-        tokens: Token ids [N, T], padded with -100.
+        examples: Of a captioner in eval mode.
+        held_out: Rows that were not trained on.
         batch_size: Captions at once.
-        device: Where the captioner is.
     """
     total, count = 0.0, 0
-    for start in range(0, len(features), batch_size):
-        part = slice(start, start + batch_size)
-        words = int((tokens[part] != IGNORED).sum())
-        total += float(captioner.loss(features[part].to(device), tokens[part].to(device))) * words
+    for start in range(0, len(held_out), batch_size):
+        rows = held_out[start : start + batch_size]
+        words = count_words(examples.tokens[rows])
+        total += float(examples.loss(rows, None)) * words
         count += words
     return total / count if count else float(np.nan)

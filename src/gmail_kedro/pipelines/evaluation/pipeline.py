@@ -6,15 +6,18 @@ from gmail_kedro.pipelines.evaluation.nodes import (
     collect_items,
     collect_scores,
     encode_benchmark,
+    write_captions,
+)
+from gmail_kedro.pipelines.evaluation.scoring import (
     score_captions,
     score_classification,
+    score_linear_probe,
     score_retrieval,
-    write_captions,
 )
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: embeddings, captions, three groups of scores, and the scores file with the gap's beside them."""
+    """Returns: embeddings, captions, four groups of scores, and the scores file with the gap's beside them."""
     evaluation, run = "params:evaluation", "params:run"
     return Pipeline(
         [
@@ -28,13 +31,22 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 ["captioner", "benchmark", evaluation, run, "params:downstream.max_tokens"],
                 "predictions",
             ),
-            node(score_captions, ["predictions", "benchmark", evaluation], ["captioning_scores", "captioning_items"]),
+            node(
+                score_captions,
+                ["predictions", "benchmark", "corpus", "feature_store", evaluation],
+                ["captioning_scores", "captioning_items"],
+            ),
             node(score_retrieval, ["benchmark", evaluation], ["retrieval_scores", "retrieval_items"]),
-            node(collect_items, ["captioning_items", "retrieval_items"], "item_scores"),
             node(
                 score_classification,
                 ["corpus", "benchmark", "adapter", "feature_store", evaluation, run],
-                "classification_scores",
+                ["classification_scores", "classification_items"],
+            ),
+            node(collect_items, ["captioning_items", "retrieval_items", "classification_items"], "item_scores"),
+            node(
+                score_linear_probe,
+                ["corpus", "adapter", "feature_store", evaluation, run],
+                "linear_probe_scores",
             ),
             node(
                 collect_scores,
@@ -42,6 +54,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "captioning_scores",
                     "retrieval_scores",
                     "classification_scores",
+                    "linear_probe_scores",
                     "gap_scores",
                     "corpus",
                     "generated_images",

@@ -1,35 +1,64 @@
 """From a corpus to a generated set: read the captions, plan, generate, record."""
 
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from gmail_kedro.corpora.checking import check_images
+from gmail_kedro.corpora.checking import check_images, check_unreadable, find_unreadable
+from gmail_kedro.corpora.leakage import refuse_leakage
 from gmail_kedro.interfaces import Corpus, ImageGenerator
-from gmail_kedro.params import GenerationParams, RunParams
+from gmail_kedro.params import GenerationParams, QualityParams, RunParams
+from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
 from gmail_kedro.records.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
 from gmail_kedro.records.plan import plan_blocks
 from gmail_kedro.records.stored import StoredImages
 from gmail_kedro.records.tables import Table
+from gmail_kedro.zoo.sampling import Sampling
 
 
-def read_captions(corpus: Corpus) -> pd.DataFrame:
-    """Returns the captions of a corpus: ``caption_id``, ``image_id``, ``caption``, ``split``.
+def read_captions(
+    corpus: Corpus, benchmark_corpus: Corpus, quality: QualityParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the captions of a corpus whose photographs can be used, and a table of the photographs that cannot.
 
-    Every photograph is decoded once here, so that a bad one is found before hours of generation.
+    Every photograph is decoded once here, so that a bad one is found before hours of generation. A training photograph
+    that cannot be read is left out with its captions: nothing is generated for it and nothing paired with it.
+    Validation and test photographs must all be readable: a benchmark without some of them is another benchmark.
 
     Args:
         corpus: The captioned photographs.
+        benchmark_corpus: What will be measured on; the same corpus, or another.
+        quality: How large a share of the training photographs may be unreadable.
+
+    Returns:
+        ``caption_id``, ``image_id``, ``caption``, ``split`` of the usable captions; and ``image_id``, ``caption_count``
+        and ``reason`` of the unreadable photographs.
 
     Raises:
-        ValueError: If the table cannot be planned, or a photograph is missing or damaged; the message names it.
+        ValueError: If the table cannot be planned, too many training photographs or any other one cannot be read, or
+            the benchmark shows one that is trained on; the message names them.
     """
     check_captions(corpus.captions)
-    check_images(corpus, list(corpus.captions["image_id"].unique()))
-    return corpus.captions[list(CAPTION_COLUMNS)].reset_index(drop=True)
+    refuse_leakage(corpus, benchmark_corpus)
+    captions = corpus.captions[list(CAPTION_COLUMNS)]
+    is_train = captions["split"] == "train"
+    check_images(corpus, captions.loc[~is_train, "image_id"].unique())
+    counts = captions.loc[is_train, "image_id"].value_counts(sort=False)
+    reasons = find_unreadable(corpus, counts.index)
+    check_unreadable(corpus, reasons, of=len(counts), limit=quality.max_unreadable)
+    bad = pd.DataFrame(
+        {
+            "image_id": pd.Series(list(reasons), dtype=str),
+            "caption_count": [int(counts[image_id]) for image_id in reasons],
+            "reason": pd.Series(list(reasons.values()), dtype=str),
+        }
+    ).astype({"caption_count": int})
+    return captions[~captions["image_id"].isin(reasons.keys())].reset_index(drop=True), bad
 
 
 def plan_generation(captions: Table, params: GenerationParams) -> pa.RecordBatchReader:
@@ -42,27 +71,33 @@ def plan_generation(captions: Table, params: GenerationParams) -> pa.RecordBatch
     return plan_blocks(captions, params=params)
 
 
-def prepare_generation(generation_plan: pd.DataFrame, params: GenerationParams, run: RunParams) -> GenerationWork:
+def prepare_generation(
+    generation_plan: pd.DataFrame, params: GenerationParams, run: RunParams, quality: QualityParams
+) -> GenerationWork:
     """Returns the work that makes the pictures when the catalog saves it; no model is built before one is missing.
 
     Args:
         generation_plan: The pictures to make.
         params: The generator and its settings.
-        run: Device, precision, and whether this process or a Ray cluster does the work.
+        run: The device; whether this process or a Ray cluster does the work; the encoder that gives caption scores.
+        quality: What the gate refuses.
     """
     from gmail_kedro.engine.distributed import job_mapper
-    from gmail_kedro.zoo.generators import generator_revision
+    from gmail_kedro.zoo.generators import check_sampling, generator_revision
 
+    check_sampling(params.generator, _sampling_of(params))
     settings = {
         **_settings_of(params),
         "revision": generator_revision(params.generator, params.generator_path),
-        "precision": run.precision,
     }
     return GenerationWork(
         plan=generation_plan,
         build_generator=partial(_build_generator, params, run),
         settings=settings,
         batch_size=params.batch_size,
+        quality=quality,
+        scorer_name=scorer_name(run),
+        build_scorer=partial(build_scorer, run),
         map_jobs=job_mapper(run),
     )
 
@@ -90,15 +125,22 @@ def write_manifest(
     return build_manifest(generation_plan, generated_images)
 
 
-def _settings_of(params: GenerationParams) -> dict[str, str | int | float]:
-    # float(): YAML's 3 and 3.0 are the same guidance and must be the same set.
-    return {
-        "generator": params.generator,
-        "steps": params.steps,
-        "guidance": float(params.guidance),
-        "resolution": params.resolution,
-        "jpeg_quality": params.jpeg_quality,
-    }
+def _settings_of(params: GenerationParams) -> dict[str, Any]:
+    return {"generator": params.generator, **asdict(_sampling_of(params)), "jpeg_quality": params.jpeg_quality}
+
+
+def _sampling_of(params: GenerationParams) -> Sampling:
+    return Sampling(
+        steps=params.steps,
+        guidance=float(params.guidance),  # YAML's 3 and 3.0 are the same guidance and must be the same set
+        resolution=params.resolution,
+        scheduler=params.scheduler,
+        precision=params.precision,
+        negative_prompt=params.negative_prompt,
+        prompt_template=params.prompt_template,
+        max_prompt_tokens=params.max_prompt_tokens,
+        variant=params.variant,
+    )
 
 
 def _build_generator(params: GenerationParams, run: RunParams) -> ImageGenerator:
@@ -108,9 +150,6 @@ def _build_generator(params: GenerationParams, run: RunParams) -> ImageGenerator
     return build_generator(
         params.generator,
         params.generator_path,
-        steps=params.steps,
-        guidance=params.guidance,
-        resolution=params.resolution,
+        _sampling_of(params),
         device=resolve_device(run.device),
-        precision=run.precision,
     )

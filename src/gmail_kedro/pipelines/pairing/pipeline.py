@@ -11,5 +11,5 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     Args:
         **kwargs: Unused; Kedro's registry may pass some.
     """
-    inputs = ["captions", "generated_manifest", "params:pairing", "params:generation"]
+    inputs = ["captions", "generated_manifest@blocks", "params:pairing", "params:generation"]
     return Pipeline([node(pair, inputs, "pairs", name="pair")])

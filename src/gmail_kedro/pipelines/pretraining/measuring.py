@@ -12,13 +12,13 @@ from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
 from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, paired_difference
 from gmail_kedro.mini.captions import describe
-from gmail_kedro.mini.reader import load_reader
+from gmail_kedro.mini.reader import NO_DIGIT, load_reader
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import Scene, ScenePool, draw_pool
-from gmail_kedro.params import PretrainingParams
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.generators import build_generator
 from gmail_kedro.zoo.language_models import build_language_model
+from gmail_kedro.zoo.sampling import Sampling
 
 CPU = torch.device("cpu")
 TEST_COUNT, RESAMPLES = 500, 2000
@@ -65,20 +65,12 @@ def measure_room_to_gain(*, seed: int) -> dict[str, Any]:
     return gains
 
 
-def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[str, Any]:
+def measure_generator(name: str, path: Path | None, reader_folder: Path, sampling: Sampling) -> dict[str, Any]:
     """Reads generated single-digit and two-digit scenes, and probes frozen CLIP features for the style gap."""
     from gmail_kedro.method.gap import short_gap_report
 
     reader = load_reader(reader_folder)
-    generator = build_generator(
-        "mini_stable_diffusion",
-        None,
-        steps=params.sampling_steps,
-        guidance=params.sampling_guidance,
-        resolution=32,
-        device=CPU,
-        precision="auto",
-    )
+    generator = build_generator(name, None if path is None else str(path), sampling, device=CPU)
     scores: dict[str, Any] = {}
     for kind, fraction in (("single", 0.0), ("pair", 1.0)):
         pool, captions = captioned_pool("test", TEST_COUNT, pair_fraction=fraction)
@@ -88,6 +80,9 @@ def measure_generator(reader_folder: Path, params: PretrainingParams) -> dict[st
         number, ink = read.number_is_right(pool.scenes), read.ink_is_right(pool.scenes)
         said = torch.tensor([scene.ink in text for scene, text in zip(pool.scenes, prompts, strict=True)])
         both = number & (ink | ~said)
+        count = (read.second == NO_DIGIT) == (kind == "single")
+        scores[f"{kind}_count_read"] = bootstrap_interval(count.float().numpy() * 100, count=RESAMPLES, seed=0)
+        scores[f"{kind}_said_ink_read"] = bootstrap_interval(ink[said].float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_number_read"] = bootstrap_interval(number.float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_number_and_ink_read"] = bootstrap_interval(both.float().numpy() * 100, count=RESAMPLES, seed=0)
         scores[f"{kind}_real_read"] = float(
@@ -164,11 +159,9 @@ def retrieve(encoder: ImageTextEncoder, pool: ScenePool, captions: list[list[str
 def _sample(generator: ImageGenerator, prompts: list[str]) -> np.ndarray:
     """Returns uint8 [N, 32, 32, 3]; the seed of each picture is its position."""
     pictures = [
-        np.asarray(picture)
+        np.asarray(made.image)
         for start in range(0, len(prompts), 50)
-        for picture in generator.generate(
-            prompts[start : start + 50], list(range(start, min(start + 50, len(prompts))))
-        )
+        for made in generator.generate(prompts[start : start + 50], list(range(start, min(start + 50, len(prompts)))))
     ]
     return np.stack(pictures)
 

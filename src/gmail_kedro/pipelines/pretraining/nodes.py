@@ -98,10 +98,12 @@ def write_cards(
         measure_reader,
         measure_room_to_gain,
     )
+    from gmail_kedro.zoo.sampling import Sampling
 
+    sampling = Sampling(steps=params.sampling_steps, guidance=params.sampling_guidance, resolution=32)
     return (
         encoder_card(measure_encoder() | measure_room_to_gain(seed=params.seed), params),
-        generator_card(measure_generator(mini_reader, params), params),
+        generator_card(measure_generator("mini_stable_diffusion", None, mini_reader, sampling), params),
         language_model_card(measure_language_model(), params),
         reader_card(measure_reader(mini_reader), params),
     )

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
+from gmail_kedro.pipelines.pretraining.flux_nodes import train_flux, write_flux_card
 from gmail_kedro.pipelines.pretraining.nodes import (
     train_digit_reader,
     train_encoder,
@@ -20,7 +21,7 @@ from gmail_kedro.pipelines.pretraining.twin_nodes import (
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: tokenizers, the mini models, the mini CLIP's relatives, and all their cards."""
+    """Returns: tokenizers, the mini models, the mini CLIP's relatives, the mini FLUX, and all their cards."""
     params = "params:pretraining"
     checkpoints = "pretraining_checkpoints"
     return Pipeline(
@@ -39,6 +40,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             node(train_long_clip, ["mini_clip_vision", "clip_tokenizer", checkpoints, params], "mini_long_clip"),
             node(train_siglip, ["mini_clip", checkpoints, params], "mini_siglip"),
             node(train_synclr, ["mini_clip", "mini_stable_diffusion", checkpoints, params], "mini_synclr"),
+            node(train_flux, ["mini_stable_diffusion", checkpoints, params], "mini_flux"),
+            node(write_flux_card, ["mini_flux", "mini_reader", params], "mini_flux_card"),
             node(
                 write_twin_cards,
                 ["mini_clip_vision", "mini_long_clip", "mini_siglip", "mini_synclr", params],

@@ -69,15 +69,13 @@ def train_synclr(
 
     from gmail_kedro.mini.pretrain_synclr import PackagedSynclr, draw_generated_pictures, pretrain_synclr
     from gmail_kedro.zoo.generators import build_generator
+    from gmail_kedro.zoo.sampling import Sampling
 
     generator = build_generator(
         "mini_stable_diffusion",
         str(mini_stable_diffusion),
-        steps=params.sampling_steps,
-        guidance=params.sampling_guidance,
-        resolution=32,
+        Sampling(steps=params.sampling_steps, guidance=params.sampling_guidance, resolution=32),
         device=torch.device("cpu"),
-        precision="auto",
     )
     pictures = draw_generated_pictures(
         generator, caption_count=params.synclr_captions, seed=params.seed, work=checkpoints

@@ -21,6 +21,16 @@ def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: Gen
     return draw_pairs(real, generated, list(shown["caption"]))
 
 
+def measure_cost(
+    alignment: pd.DataFrame, captioner: pd.DataFrame, retriever: pd.DataFrame
+) -> dict[str, dict[str, Any]]:
+    """Returns what each training of the run took: time, steps to convergence, FLOPs, memory, energy, parameters."""
+    from gmail_kedro.metrics.cost import training_cost
+
+    histories = {"alignment": alignment, "captioner": captioner, "retriever": retriever}
+    return {name: training_cost(history) for name, history in histories.items()}
+
+
 def summarize_runs(all_scores: Mapping[str, Callable[[], dict[str, Any]]], scores: dict[str, Any], run_id: str) -> str:
     """Returns the summary of this run beside every comparable run that has scores; runs of studies are left out."""
     from gmail_kedro.reporting.summary import summarize

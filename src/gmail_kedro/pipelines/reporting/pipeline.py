@@ -2,14 +2,35 @@
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.pipelines.reporting.nodes import draw_pairs_figure, summarize_runs
+from gmail_kedro.pipelines.reporting.comparison import compare_items, draw_captions_figure
+from gmail_kedro.pipelines.reporting.nodes import draw_pairs_figure, measure_cost, summarize_runs
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: Fig. 2 and the summary of all runs."""
+    """Returns: Fig. 2, what training took, and the summary of all runs."""
     return Pipeline(
         [
             node(draw_pairs_figure, ["pairs", "corpus", "generated_images"], "pairs_figure"),
+            node(measure_cost, ["alignment_history", "captioner_history", "retriever_history"], "cost_scores"),
             node(summarize_runs, ["all_scores", "scores", "params:run_id"], "summary"),
+        ]
+    )
+
+
+def create_comparison(**kwargs: object) -> Pipeline:
+    """Returns: paired tests of a run against the run ``baseline``, and the captions of both under real photographs."""
+    names = ["params:run_id", "params:baseline"]
+    return Pipeline(
+        [
+            node(
+                compare_items,
+                ["item_scores", "baseline_item_scores", "scores", "baseline_scores", *names],
+                ["comparison", "comparison_summary"],
+            ),
+            node(
+                draw_captions_figure,
+                ["corpus", "predictions", "baseline_predictions", "item_scores", "baseline_item_scores", *names],
+                "captions_figure",
+            ),
         ]
     )

@@ -1,0 +1,102 @@
+"""Reads a captioned corpus by the name of its layout on disk, and holds it to its protocol."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from gmail_kedro.corpora.beside import read_folder
+from gmail_kedro.corpora.classification import read_classification
+from gmail_kedro.corpora.coco import read_coco
+from gmail_kedro.corpora.columns import Reading
+from gmail_kedro.corpora.flickr import read_flickr
+from gmail_kedro.corpora.karpathy import check_labels, read_karpathy
+from gmail_kedro.corpora.protocols import CorpusProtocol, Count, apply_protocol, check_counts
+from gmail_kedro.corpora.sharegpt4v import read_sharegpt4v
+from gmail_kedro.corpora.skipping import SKIP_LIMIT
+from gmail_kedro.corpora.table import read_table
+from gmail_kedro.corpora.webdataset import read_webdataset
+from gmail_kedro.interfaces import Corpus
+
+LAYOUTS: Mapping[str, Callable[..., Reading]] = MappingProxyType(
+    {
+        "karpathy": read_karpathy,
+        "coco": read_coco,
+        "flickr": read_flickr,
+        "sharegpt4v": read_sharegpt4v,
+        "table": read_table,
+        "webdataset": read_webdataset,
+        "folder": read_folder,
+    }
+)
+OWN = ("name", "home", "train_splits")
+
+
+def check_places(layout: str, places: Mapping[str, Any], *, name: str) -> None:
+    """Refuses a catalog entry whose layout, or whose keys for it, are unknown or missing.
+
+    Args:
+        layout: Name of a layout.
+        places: The keys given for it.
+        name: What the message calls the corpus.
+
+    Raises:
+        ValueError: If one is; the message lists the known ones.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"The layout of the corpus {name!r} must be one of {sorted(LAYOUTS)}. Got {layout!r} instead.")
+    arguments = {key: value for key, value in inspect.signature(LAYOUTS[layout]).parameters.items() if key not in OWN}
+    unknown = sorted(set(places) - set(arguments))
+    required = [key for key, argument in arguments.items() if argument.default is argument.empty]
+    missing = [key for key in required if places.get(key) is None]
+    if unknown or missing:
+        raise ValueError(
+            f"The corpus {name!r} with the layout {layout!r} takes the keys {list(arguments)}, of which {required} "
+            f"must be given. Unknown: {unknown}; missing: {missing}. Correct its catalog entry."
+        )
+
+
+def read_corpus(
+    layout: str,
+    places: Mapping[str, Any],
+    *,
+    name: str,
+    protocol: CorpusProtocol,
+    expected: Mapping[str, Count],
+    skip_limit: float = SKIP_LIMIT,
+    classification: Path | None = None,
+) -> Corpus:
+    """Returns a captioned corpus: captions in memory, pictures read when asked for.
+
+    Args:
+        layout: Name of a layout.
+        places: The keys of its reader: where the files lie.
+        name: What reports and messages call the corpus.
+        protocol: Which part of it is meant.
+        expected: Counts by split that must come out; empty counts nothing.
+        skip_limit: Largest share of the entries that may be left out as unusable, in [0, 1].
+        classification: A file as in ``read_classification``, its labels by this corpus's image ids; or None.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist; the message says where it comes from.
+        ValueError: If a file is not of its layout, too much of it cannot be used, or the counts differ.
+    """
+    check_places(layout, places, name=name)
+    options = dict(places)
+    if layout == "karpathy":  # it divides itself; what is left are our names of the splits
+        options["train_splits"], protocol = protocol.train_splits, replace(protocol, train_splits=("train",))
+    reading = LAYOUTS[layout](**options, name=name, home=protocol.home)
+    reading.skipped.check(taken=len(reading.captions), limit=skip_limit, name=name)
+    if protocol.first_to_test and "position" not in reading.captions and reading.skipped.counts:
+        raise ValueError(
+            f"The first {protocol.first_to_test} pictures of the corpus {name!r} are its test, but entries were left "
+            f"out ({dict(reading.skipped.counts)}) and others would move up. Mend them, or divide it by held_out."
+        )
+    captions = apply_protocol(reading.captions, protocol, name=name).reset_index(drop=True)
+    captions = captions.drop(columns="position", errors="ignore")
+    check_counts(captions, expected, name=name)
+    tasks = {} if classification is None else read_classification(classification)
+    check_labels(tasks, set(captions["image_id"]) if tasks else set(), name=name)
+    return Corpus(name=name, captions=captions, images=reading.images, labels=tasks, skipped=reading.skipped.counts)

@@ -1,0 +1,250 @@
+"""Which part of a public corpus is meant, by name, and how many pictures and captions that must be."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+TRAIN_SPLITS = ("train", "restval")
+EVALUATION_SPLITS = ("val", "test")
+SPLITS = ("train", *EVALUATION_SPLITS)
+
+
+class Count(NamedTuple):
+    """How many pictures and captions a split has."""
+
+    images: int
+    captions: int
+
+
+@dataclass(frozen=True)
+class CorpusProtocol:
+    """How the entries of a corpus are divided, and what must come out.
+
+    Attributes:
+        split: The split of all entries; None where the files or the rules below divide them.
+        train_splits: Splits of the files that make up ``train``; of train and restval, what is not named is left out.
+        first_to_test: So many pictures, from the start of the file, are ``test``; the others ``train``.
+        held_out: Shares of the pictures, by split (val, test), taken by a hash of the image id; the others ``train``.
+        captions_per_image: The first so many captions of each picture are kept; None keeps all.
+        expected: Counts by split. A split that is not named is not counted.
+        home: Where the files come from, for messages.
+    """
+
+    split: str | None = None
+    train_splits: tuple[str, ...] = TRAIN_SPLITS
+    first_to_test: int = 0
+    held_out: Mapping[str, float] = field(default_factory=dict)
+    captions_per_image: int | None = None
+    expected: Mapping[str, Count] = field(default_factory=dict)
+    home: str = ""
+
+    def __post_init__(self) -> None:
+        if self.split is not None and self.split not in SPLITS:
+            raise ValueError(f"The split of a protocol must be one of {list(SPLITS)}. Got {self.split!r} instead.")
+        shares = self.held_out.values()
+        if not set(self.held_out) <= set(EVALUATION_SPLITS) or any(not 0 < share < 1 for share in shares):
+            raise ValueError(
+                f"held_out must give val, test or both a share in (0, 1). Got {dict(self.held_out)} instead."
+            )
+        if sum(shares) >= 1:
+            raise ValueError(f"held_out must leave pictures to train on. Got {dict(self.held_out)}. Lower the shares.")
+        if sum(bool(rule) for rule in (self.split, self.first_to_test, self.held_out)) > 1:
+            raise ValueError("A protocol has one of split, first_to_test and held_out. Got several. Keep one.")
+        if self.captions_per_image is not None and self.captions_per_image < 1:
+            raise ValueError(f"captions_per_image must be 1 or more, or null. Got {self.captions_per_image} instead.")
+
+
+_COCO_2014 = "cocodataset.org (annotations_trainval2014.zip, train2014.zip, val2014.zip)"
+_COCO_2017 = "cocodataset.org (annotations_trainval2017.zip, train2017.zip, val2017.zip)"
+_KARPATHY = "Karpathy's caption_datasets.zip"
+_FLICKR30K = "the Flickr30k request form at shannon.cs.illinois.edu/DenotationGraph"
+
+PROTOCOLS: Mapping[str, CorpusProtocol] = MappingProxyType(
+    {
+        "coco_karpathy": CorpusProtocol(
+            expected={"train": Count(113_287, 566_747), "val": Count(5_000, 25_010), "test": Count(5_000, 25_010)},
+            home=f"{_KARPATHY} (dataset_coco.json) and {_COCO_2014}",
+        ),
+        "coco_train2014": CorpusProtocol(split="train", expected={"train": Count(82_783, 414_113)}, home=_COCO_2014),
+        "coco_val2014": CorpusProtocol(split="test", expected={"test": Count(40_504, 202_654)}, home=_COCO_2014),
+        "coco_train2017": CorpusProtocol(split="train", expected={"train": Count(118_287, 591_753)}, home=_COCO_2017),
+        "coco_val2017": CorpusProtocol(
+            split="test", captions_per_image=5, expected={"test": Count(5_000, 25_000)}, home=_COCO_2017
+        ),
+        "flickr8k_karpathy": CorpusProtocol(
+            expected={"train": Count(6_000, 30_000), "val": Count(1_000, 5_000), "test": Count(1_000, 5_000)},
+            home=f"{_KARPATHY} (dataset_flickr8k.json)",
+        ),
+        "flickr30k_karpathy": CorpusProtocol(
+            expected={"train": Count(29_000, 145_000), "val": Count(1_014, 5_070), "test": Count(1_000, 5_000)},
+            home=f"{_KARPATHY} (dataset_flickr30k.json) and {_FLICKR30K}",
+        ),
+        "flickr30k_whole": CorpusProtocol(split="test", expected={"test": Count(31_783, 158_915)}, home=_FLICKR30K),
+        "cc3m": CorpusProtocol(
+            split="train", home="ai.google.com/research/ConceptualCaptions, or the hub's pixparse/cc3m-wds"
+        ),
+        "cc12m": CorpusProtocol(
+            split="train", home="github.com/google-research-datasets/conceptual-12m, or the hub's pixparse/cc12m-wds"
+        ),
+        "sharegpt4v_1k": CorpusProtocol(
+            first_to_test=1_000,
+            expected={"test": Count(1_000, 1_000)},
+            home="the hub's Lin-Chen/ShareGPT4V (share-captioner_coco_lcs_sam_1246k_1107.json), whose pictures are "
+            f"LLaVA-Pretrain, SAM and {_COCO_2017}",
+        ),
+    }
+)
+
+
+def find_protocol(protocol: str | Mapping[str, Any] | None) -> CorpusProtocol:
+    """Returns a protocol by its name in ``PROTOCOLS``, or from its fields as a catalog entry writes them.
+
+    Args:
+        protocol: A name, the fields, or None for the splits of the files.
+
+    Raises:
+        ValueError: If the name or a field is unknown; the message lists the known ones.
+    """
+    if protocol is None:
+        return CorpusProtocol()
+    if isinstance(protocol, str):
+        if protocol not in PROTOCOLS:
+            raise ValueError(
+                f"The protocol {protocol!r} is unknown. Choose one of {sorted(PROTOCOLS)}, or give its fields."
+            )
+        return PROTOCOLS[protocol]
+    known = [field.name for field in fields(CorpusProtocol)]
+    unknown = sorted(set(protocol) - set(known))
+    if unknown:
+        raise ValueError(f"The fields {unknown} of a protocol are unknown. The known ones are {known}.")
+    values = dict(protocol)
+    if "train_splits" in values:
+        values["train_splits"] = check_train_splits(values["train_splits"])
+    if "expected" in values:
+        values["expected"] = read_expected(values["expected"])
+    return CorpusProtocol(**values)
+
+
+def read_expected(expected: Mapping[str, Any]) -> dict[str, Count]:
+    """Returns counts as a catalog entry writes them: ``{train: {images: 113287, captions: 566747}}``.
+
+    Args:
+        expected: Counts by split.
+
+    Raises:
+        ValueError: If it is not of that form.
+    """
+    if isinstance(expected, Mapping) and set(expected) <= set(SPLITS):
+        counts = [set(count) if isinstance(count, Mapping) else set() for count in expected.values()]
+        if all(names == {"images", "captions"} for names in counts):
+            return {split: Count(**count) for split, count in expected.items()}
+    raise ValueError(
+        f"expected must give counts by split, such as {{train: {{images: 113287, captions: 566747}}}}, or be null. "
+        f"Got {expected!r} instead."
+    )
+
+
+def check_train_splits(train_splits: Any) -> tuple[str, ...]:
+    """Returns the splits of a file that make up ``train``.
+
+    Args:
+        train_splits: As a catalog entry gives them.
+
+    Raises:
+        ValueError: If they are no list, or name val or test.
+    """
+    is_usable = not isinstance(train_splits, str) and len(train_splits) > 0
+    if not is_usable or set(train_splits) & set(EVALUATION_SPLITS):
+        raise ValueError(
+            f"train_splits must be a list of splits without {list(EVALUATION_SPLITS)}. "
+            f"Got {train_splits!r} instead. The usual ones are {list(TRAIN_SPLITS)}."
+        )
+    return tuple(train_splits)
+
+
+def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: str) -> pd.DataFrame:
+    """Returns the captions a protocol means, with ``split`` as train, val or test.
+
+    Args:
+        captions: ``caption_id``, ``image_id``, ``caption``; ``split`` and ``position`` where the files have them.
+        protocol: What is meant.
+        name: What messages call the corpus.
+
+    Raises:
+        ValueError: If the captions have no split and the protocol gives none, or an unknown one.
+    """
+    if protocol.captions_per_image is not None:
+        captions = captions[captions.groupby("image_id", sort=False).cumcount() < protocol.captions_per_image]
+    if protocol.split is not None:
+        return captions.assign(split=protocol.split)
+    if protocol.first_to_test:
+        has_position = "position" in captions
+        position = captions["position"].to_numpy() if has_position else pd.factorize(captions["image_id"])[0]
+        return captions.assign(split=_either(position < protocol.first_to_test, "test", "train"))
+    if protocol.held_out:
+        return captions.assign(split=_split_by_hash(captions["image_id"], protocol.held_out))
+    if "split" not in captions:
+        raise ValueError(
+            f"The files of the corpus {name!r} do not divide it. Say how in its catalog entry: protocol: "
+            "{held_out: {val: 0.1, test: 0.1}}, or protocol: {split: train}."
+        )
+    return _map_splits(captions, protocol, name)
+
+
+def check_counts(captions: pd.DataFrame, expected: Mapping[str, Count], *, name: str) -> None:
+    """Refuses a corpus that is not as large as its protocol says.
+
+    Args:
+        captions: ``image_id`` and ``split``.
+        expected: Counts by split.
+        name: What the message calls the corpus.
+
+    Raises:
+        ValueError: If a count differs; the message gives both.
+    """
+    for split, count in expected.items():
+        rows = captions.loc[captions["split"] == split, "image_id"]
+        found = Count(rows.nunique(), len(rows))
+        if found != count:
+            raise ValueError(
+                f"The split {split!r} of the corpus {name!r} must have {count.images} pictures with {count.captions} "
+                f"captions. Got {found.images} with {found.captions} instead. Complete the files, correct the "
+                "protocol, or, for a part of the corpus, set expected: null in its catalog entry."
+            )
+
+
+def _map_splits(captions: pd.DataFrame, protocol: CorpusProtocol, name: str) -> pd.DataFrame:
+    meaning = {split: "train" for split in protocol.train_splits} | {split: split for split in EVALUATION_SPLITS}
+    known = dict.fromkeys((*TRAIN_SPLITS, *meaning))
+    found = captions["split"].unique().tolist()
+    unknown = [split for split in found if split not in known]
+    if unknown:
+        raise ValueError(
+            f"The splits of the corpus {name!r} must be among {list(known)}. Got {unknown} too. Correct the file, or "
+            "name its training splits: protocol: {train_splits: [...]}."
+        )
+    captions = captions[captions["split"].isin(list(meaning))]
+    if captions.empty:
+        raise ValueError(f"The corpus {name!r} has only the splits {found}; none is val, test or a training split.")
+    return captions.assign(split=captions["split"].map(meaning).astype("str"))
+
+
+def _split_by_hash(image_ids: "pd.Series[str]", held_out: Mapping[str, float]) -> pd.Series:
+    codes, unique = pd.factorize(image_ids)
+    digests = (hashlib.sha256(f"held out/{image_id}".encode()).digest()[:8] for image_id in unique)
+    place = np.fromiter((int.from_bytes(digest, "big") / 2**64 for digest in digests), np.float64, len(unique))[codes]
+    edge = 0.0
+    chosen = np.full(len(place), "train", dtype="<U5")
+    for split, share in sorted(held_out.items()):
+        chosen[(place >= edge) & (place < edge + share)] = split
+        edge += share
+    return pd.Series(chosen, image_ids.index, dtype="str")
+
+
+def _either(condition: np.ndarray, yes: str, no: str) -> pd.Series:
+    return pd.Series(np.where(condition, yes, no), dtype="str").array

@@ -1,0 +1,77 @@
+"""Captions as people and the web write them, made one line of text each, or refused."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+WHITE_SPACE = r"[\s\pZ\x{b}\x{1c}-\x{1f}\x{85}]+"
+VISIBLE = r"[^\s\pZ\pC]"  # a byte order mark or a zero-width space alone says nothing
+
+
+def clean_caption(raw: Any, where: str) -> str:
+    """Returns a caption with all white space, line ends included, as single spaces.
+
+    Args:
+        raw: The caption as the file has it.
+        where: What the messages call it.
+
+    Raises:
+        ValueError: If it is no text, shows nothing, or holds half a character.
+    """
+    if not isinstance(raw, str) or not any(letter.isprintable() and not letter.isspace() for letter in raw):
+        raise ValueError(f"{where}: the caption must be text. Got {raw!r} instead. Write one or remove the sentence.")
+    try:
+        raw.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: the caption holds half a character (a lone surrogate): {raw!r}. Mend it."
+        ) from error
+    return " ".join(raw.split())
+
+
+def clean_captions(texts: pa.Array) -> pa.Array:
+    """Returns captions with all white space as single spaces; the same rule as ``clean_caption``, on a column.
+
+    Args:
+        texts: Strings, nulls among them.
+    """
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, pattern=WHITE_SPACE, replacement=" "))
+
+
+def caption_faults(texts: pa.Array) -> dict[str, pa.Array]:
+    """Returns which captions cannot be used, by reason; a caption has one reason at most.
+
+    Args:
+        texts: Strings, nulls among them.
+
+    Returns:
+        For each reason one boolean a caption, without nulls.
+    """
+    absent = pc.is_null(texts)
+    has_nul = pc.fill_null(pc.match_substring(texts, "\0"), False)
+    blank = pc.invert(pc.fill_null(pc.match_substring_regex(texts, VISIBLE), True))
+    return {
+        "no caption": absent,
+        "blank caption": pc.and_(blank, pc.invert(has_nul)),
+        "caption with a NUL character": has_nul,
+    }
+
+
+def decode_texts(column: pa.Array) -> tuple[pa.Array, list[int]]:
+    """Returns a column of bytes as strings, and the positions of those that are not UTF-8, which become null.
+
+    Args:
+        column: Bytes or strings, nulls among them.
+    """
+    try:
+        return column.cast(pa.large_string()), []
+    except pa.ArrowInvalid:
+        decoded, bad = [], []
+        for position, value in enumerate(column.to_pylist()):
+            try:
+                decoded.append(value.decode("utf-8") if isinstance(value, bytes) else value)
+            except UnicodeDecodeError:
+                decoded.append(None)
+                bad.append(position)
+        return pa.array(decoded, pa.large_string()), bad

@@ -1,0 +1,103 @@
+"""Pictures below one folder, called by their path in it: nothing is kept in memory, however many there are."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ESCAPING = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x{0}"
+
+
+@dataclass(frozen=True)
+class TreeImages:
+    """Encoded pictures, one file each; the key of a picture is its path below the folder (an ``ImageSource``).
+
+    Attributes:
+        folder: Where they lie.
+    """
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """Returns the file of a picture, which need not exist.
+
+        Raises:
+            FileNotFoundError: If the key leads out of the folder.
+        """
+        relative = PurePosixPath(key)
+        if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+            raise FileNotFoundError(
+                f"The picture {key!r} is not below the folder '{self.folder}'. Ask for one by its path in it."
+            )
+        return self.folder / relative
+
+    def read(self, key: str) -> bytes:
+        """Returns the encoded picture.
+
+        Args:
+            key: Its path below the folder.
+
+        Raises:
+            FileNotFoundError: If there is no such file; the message names it.
+        """
+        path = self.path(key)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"The picture {key!r} should be the file '{path.absolute()}', which does not exist. Put it there, "
+                "correct the images folder in conf/*/catalog*.yml, or set skip_missing there."
+            )
+        return path.read_bytes()
+
+
+def escapes(paths: pa.Array) -> pa.Array:
+    """Returns which paths lead out of the folder they are relative to; nulls do not.
+
+    Args:
+        paths: Strings, nulls among them.
+    """
+    return pc.fill_null(pc.match_substring_regex(paths, ESCAPING), False)
+
+
+def require_folder(folder: Path, *, name: str, home: str) -> Path:
+    """Returns the folder of a corpus's pictures.
+
+    Args:
+        folder: Where it should be.
+        name: What the message calls the corpus.
+        home: Where its files come from.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"The images folder '{folder.absolute()}' of the corpus {name!r} does not exist. "
+            f"Unpack the pictures there, or correct its path in conf/*/catalog*.yml.{_from(home)}"
+        )
+    return folder
+
+
+def require_file(path: Path, *, name: str, home: str) -> Path:
+    """Returns the annotations file of a corpus.
+
+    Args:
+        path: Where it should be.
+        name: What the message calls the corpus.
+        home: Where its files come from.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The annotations file of the corpus {name!r} '{path.absolute()}' does not exist. "
+            f"Put it there, or correct its path in conf/*/catalog*.yml.{_from(home)}"
+        )
+    return path
+
+
+def _from(home: str) -> str:
+    return f" It comes from: {home}." if home else ""

@@ -1,0 +1,188 @@
+"""Reads corpora that are WebDataset tars (CC3M, CC12M as img2dataset and the hub's mirrors write them).
+
+Captions are read once, tar by tar; pictures are read from their place in their tar. With an index folder, what was
+found in a tar is kept beside it as Parquet and found again as long as the tar is the same.
+"""
+
+import glob
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+from tqdm import tqdm
+
+from gmail_kedro.corpora.columns import CaptionColumns, Reading
+from gmail_kedro.corpora.keys import KeyIndex
+from gmail_kedro.corpora.skipping import SKIP_LIMIT, Skipped
+from gmail_kedro.corpora.tar_index import index_tar
+from gmail_kedro.corpora.tree import require_file
+
+logger = logging.getLogger(__name__)
+
+INDEX_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TarImages:
+    """Encoded pictures in tars, each read from its place (an ``ImageSource``). Nothing stays open.
+
+    Attributes:
+        tars: The tars.
+        keys: The key of each picture, N of them.
+        tar_numbers: Position of each picture's tar, uint32 [N].
+        offsets: First byte of each picture, uint64 [N].
+        sizes: Bytes of each picture, uint32 [N].
+    """
+
+    tars: Sequence[Path]
+    keys: pa.Array
+    tar_numbers: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, key: str) -> bytes:
+        """Returns the encoded picture.
+
+        Args:
+            key: ``name of the tar/key of the sample``.
+
+        Raises:
+            FileNotFoundError: If there is no such picture, or its tar is gone.
+            ValueError: If the tar was cut short since it was read.
+        """
+        row = self._index.find(key)
+        if row is None:
+            known = self.keys[0].as_py() if len(self) else None
+            raise FileNotFoundError(
+                f"There is no picture {key!r} among the {len(self)} in the tars, such as {known!r}."
+            )
+        tar, size = self.tars[self.tar_numbers[row]], int(self.sizes[row])
+        with tar.open("rb") as file:
+            file.seek(int(self.offsets[row]))
+            content = file.read(size)
+        if len(content) != size:
+            raise ValueError(f"The picture {key!r} ends beyond '{tar}', which was cut short. Fetch the tar again.")
+        return content
+
+    @cached_property
+    def _index(self) -> KeyIndex:
+        return KeyIndex(self.keys)
+
+
+def read_webdataset(
+    tars: str,
+    *,
+    name: str,
+    home: str = "",
+    index: Path | None = None,
+    caption_key: str | None = None,
+    fault_limit: float = SKIP_LIMIT,
+) -> Reading:
+    """Returns the captions of WebDataset tars, tar by tar in the order of their names.
+
+    A picture and its caption are called ``name of the tar/key of the sample``.
+
+    Args:
+        tars: A pattern such as ``data/01_raw/cc3m/*.tar``; the tars must not be compressed.
+        name: What messages call the corpus.
+        home: Where the files come from, for messages.
+        index: A folder for what was found, so that the next run need not read the tars; None keeps nothing.
+        caption_key: Key of the caption in each ``.json``; None takes the ``.txt``.
+        fault_limit: Largest share of the tars that may be cut off or damaged; what is whole in them is used.
+
+    Raises:
+        FileNotFoundError: If no tar is there.
+        ValueError: If two tars share a name, or too many cannot be read to their end.
+    """
+    paths = _find_tars(tars, name, home)
+    skipped, faults, parts = Skipped(), [], []
+    columns = CaptionColumns(("caption_id", "image_id", "caption"), skipped)
+    for number, path in enumerate(tqdm(paths, desc=f"reading the tars of {name}", disable=None, leave=False)):
+        found = _read_or_index(path, None if index is None else Path(index), caption_key)
+        facts = json.loads(found.schema.metadata[b"facts"])
+        if facts["fault"] is not None:
+            faults.append(f"{path.name} ({facts['fault']})")
+        for reason, (count, example) in facts["skipped"].items():
+            skipped.add(reason, example, count=count)
+        kept = columns.add(found["key"], found["key"], found["caption"], label="image_id")
+        places = (found[column].to_numpy()[kept] for column in ("offset", "size"))
+        parts.append((np.full(kept.sum(), number, np.uint32), *places))
+    _refuse_faults(faults, len(paths), fault_limit, name)
+    captions = columns.frame()
+    keys = pa.array(captions["image_id"], pa.large_string())
+    tar_numbers, offsets, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Reading(captions, TarImages(paths, keys, tar_numbers, offsets, sizes), skipped)
+
+
+def _find_tars(tars: str, name: str, home: str) -> list[Path]:
+    paths = [Path(path) for path in sorted(glob.glob(str(tars)))]
+    if not paths:
+        require_file(Path(tars), name=name, home=home)
+    stems = Counter(path.stem for path in paths)
+    repeated = [stem for stem, count in stems.items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"The tars of the corpus {name!r} must have different names, which become part of the picture ids. "
+            f"{repeated[:3]} occur more than once in '{tars}'. Rename them or narrow the pattern."
+        )
+    return paths
+
+
+def _read_or_index(path: Path, folder: Path | None, caption_key: str | None) -> pa.Table:
+    """Returns key, caption, offset and size of each picture of a tar, with what was left out in the metadata."""
+    if folder is None:
+        return _index(path, caption_key, {})
+    stat = path.stat()
+    origin = {"bytes": stat.st_size, "changed": stat.st_mtime_ns, "key": caption_key, "version": INDEX_VERSION}
+    stored = folder / f"{path.stem}.parquet"
+    if stored.is_file():
+        try:
+            schema = parquet.read_schema(stored)
+            if json.loads((schema.metadata or {}).get(b"facts", b"{}")).get("origin") == origin:
+                return parquet.read_table(stored)
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            logger.warning("The index %s is damaged and is made anew: %s", stored, error)
+    table = _index(path, caption_key, origin)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = stored.with_name(f"{stored.name}.{os.getpid()}.unfinished")
+    parquet.write_table(table, unfinished, compression="zstd")
+    os.replace(unfinished, stored)
+    return table
+
+
+def _index(path: Path, caption_key: str | None, origin: dict[str, Any]) -> pa.Table:
+    found = index_tar(path, caption_key=caption_key)
+    facts = {"origin": origin, "fault": found.fault, "skipped": found.skipped.summary}
+    table = pa.table(
+        {
+            "key": pa.array([f"{path.stem}/{key}" for key in found.keys], pa.large_string()),
+            "caption": pa.array(found.captions, pa.large_binary()),
+            "offset": pa.array(found.offsets, pa.uint64()),
+            "size": pa.array(found.sizes, pa.uint32()),
+        }
+    )
+    return table.replace_schema_metadata({"facts": json.dumps(facts)}).combine_chunks()
+
+
+def _refuse_faults(faults: list[str], total: int, limit: float, name: str) -> None:
+    if not faults:
+        return
+    shown = "".join(f"\n- {fault}" for fault in faults[:5])
+    if len(faults) > limit * total:
+        raise ValueError(
+            f"{len(faults)} of the {total} tars of the corpus {name!r} cannot be read to their end; its fault_limit "
+            f"allows {limit:.2%}. Fetch them again, or raise fault_limit to use what is whole in them:{shown}"
+        )
+    logger.warning("Corpus %s: tars that cannot be read to their end, used as far as they go:%s", name, shown)

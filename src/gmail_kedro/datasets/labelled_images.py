@@ -1,0 +1,100 @@
+"""The catalog's way to a classification set that stands by itself."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset, DatasetError
+
+from gmail_kedro.corpora.class_sets import CLASS_SETS, read_class_set
+from gmail_kedro.corpora.class_tars import read_class_tars
+from gmail_kedro.interfaces import LabelledImages
+
+
+class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
+    """One of the eight classification sets, read-only, as torchvision has it on disk or as WebDataset tars.
+
+    Examples:
+        In ``catalog.yml``:
+
+        ```yaml
+        sun397:
+          type: gmail_kedro.datasets.labelled_images.LabelledImagesDataset
+          name: sun397
+          root: data/01_raw
+          listing: data/01_raw/SUN397/Testing_01.txt
+
+        dtd_tars:
+          type: gmail_kedro.datasets.labelled_images.LabelledImagesDataset
+          name: dtd
+          tars: data/01_raw/wds_vtab-dtd
+        ```
+
+        In Python:
+
+        ```python
+        food = LabelledImagesDataset(name="food101", root="data/01_raw").load()
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        root: str | None = None,
+        tars: str | None = None,
+        listing: str | None = None,
+        check_counts: bool = True,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Remembers where the set lies; nothing is opened.
+
+        Args:
+            name: A key of ``corpora.class_sets.CLASS_SETS``.
+            root: The folder that torchvision calls root.
+            tars: In place of ``root``: a folder of CLIP_benchmark's layout.
+            listing: With ``root``, a file of the pictures that the set is cut down to.
+            check_counts: With ``root``, hold the set to its numbers of classes and pictures.
+            metadata: Ignored here; Kedro leaves it to plugins.
+
+        Raises:
+            ValueError: If the name is unknown, or there is not exactly one of ``root`` and ``tars``.
+        """
+        if name not in CLASS_SETS:
+            raise ValueError(f"The classification set {name!r} is unknown. Choose one of {sorted(CLASS_SETS)}.")
+        if (root is None) == (tars is None):
+            raise ValueError(
+                f"The classification set {name!r} takes root or tars, one of them. Got {root!r}, {tars!r}."
+            )
+        self._name, self._root, self._tars = name, root, tars
+        self._listing = None if listing is None else Path(listing)
+        self._check_counts = check_counts
+        self.metadata = metadata
+
+    def load(self) -> LabelledImages:
+        """Returns the set; pictures are read when asked for.
+
+        Raises:
+            DatasetError: If it is not there, not whole, or of another size; the message says where it comes from.
+        """
+        if self._tars is not None:
+            return read_class_tars(Path(self._tars), name=self._name, metric=CLASS_SETS[self._name].metric)
+        root = Path(str(self._root))
+        return read_class_set(self._name, root, listing=self._listing, check_counts=self._check_counts)
+
+    def save(self, data: None) -> None:
+        """Refuses: a benchmark is not ours to write.
+
+        Args:
+            data: Anything.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError(f"The classification set {self._name!r} is read-only: nothing can be saved to it.")
+
+    def _exists(self) -> bool:
+        folder = self._tars or str(Path(str(self._root)) / CLASS_SETS[self._name].folder)
+        return Path(folder).is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self._name, "root": self._root, "tars": self._tars, "listing": self._listing}

@@ -1,0 +1,74 @@
+"""The catalog's way to the questions of ScienceQA and MMMU."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset, DatasetError
+
+from gmail_kedro.corpora.questions import read_mmmu, read_scienceqa
+from gmail_kedro.interfaces import Question
+
+READERS: dict[str, Any] = {"scienceqa": read_scienceqa, "mmmu": read_mmmu}
+
+
+class QuestionsDataset(AbstractDataset[None, list[Question]]):
+    """The questions of a benchmark with their pictures, read-only.
+
+    Example (YAML)::
+
+        scienceqa_questions:
+          type: gmail_kedro.datasets.questions.QuestionsDataset
+          benchmark: scienceqa
+          filepath: data/01_raw/scienceqa
+          split: test
+
+    Args:
+        benchmark: ``scienceqa`` (its questions with a picture) or ``mmmu``.
+        filepath: The folder of its files.
+        split: The benchmark's own name of the split.
+        check_counts: Hold it to the published number of questions.
+        metadata: Ignored; for other tools.
+
+    Raises:
+        ValueError: If the benchmark is unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        benchmark: str,
+        filepath: str,
+        split: str,
+        check_counts: bool = True,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if benchmark not in READERS:
+            raise ValueError(f"The benchmark {benchmark!r} is unknown. Choose one of {sorted(READERS)}.")
+        self._benchmark, self._folder, self._split = benchmark, Path(filepath), split
+        self._check_counts = check_counts
+        self.metadata = metadata
+
+    def load(self) -> list[Question]:
+        """Returns the questions.
+
+        Raises:
+            DatasetError: If a file is missing or damaged, or a count differs; the message says where it comes from.
+        """
+        return READERS[self._benchmark](self._folder, split=self._split, check_counts=self._check_counts)
+
+    def save(self, data: None) -> None:
+        """Refuses: a benchmark is not ours to write.
+
+        Args:
+            data: Anything.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError(f"The questions of {self._benchmark} are read-only: nothing can be saved to them.")
+
+    def _exists(self) -> bool:
+        return self._folder.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"benchmark": self._benchmark, "filepath": str(self._folder), "split": self._split}

@@ -1,0 +1,89 @@
+"""What a training run takes: FLOPs of a step, peak memory, energy where a counter can be read.
+
+Conventions: a multiply-add is two FLOPs (``torch.utils.flop_counter``: matrix products, convolutions and attention,
+forward and backward; element-wise operations count nothing). Peak memory is what torch allocated on a GPU, and on a CPU
+the resident set of the whole process. Energy is that of the whole CPU package or GPU, whoever used it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+POWERCAP = Path("/sys/class/powercap")
+PROCESS = Path("/proc/self")
+
+
+class CostMeter:
+    """Measures one training run from its construction on.
+
+    Args:
+        device: Where the model is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._step_flops = device, 0
+        self._start = _energy_counters(device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with contextlib.suppress(OSError):
+                (PROCESS / "clear_refs").write_text("5")  # resets the peak; where it may not, the peak is older
+
+    @contextlib.contextmanager
+    def counting_flops(self) -> Iterator[None]:
+        """Counts the FLOPs of its body, one whole step with its backward pass; the numbers computed are the same."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self._step_flops = counter.get_total_flops()
+
+    def facts(self) -> dict[str, float]:
+        """Returns ``step_flops``, and where they can be read ``peak_bytes`` and ``energy_joules``."""
+        facts = {"step_flops": float(self._step_flops)}
+        peak = self._peak_bytes()
+        if peak is not None:
+            facts["peak_bytes"] = float(peak)
+        end = _energy_counters(self._device)
+        if self._start and end.keys() == self._start.keys():
+            facts["energy_joules"] = sum(_spent(self._start[name], end[name]) for name in end)
+        return facts
+
+    def _peak_bytes(self) -> int | None:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        try:
+            lines = (PROCESS / "status").read_text().splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def _energy_counters(device: torch.device) -> dict[str, tuple[float, float]]:
+    """Returns each counter's joules and the joules at which it starts again at 0; empty where none can be read."""
+    if device.type == "cuda":
+        return _gpu_counter(device)
+    counters = {}
+    for domain in sorted(POWERCAP.glob("intel-rapl:?")):
+        with contextlib.suppress(OSError, ValueError):
+            joules, largest = (int((domain / name).read_text()) / 1e6 for name in ("energy_uj", "max_energy_range_uj"))
+            counters[domain.name] = (joules, largest)
+    return counters
+
+
+def _gpu_counter(device: torch.device) -> dict[str, tuple[float, float]]:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        return {"gpu": (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000, float("inf"))}
+    except Exception:  # no nvidia-ml-py, no driver, or a GPU without the counter: there is simply no figure
+        return {}
+
+
+def _spent(start: tuple[float, float], end: tuple[float, float]) -> float:
+    joules = end[0] - start[0]
+    return joules if joules >= 0 else joules + end[1]

@@ -1,0 +1,149 @@
+"""Word mover's similarity of captions: how far the words of a prediction travel to become those of a reference.
+
+The caption form of Kilickaya et al. (2017): score = max over references of exp(-WMD / sigma), its mean over images
+times 100. Words come from the tokenizer of the other caption metrics, without English function words; vectors have
+unit length, and words without a vector are left out. The number depends on the vectors: never compare two files'.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
+
+SIGMA = 1.0
+OWN_WIDTH, OWN_EPOCHS, OWN_WINDOW = 64, 20, 4
+FUNCTION_WORDS_TEXT = """
+i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its
+itself they them their theirs themselves what which who whom this that these those am is are was were be been being
+have has had having do does did doing a an the and but if or because as until while of at by for with about against
+between into through during before after above below to from up down in out on off over under again further then once
+here there when where why how all any both each few more most other some such no nor not only own same so than too very
+can will just should now s t d m o y ll re ve don isn aren wasn weren hasn haven hadn doesn didn won wouldn shouldn
+couldn mustn needn shan mightn ain ma 's 't 'd 'm 'll 're 've n't ca wo
+"""
+FUNCTION_WORDS = frozenset(FUNCTION_WORDS_TEXT.split())
+
+
+def load_word_vectors(path: Path) -> "KeyedVectors":
+    """Returns word vectors from a file: word2vec's binary (``.bin``) or text form, or GloVe's text form.
+
+    Args:
+        path: The file; ``.gz`` is fine.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of none of these forms.
+    """
+    from gensim.models import KeyedVectors
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There are no word vectors at '{path}'. Give evaluation.word_vectors a word2vec or GloVe file, such as "
+            "GoogleNews-vectors-negative300.bin, or `own` for vectors trained on the corpus's captions."
+        )
+    is_binary = path.name.removesuffix(".gz").endswith(".bin")
+    try:
+        has_header = is_binary or _has_header(path)
+        return KeyedVectors.load_word2vec_format(str(path), binary=is_binary, no_header=not has_header)
+    except (ValueError, EOFError, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"The word vectors '{path}' must be in word2vec's binary form (named .bin), its text form, or GloVe's. "
+            f"Reading stopped with: {error}"
+        ) from error
+
+
+def train_word_vectors(captions: Sequence[str], folder: Path, *, seed: int) -> "KeyedVectors":
+    """Returns skip-gram vectors trained on captions, from the folder where the same were trained before.
+
+    Args:
+        captions: Tokens joined by spaces.
+        folder: Where vectors are kept; the file's name is a hash of captions and settings.
+        seed: Seeds the training; the same captions and seed give the same vectors.
+
+    Raises:
+        ValueError: If the captions have no words.
+    """
+    from gensim.models import Word2Vec
+
+    sentences = [caption.split() for caption in captions]
+    if not any(sentences):
+        raise ValueError("Word vectors need captions with words. Got none.")
+    settings = f"{OWN_WIDTH} {OWN_EPOCHS} {OWN_WINDOW} {seed}\n"
+    digest = hashlib.sha256((settings + "\n".join(captions)).encode()).hexdigest()[:32]
+    path = Path(folder) / f"word_vectors-{digest}.txt"
+    if not path.is_file():
+        model = Word2Vec(
+            sentences,
+            vector_size=OWN_WIDTH,
+            window=OWN_WINDOW,
+            epochs=OWN_EPOCHS,
+            sg=1,
+            min_count=1,
+            seed=seed,
+            workers=1,
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+        model.wv.save_word2vec_format(str(unfinished))
+        os.replace(unfinished, path)
+    return load_word_vectors(path)
+
+
+def word_mover_scores(
+    predictions: Mapping[str, str],
+    references: Mapping[str, Sequence[str]],
+    vectors: "KeyedVectors",
+    *,
+    sigma: float = SIGMA,
+) -> np.ndarray:
+    """Returns each image's word mover's similarity, x 100, of shape [N], in the references' order.
+
+    Args:
+        predictions: The caption of each image, tokens joined by spaces; one without known words scores 0.
+        references: The reference captions of each image, likewise.
+        vectors: The word vectors.
+        sigma: Distance at which the similarity has fallen to 1/e.
+
+    Raises:
+        ValueError: If there are no images, an image has no prediction or no reference, or sigma is not positive.
+    """
+    if not sigma > 0:
+        raise ValueError(f"The sigma of the word mover's similarity must be greater than 0. Got {sigma} instead.")
+    if not references:
+        raise ValueError("The word mover's similarity needs at least one image. Got none.")
+    scores = []
+    for image, captions in references.items():
+        if image not in predictions or not captions:
+            raise ValueError(f"Every image must have a prediction and references. Image {image!r} has not.")
+        said = _known_words(predictions[image], vectors)
+        distances = (_distance(said, _known_words(caption, vectors), vectors) for caption in captions)
+        scores.append(100.0 * math.exp(-min(distances) / sigma))
+    return np.array(scores)
+
+
+def _known_words(caption: str, vectors: "KeyedVectors") -> list[str]:
+    return [word for word in caption.split() if word not in FUNCTION_WORDS and word in vectors]
+
+
+def _distance(first: list[str], second: list[str], vectors: "KeyedVectors") -> float:
+    """Returns the word mover's distance, infinite where one side has no words."""
+    if not first or not second:
+        return math.inf
+    return 0.0 if sorted(first) == sorted(second) else float(vectors.wmdistance(first, second, norm=True))
+
+
+def _has_header(path: Path) -> bool:
+    """Says whether a text file begins with the two counts of word2vec, which GloVe leaves out."""
+    import gzip
+
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        return len(stream.readline(4096).split()) == 2

@@ -1,0 +1,56 @@
+"""The retrieval protocols that papers compare on, by name: which pictures, how many captions of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class RetrievalProtocol:
+    """What must be ranked for a number to go by a protocol's name.
+
+    Attributes:
+        corpus: The corpus and its part, in words.
+        image_count: Photographs, all of them queries and candidates.
+        captions_per_image: The first so many captions of each photograph; further ones are left out.
+    """
+
+    corpus: str
+    image_count: int
+    captions_per_image: int
+
+    @property
+    def caption_count(self) -> int:
+        """Captions in all."""
+        return self.image_count * self.captions_per_image
+
+
+PROTOCOLS: Mapping[str, RetrievalProtocol] = MappingProxyType(
+    {
+        "coco_val2017_5k": RetrievalProtocol("COCO val2017, as Long-CLIP takes it", 5_000, 5),
+        "coco_karpathy_5k": RetrievalProtocol("COCO, Karpathy's test split", 5_000, 5),
+        "flickr30k_whole": RetrievalProtocol("Flickr30k, every photograph, as Long-CLIP takes it", 31_783, 5),
+        "flickr30k_1k": RetrievalProtocol("Flickr30k, Karpathy's test split", 1_000, 5),
+        "sharegpt4v_1k": RetrievalProtocol("ShareGPT4V, the first 1,000 long captions", 1_000, 1),
+    }
+)
+
+
+def check_protocol(name: str, *, image_count: int, caption_count: int) -> None:
+    """Checks that what is to be ranked is what the protocol ranks.
+
+    Args:
+        name: A key of ``PROTOCOLS``.
+        image_count: Photographs at hand.
+        caption_count: Captions at hand, after each photograph's first few were taken.
+
+    Raises:
+        ValueError: If either count is not the protocol's: a picture is missing, or it is another split.
+    """
+    protocol = PROTOCOLS[name]
+    if (image_count, caption_count) != (protocol.image_count, protocol.caption_count):
+        raise ValueError(
+            f"The retrieval protocol {name!r} ranks {protocol.image_count} photographs with {protocol.caption_count} "
+            f"captions ({protocol.corpus}). Got {image_count} with {caption_count}. Complete the corpus or choose its "
+            "split, or set evaluation.retrieval_protocol: null, which names no protocol in the scores."
+        )

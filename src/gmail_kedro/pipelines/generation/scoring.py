@@ -1,0 +1,50 @@
+"""Caption scores for the quality gate: the cosine of a picture and its caption by the run's encoder."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gmail_kedro.params import RunParams
+from gmail_kedro.records.quality import Scorer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def scorer_name(run: RunParams) -> str:
+    """Returns what identifies the encoder that gives the scores."""
+    return run.encoder if run.encoder_path is None else f"{run.encoder} of {run.encoder_path}"
+
+
+def build_scorer(run: RunParams) -> Scorer:
+    """Returns a function from pictures and their captions to cosines in [-1, 1], float32 of shape [B].
+
+    Args:
+        run: The encoder, its device and precision.
+
+    Raises:
+        ValueError: If the encoder has no text tower.
+    """
+    from gmail_kedro.hardware import fast_arithmetic, resolve_device
+    from gmail_kedro.zoo.encoders import build_encoder
+
+    device = resolve_device(run.device)
+    encoder = build_encoder(run.encoder, run.encoder_path, device=device)
+    if encoder.text_tower is None:
+        raise ValueError(
+            f"quality.min_caption_score needs an encoder that reads captions; {run.encoder!r} is vision-only. "
+            "Set it to null, or choose another run.encoder."
+        )
+
+    def score(images: Sequence["Image"], captions: Sequence[str]) -> np.ndarray:
+        pixels = torch.stack([encoder.preprocess(image) for image in images]).to(device)
+        with torch.no_grad(), fast_arithmetic(device, precision=run.precision):
+            pictures = F.normalize(encoder.encode_image(pixels).float(), dim=1)
+            texts = F.normalize(encoder.encode_text(encoder.tokenize(captions).to(device)).float(), dim=1)
+        cosines: np.ndarray = (pictures * texts).sum(dim=1).cpu().numpy()
+        return cosines
+
+    return score

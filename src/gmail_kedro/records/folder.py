@@ -1,0 +1,105 @@
+"""The folder of a generated set while it is worked on: held, announced, closed, and freed of what is not of the set."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gmail_kedro.records.shards import QUARANTINE, probe_shard, read_facts
+from gmail_kedro.records.stored import (
+    COMPLETE_FILE,
+    UNFINISHED_FILE,
+    SetDescription,
+    missing_shards,
+    quarantine_path,
+    read_description,
+    shard_path,
+    write_description,
+)
+from gmail_kedro.records.takeover import FORMER, SHARD_FILE
+from gmail_kedro.records.tally import QuarantineTally
+
+logger = logging.getLogger(__name__)
+
+
+def is_complete_set(folder: Path, wanted: SetDescription) -> bool:
+    """Says whether the folder holds just what is wanted, judged by the gate that is wanted."""
+    try:
+        found = read_description(folder)
+    except ValueError:
+        return False
+    is_same = found is not None and (found.fingerprint, found.quality) == (wanted.fingerprint, wanted.quality)
+    return is_same and not missing_shards(folder, wanted)
+
+
+def read_gate(folder: Path) -> Mapping[str, Any]:
+    """Returns the gate by which the finished shards in a folder were judged; empty if that is unknown."""
+    for name in (COMPLETE_FILE, UNFINISHED_FILE):
+        with contextlib.suppress(ValueError):
+            found = read_description(folder, name)
+            if found is not None:
+                return found.quality
+    return {}
+
+
+def announce(folder: Path, wanted: SetDescription, judged_by: Mapping[str, Any]) -> None:
+    """Says what is being made and by which gate the finished shards were judged.
+
+    From here until ``set.json`` is back, nobody can take the folder for a complete set.
+    """
+    write_description(folder, replace(wanted, quality=judged_by), UNFINISHED_FILE)
+    (folder / COMPLETE_FILE).unlink(missing_ok=True)
+
+
+def close_set(folder: Path, wanted: SetDescription, tally: QuarantineTally) -> None:
+    """Declares the set complete.
+
+    Raises:
+        ShardError: If a shard is damaged.
+    """
+    tars = [place(folder, name) for name in wanted.shards for place in (shard_path, quarantine_path)]
+    truncated = sum(facts["truncated"] for path in tars if path.is_file() for facts in read_facts(path))
+    closed = replace(wanted, truncated_prompt_count=truncated, quarantined=dict(tally.rows()))
+    write_description(folder, closed, COMPLETE_FILE)
+
+
+def remove_extra(folder: Path, wanted: SetDescription) -> None:
+    """Removes shards, and parts of shards, that a complete set does not consist of. Other files stay."""
+    shutil.rmtree(folder / FORMER, ignore_errors=True)
+    for path in sorted(folder.iterdir()):
+        match = SHARD_FILE.fullmatch(path.name)
+        if match and (match["shard_id"] not in wanted.shards or match["part"]):
+            logger.info("Removing %s: it is not part of the plan.", path)
+            path.unlink()
+    quarantine = folder / QUARANTINE
+    for path in sorted(quarantine.iterdir()) if quarantine.is_dir() else ():
+        match = SHARD_FILE.fullmatch(path.name)
+        shard_id = match["shard_id"] if match and not match["part"] else ""
+        if shard_id not in wanted.shards or not probe_shard(shard_path(folder, shard_id)).quarantined_count:
+            path.unlink()
+    with contextlib.suppress(OSError):  # not empty, or not there
+        quarantine.rmdir()
+    (folder / UNFINISHED_FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Keeps other processes from generating into the folder; the kernel lets go if this one dies.
+
+    Raises:
+        RuntimeError: If another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"Another process is generating into {folder}; wait for it or stop it.") from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""LoRA in fused attention, computed in its two thin factors instead of through a merged weight."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora.layer import MultiheadAttention
+from peft.tuners.tuners_utils import check_adapters_to_merge
+
+
+class FactoredAttention(MultiheadAttention):
+    """PEFT's LoRA of ``torch.nn.MultiheadAttention``, with the same tensors under the same names, computed faster.
+
+    PEFT adds B A to the fused weights, runs the layer, and subtracts it again: the backward pass then forms the
+    gradient of a full weight only to project it on the factors, rounding makes the frozen weights drift, and (up to
+    0.21 at least, pull request 3774) the update of the output projection is added twice. Here x W + x A B is computed
+    as it stands, so no full gradient is ever formed and no frozen weight is written before ``merge``. Only
+    self-attention is supported, which is all that image and text towers do.
+    """
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Adds the update to the frozen weights, once.
+
+        Args:
+            safe_merge: Passed on for the output projection.
+            adapter_names: Which adapters; the active one when None.
+        """
+        for adapter in check_adapters_to_merge(self, adapter_names):
+            self.get_base_layer().in_proj_weight.data += self.get_delta_weight(adapter)
+            self.get_base_layer().out_proj.merge(safe_merge=safe_merge, adapter_names=[adapter])
+            self.merged_adapters.append(adapter)
+
+    def unmerge(self) -> None:
+        """Takes the update out of the weights again, up to rounding."""
+        while self.merged_adapters:
+            self.get_base_layer().in_proj_weight.data -= self.get_delta_weight(self.merged_adapters.pop())
+        self.get_base_layer().out_proj.unmerge()
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        need_weights: bool = False,
+        attn_mask: torch.Tensor | None = None,
+        **others: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """Maps a sequence [B, L, W], or [L, B, W] without ``batch_first``, to one of the same shape.
+
+        Args:
+            query: The sequence.
+            key: The same tensor.
+            value: The same tensor.
+            need_weights: Must be false: the attention weights are never formed.
+            attn_mask: Added to the scores, [L, L], or true where nothing may be seen.
+            **others: Options of ``torch.nn.MultiheadAttention`` that are not supported.
+
+        Raises:
+            NotImplementedError: If it is not plain self-attention with one adapter.
+        """
+        if self.disable_adapters or self.merged:
+            return super().forward(query, key, value, need_weights=need_weights, attn_mask=attn_mask, **others)
+        if query is not key or query is not value or need_weights or others or len(self.active_adapters) != 1:
+            raise NotImplementedError(
+                "LoRA in fused attention is computed for plain self-attention with one adapter. Got "
+                f"need_weights={need_weights}, options {sorted(others)}, adapters {self.active_adapters}. "
+                "Set alignment.lora_targets to linear modules, such as [c_fc, c_proj]."
+            )
+        layer, adapter = self.get_base_layer(), self.active_adapters[0]
+        sequence = query if layer.batch_first else query.transpose(0, 1)
+        update = self.lora_B[adapter](self.lora_A[adapter](self.lora_dropout[adapter](sequence)))
+        fused = F.linear(sequence, layer.in_proj_weight, layer.in_proj_bias) + self.scaling[adapter] * update
+        heads = fused.unflatten(-1, (3, layer.num_heads, -1)).transpose(1, 3)  # [B, heads, 3, L, W / heads]
+        queries, keys, values = heads.unbind(2)
+        mixed = F.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=~attn_mask if attn_mask is not None and attn_mask.dtype == torch.bool else attn_mask,
+            dropout_p=layer.dropout if self.training else 0.0,
+        )
+        result = layer.out_proj(mixed.transpose(1, 2).flatten(2))
+        return result if layer.batch_first else result.transpose(0, 1), None

@@ -1,0 +1,113 @@
+"""The nouns of captions: by a part-of-speech tagger, or by a list of words.
+
+``nltk`` is what IFCap used: NLTK's perceptron tagger and WordNet's lemmas, whose data a person downloads once.
+``textblob`` needs no data: the tagger and the plural rules that come with TextBlob. ``vocabulary`` finds the words
+of a list, and says which caption words are in it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from gmail_kedro.zoo.registry import MissingWeightsError
+
+Finder = Callable[[str], list[str]]
+WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
+NLTK_DATA = {
+    "averaged_perceptron_tagger_eng": "taggers/averaged_perceptron_tagger_eng",
+    "wordnet": "corpora/wordnet.zip",
+}
+PERSON_WORDS = frozenset(["man", "woman", "boy", "girl", "guy", "lady", "gentleman", "person", "people"])
+
+
+def build_noun_finder(kind: str, vocabulary: Iterable[str] | None) -> Finder:
+    """Returns a function from a caption to its nouns: lower-case, singular, in order, as often as they occur.
+
+    Words for a person, such as ``woman``, all become ``person``, as in IFCap.
+
+    Args:
+        kind: ``textblob``, ``nltk`` or ``vocabulary``.
+        vocabulary: The only nouns that are kept; None for all that a tagger finds.
+
+    Raises:
+        ValueError: If the kind is not known, or is ``vocabulary`` and there is none.
+        MissingWeightsError: If NLTK's data is not there; says how to get it.
+    """
+    allowed = None if vocabulary is None else frozenset(word.lower() for word in vocabulary)
+    if kind == "vocabulary":
+        if not allowed:
+            raise ValueError("Nouns from a vocabulary need one. Set ifcap.vocabulary to a file with one word a line.")
+        tag: Finder = _words
+    elif kind == "textblob":
+        tag = _textblob_nouns
+    elif kind == "nltk":
+        tag = _nltk_finder()
+    else:
+        raise ValueError(f"Nouns come from textblob, nltk or a vocabulary. Got {kind!r} instead.")
+
+    def find(caption: str) -> list[str]:
+        kept = [noun for noun in tag(caption) if allowed is None or noun in allowed]
+        return ["person" if noun in PERSON_WORDS else noun for noun in kept]
+
+    return find
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """Returns the words of a UTF-8 text file, one a line.
+
+    Raises:
+        MissingWeightsError: If the file is not there or holds no word.
+    """
+    if not path.is_file():
+        raise MissingWeightsError(f"The vocabulary of nouns was to be read from {path}, which is not there.")
+    words = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not words:
+        raise MissingWeightsError(f"The vocabulary of nouns in {path} is empty. Expected one word a line.")
+    return words
+
+
+def _words(caption: str) -> list[str]:
+    return WORD.findall(caption.lower())
+
+
+def _textblob_nouns(caption: str) -> list[str]:
+    from textblob.en import tag
+    from textblob.en.inflect import singularize
+
+    return [
+        singularize(word) if kind == "NNS" else word
+        for word, kind in tag(caption.lower())  # a capital at the start would be read as a name
+        if kind in ("NN", "NNS") and WORD.fullmatch(word)
+    ]
+
+
+def _nltk_finder() -> Finder:
+    import nltk
+
+    missing = [name for name, place in NLTK_DATA.items() if not _has_data(place)]
+    if missing:
+        raise MissingWeightsError(
+            f"NLTK's data {missing} is not on this machine. Where there is a network: python -m nltk.downloader "
+            f"{' '.join(missing)}; or set ifcap.nouns: textblob, which needs no data."
+        )
+    lemmatizer = nltk.stem.WordNetLemmatizer()
+
+    def find(caption: str) -> list[str]:
+        tagged: Sequence[tuple[str, str]] = nltk.pos_tag(nltk.tokenize.wordpunct_tokenize(caption))
+        return [
+            lemmatizer.lemmatize(word.lower())
+            for word, kind in tagged
+            if kind in ("NN", "NNS") and WORD.fullmatch(word)
+        ]
+
+    return find
+
+
+def _has_data(place: str) -> bool:
+    import nltk
+
+    try:
+        nltk.data.find(place)
+    except LookupError:
+        return False
+    return True

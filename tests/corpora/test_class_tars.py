@@ -1,0 +1,58 @@
+"""Classification sets as WebDataset copies: whole, or refused."""
+
+import pytest
+
+from gmail_kedro.corpora.class_tars import read_class_tars
+
+from .tars import write_tar
+
+
+@pytest.fixture
+def copy(tmp_path, encode, photograph):
+    (tmp_path / "classnames.txt").write_text("banded\npolka-dotted\n")
+    (tmp_path / "zero_shot_classification_templates.txt").write_text("a photo of a {c} texture.\n{c}\n")
+    picture = encode(photograph)
+    write_tar(tmp_path / "test/0.tar", [("s0.cls", b"1"), ("s0.webp", picture), ("s1.cls", b"0\n"), ("s1.jpg", b"x")])
+    write_tar(tmp_path / "test/1.tar", [("s0.cls", b"0"), ("s0.webp", picture)])
+    return tmp_path
+
+
+def _read(folder):
+    return read_class_tars(folder, name="dtd", metric="acc1")
+
+
+def test_a_copy_is_read(copy, encode, photograph):
+    found = _read(copy)
+    assert found.task.classes == ("banded", "polka-dotted")
+    assert found.task.templates == ("a photo of a {} texture.", "{}")
+    assert found.task.labels == {"0/s0": 1, "0/s1": 0, "1/s0": 0}
+    assert found.images.read("1/s0") == encode(photograph)
+    assert found.images.read("0/s1") == b"x"
+    assert found.metric == "acc1"
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("s0.cls", b"2"), ("s0.jpg", b"x")], r"class of .*1.tar:s0 must be a number, 0 to 1. Got b'2'"),
+        ([("s0.cls", b"cat"), ("s0.jpg", b"x")], "Got b'cat'"),
+        ([("s0.jpg", b"x")], "1.tar' of the classification set 'dtd' is not whole: .*picture without a caption"),
+        ([("s0.cls", b"1")], "is not whole"),
+    ],
+)
+def test_a_copy_that_is_not_whole_is_refused(copy, members, message):
+    """Peers test 25: never a part of a benchmark."""
+    write_tar(copy / "test/1.tar", members)
+    with pytest.raises(ValueError, match=message):
+        _read(copy)
+
+
+def test_missing_parts_are_named(copy):
+    """Peers test 25."""
+    whole = (copy / "test/1.tar").read_bytes()
+    (copy / "test/1.tar").write_bytes(whole[:600])
+    with pytest.raises(ValueError, match="1.tar' .* is not whole: ReadError"):
+        _read(copy)
+    (copy / "classnames.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="classnames.txt' does not exist"):
+        _read(copy)

@@ -1,0 +1,66 @@
+"""Images of one modality never go through the other's route."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gmail_kedro.engine.features import FeatureStore
+from gmail_kedro.engine.inference import Encoding, encode_images
+from gmail_kedro.records.stored import StoredImages
+from gmail_kedro.zoo.encoders import build_encoder
+from gmail_kedro.zoo.student import take_route
+
+NOTHING = SimpleNamespace(kind="none")
+
+
+class Photographs:
+    """A grey picture under every key."""
+
+    def read(self, key: str) -> bytes:
+        """Returns an encoded picture."""
+        from io import BytesIO
+
+        from PIL import Image
+
+        stream = BytesIO()
+        Image.new("RGB", (32, 32), (int(key), 90, 90)).save(stream, "PNG")
+        return stream.getvalue()
+
+
+class GeneratedPictures(Photographs):
+    """The same, as a generated set."""
+
+    modality = StoredImages.modality
+
+
+def on_route(route):
+    encoder = build_encoder("mini_clip", None, device=torch.device("cpu"))
+    spec = SimpleNamespace(
+        teacher=encoder.fingerprint, real_path="frozen", text=NOTHING, image=NOTHING, projection="none"
+    )
+    stored = SimpleNamespace(spec=spec, folder=Path("nowhere"), fingerprint="0")
+    return encoder if route is None else take_route(encoder, stored, route)
+
+
+@pytest.mark.parametrize(
+    ("route", "source", "refused"),
+    [
+        ("generated", Photographs(), "route of generated images. Got real images .Photographs."),
+        ("real", GeneratedPictures(), "route of real images. Got generated images .GeneratedPictures."),
+        ("generated", GeneratedPictures(), None),
+        ("real", Photographs(), None),
+        (None, Photographs(), None),
+        (None, GeneratedPictures(), None),
+    ],
+)
+def test_each_modality_takes_its_own_route(route, source, refused, tmp_path):
+    """Fault test 22: a real image through f_g, or the reverse, is refused; the teacher alone takes both."""
+    encoding = Encoding(FeatureStore(tmp_path), 2, torch.device("cpu"), "float32")
+    if refused is None:
+        assert encode_images(on_route(route), source, ["1", "200"], encoding).shape[0] == 2
+        return
+    with pytest.raises(ValueError, match=refused):
+        encode_images(on_route(route), source, ["1", "200"], encoding)
+    assert not list(tmp_path.iterdir())

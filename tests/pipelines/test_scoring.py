@@ -1,0 +1,51 @@
+"""Caption scores of the quality gate, by the packaged encoder."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gmail_kedro.mini.scans import load_scans
+from gmail_kedro.mini.scenes import render_scene, sample_scene
+from gmail_kedro.params import RunParams
+from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
+
+RUN = RunParams(
+    seed=0,
+    device="cpu",
+    precision="float32",
+    encoder="mini_clip",
+    encoder_path=None,
+    image_batch_size=8,
+    engine="local",
+)
+
+
+def test_pictures_score_higher_with_their_own_captions() -> None:
+    scans, rng = load_scans("val"), np.random.default_rng(0)
+    scenes = [
+        replace(sample_scene(rng, scans, pair_fraction=0.0), ink=ink, paper=paper, pattern=pattern)
+        for ink, paper, pattern in (
+            ("red", "white", "plain"),
+            ("blue", "pink", "lined"),
+            ("green", "yellow", "squared"),
+        )
+    ]
+    pictures = [Image.fromarray(render_scene(scene, scans)) for scene in scenes]
+    captions = [f"a {scene.ink} {scene.digits[0]} on {scene.paper} paper." for scene in scenes]
+    score = build_scorer(RUN)
+    own, others = score(pictures, captions), score(pictures, captions[1:] + captions[:1])
+    assert own.shape == (3,)
+    assert (own > others).all()
+    assert np.abs(np.concatenate([own, others])).max() <= 1 + 1e-6
+
+
+def test_a_vision_only_encoder_cannot_score() -> None:
+    with pytest.raises(ValueError, match="min_caption_score needs an encoder that reads captions; 'mini_synclr'"):
+        build_scorer(replace(RUN, encoder="mini_synclr"))
+
+
+def test_the_scorer_is_named_by_encoder_and_folder() -> None:
+    assert scorer_name(RUN) == "mini_clip"
+    assert scorer_name(replace(RUN, encoder_path="/weights")) == "mini_clip of /weights"

@@ -1,0 +1,24 @@
+"""A finished set of painted pictures, as the generation pipeline leaves it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, FinishedSet, open_set
+from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.manifest import build_manifest
+from gmail_kedro.records.stored import StoredImages, read_description
+
+from .painting import make_captions, make_work
+
+
+def make_set(folder: Path, captions: pd.DataFrame | None = None, **changes: object) -> FinishedSet:
+    """Makes a set from ``make_captions()``; ``changes`` go into the generation parameters."""
+    captions = make_captions() if captions is None else captions
+    work = make_work(captions, **changes)
+    generate_shards(work, folder / SHARD_FOLDER)
+    images = StoredImages(folder / SHARD_FOLDER, read_description(folder / SHARD_FOLDER))
+    captions.to_parquet(folder / CAPTIONS_FILE)
+    work.plan.to_parquet(folder / PLAN_FILE)
+    build_manifest(work.plan, images).to_parquet(folder / MANIFEST_FILE)
+    return open_set(folder)
