@@ -15,7 +15,7 @@ FILES = SOURCES + sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "bench
 FILE_LINES = 400
 FUNCTION_LINES = 60
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
-LIBRARIES = {"open_clip", "diffusers", "transformers", "peft", "torchvision", "sklearn", "matplotlib"}
+LIBRARIES = {"open_clip", "diffusers", "transformers", "peft", "torchvision", "sklearn", "matplotlib", "ray"}
 
 INSPECT_REGISTRY = """
 import json, sys

@@ -23,7 +23,15 @@ from gmail_kedro.pipelines.diagnostics.nodes import (
 )
 from gmail_kedro.zoo import student
 
-RUN = RunParams(seed=0, device="cpu", precision="float32", encoder="mini_clip", encoder_path=None, image_batch_size=64)
+RUN = RunParams(
+    seed=0,
+    device="cpu",
+    precision="float32",
+    encoder="mini_clip",
+    encoder_path=None,
+    image_batch_size=64,
+    engine="local",
+)
 SETTINGS = {
     "pair_count": None, "neighbour_count": 5, "frame_rank": 4, "codec_size": 32, "codec_quality": 30,
     "bootstrap_count": 100, "tsne_count": 12, "seed": 0,

@@ -74,7 +74,7 @@ def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path
 
     teacher = build_encoder("mini_clip", None, device=torch.device("cpu"))
     monkeypatch.setattr(nodes, "real_route", lambda adapter, run, device: teacher)
-    corpus, run = corpus_of(6, 2), RunParams(0, "cpu", "float32", "mini_clip", None, 4)
+    corpus, run = corpus_of(6, 2), RunParams(0, "cpu", "float32", "mini_clip", None, 4, "local")
     corpus.images = OneMissing()
     with pytest.raises(FileNotFoundError, match="no photograph '3'"):
         nodes.encode_benchmark(corpus, None, SimpleNamespace(kind="none"), tmp_path, tmp_path / "store", params(), run)

@@ -11,7 +11,15 @@ from gmail_kedro.mini.scenes import render_scene, sample_scene
 from gmail_kedro.params import RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
 
-RUN = RunParams(seed=0, device="cpu", precision="float32", encoder="mini_clip", encoder_path=None, image_batch_size=8)
+RUN = RunParams(
+    seed=0,
+    device="cpu",
+    precision="float32",
+    encoder="mini_clip",
+    encoder_path=None,
+    image_batch_size=8,
+    engine="local",
+)
 
 
 def test_pictures_score_higher_with_their_own_captions() -> None:

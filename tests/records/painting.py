@@ -86,6 +86,7 @@ def generation_params(**changes: object) -> GenerationParams:
         "image_count": None,
         "captions_per_image": 2,
         "samples_per_caption": 1,
+        "dedupe_prompts": False,
         "seed": 7,
         "steps": 1,
         "guidance": 3.0,

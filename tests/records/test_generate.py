@@ -44,7 +44,7 @@ def test_every_picture_shows_its_own_caption(tmp_path: Path) -> None:
     for row in work.plan.itertuples():
         assert read_stamp(images.read(row.key)) == stamp(row.prompt, row.seed)
     assert list(images.keys()) == work.plan["key"].tolist()
-    assert (report.image_count, report.shard_count, report.kept_count, report.resumed_count) == (30, 8, 0, 0)
+    assert (report.image_count, report.shard_count, report.kept_count, report.resumed_count) == (30, 12, 0, 0)
 
 
 def test_odd_captions_arrive_unchanged(tmp_path: Path) -> None:
@@ -73,16 +73,17 @@ def test_a_complete_set_is_kept_without_building_the_generator(tmp_path: Path) -
     object.__setattr__(work, "build_generator", lambda: pytest.fail("the generator was built"))
     again = generate_shards(work, tmp_path)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
-    assert (again.kept_count, again.truncated_prompt_count) == (3, first.truncated_prompt_count)
+    assert (again.kept_count, again.truncated_prompt_count) == (4, first.truncated_prompt_count)
 
 
 def test_a_grown_plan_keeps_full_shards_and_a_shrunk_one_removes_the_rest(tmp_path: Path) -> None:
     generate_shards(make_work(image_count=4), tmp_path)
     log = tmp_path.with_suffix(".log")
-    grown = make_work(image_count=5, painter=Painter(log))
+    grown = make_work(image_count=5, samples_per_caption=2, painter=Painter(log))
     assert generate_shards(grown, tmp_path).kept_count == 2
-    assert log.read_text().split() == [str(seed) for seed in grown.plan["seed"][8:]]
-    shrunk = make_work(image_count=2)
+    new = grown.plan[(grown.plan["image_id"] == "img_4.jpg") | (grown.plan["sample_index"] == 1)]
+    assert log.read_text().split() == [str(seed) for seed in new["seed"]]
+    shrunk = make_work(image_count=4, captions_per_image=1)
     object.__setattr__(shrunk, "build_generator", lambda: pytest.fail("the generator was built"))
     assert generate_shards(shrunk, tmp_path).kept_count == 1
     assert sorted(folder_bytes(tmp_path)) == ["00000.tar", "set.json"]
@@ -112,17 +113,17 @@ def test_a_failing_batch_keeps_what_was_finished(tmp_path: Path) -> None:
     """Test 7 of the fault tests."""
 
     def fail_in_the_fourth_batch() -> None:
-        if len(log.read_text().split()) == 6:
+        if len(log.read_text().split()) == 7:
             raise RuntimeError("CUDA out of memory")
 
     log = tmp_path / "log"
     log.touch()
     with pytest.raises(
-        RuntimeError, match=r"captions \['cap_3_0', 'cap_3_1'\] of shard 00001: RuntimeError: CUDA out of"
+        RuntimeError, match=r"captions \['cap_2_1', 'cap_3_1'\] of shard 100000: RuntimeError: CUDA out of"
     ):
         generate_shards(make_work(painter=Painter(log, fail_in_the_fourth_batch)), tmp_path / "set")
     report = generate_shards(make_work(painter=Painter(log), batch_size=1), tmp_path / "set")
-    assert (report.kept_count, report.resumed_count) == (1, 1)
+    assert (report.kept_count, report.resumed_count) == (2, 1)
     assert max(Counter(log.read_text().split()).values()) == 1
 
 
@@ -257,7 +258,7 @@ def test_a_resumed_run_makes_the_batches_of_an_uninterrupted_one(tmp_path: Path)
         def denoise(self, prompts, seeds):
             return super().denoise([" ".join(prompts)] * len(prompts), seeds)
 
-    params = {"batch_size": 3, "shard_size": 10}
+    params = {"captions": make_captions(10, 1), "batch_size": 3, "shard_size": 10}
     generate_shards(make_work(painter=Mixing(), **params), tmp_path / "whole")
     shard = (tmp_path / "whole" / "00000.tar").read_bytes()
     last_jpeg = list(index_shard(tmp_path / "whole" / "00000.tar").values())[5][0]

@@ -1,6 +1,7 @@
+import pyarrow as pa
 import pytest
 
-from gmail_kedro.records.keys import MAX_BASE_BYTES, key_of, member_base
+from gmail_kedro.records.keys import MAX_BASE_BYTES, check_caption_ids, key_of, member_base
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,25 @@ def test_refuses_a_key_too_long_for_a_header() -> None:
     assert len(member_base("x" * (MAX_BASE_BYTES - 2) + "/0")) == MAX_BASE_BYTES
     with pytest.raises(ValueError, match="takes 96 bytes .* shorter caption ids"):
         member_base("x" * (MAX_BASE_BYTES - 1) + "/0")
+
+
+@pytest.mark.parametrize("sample", [0, 10, 123])
+@pytest.mark.parametrize(
+    "caption_id", ["", "a", "ß", "a b", "x" * 91, "x" * 92, "x" * 93, "x" * 94, "é" * 15, "é" * 16]
+)
+def test_many_ids_are_judged_as_each_alone(caption_id: str, sample: int) -> None:
+    try:
+        member_base(f"{caption_id}/{sample}")
+        refused = ""
+    except ValueError as error:
+        refused = str(error)
+    ids = pa.array(["fine", caption_id, "fine_too"])
+    if not refused:
+        check_caption_ids(ids, sample)
+        return
+    with pytest.raises(ValueError) as caught:
+        check_caption_ids(ids, sample)
+    assert str(caught.value) == refused
 
 
 @pytest.mark.parametrize("base", ["", "train", "a.b_0", "a/b_0", "a%2eb_0", "a%2_0", "a_01", "%61_0", "%FF_0"])

@@ -20,27 +20,13 @@ def images(tmp_path: Path) -> StoredImages:
 def test_says_where_every_picture_lies_and_what_made_it(images: StoredImages) -> None:
     plan = make_work().plan
     manifest = build_manifest(plan, images)
-    added = [
-        "shard",
-        "offset",
-        "size_bytes",
-        "sha256",
-        "generator",
-        "revision",
-        "steps",
-        "guidance",
-        "status",
-        "reason",
-    ]
-    assert manifest.columns.tolist() == [*PLAN_COLUMNS, *added]
+    facts = ["generator", "revision", "steps", "guidance", "status", "reason"]
+    assert manifest.columns.tolist() == [*PLAN_COLUMNS, "shard", "offset", "size_bytes", "sha256", *facts]
     assert manifest["key"].tolist() == plan["key"].tolist()
     for row in manifest.itertuples():
         jpeg = (images.folder / row.shard).read_bytes()[row.offset : row.offset + row.size_bytes]
         assert hashlib.sha256(jpeg).hexdigest() == row.sha256
-    made = {
-        tuple(row)
-        for row in manifest[["generator", "revision", "steps", "guidance", "status", "reason"]].itertuples(index=False)
-    }
+    made = {tuple(row) for row in manifest[facts].itertuples(index=False)}
     assert made == {("painter", "paint-1", 1, 3.0, "made", "")}
 
 

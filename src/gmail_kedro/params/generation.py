@@ -16,6 +16,7 @@ class GenerationParams(Parameters):
         image_count: Largest number of training photographs to generate for, or null for all.
         captions_per_image: How many of a photograph's captions are used, in file order.
         samples_per_caption: Pictures generated for each caption.
+        dedupe_prompts: Whether equal captions of different photographs share their pictures.
         seed: Base seed; each picture's own seed is a hash of it, the caption id and the sample index.
         steps: Denoising steps.
         guidance: Guidance scale: classifier-free, or the one a guidance-distilled generator is told.
@@ -36,6 +37,7 @@ class GenerationParams(Parameters):
     image_count: int | None
     captions_per_image: int
     samples_per_caption: int
+    dedupe_prompts: bool
     seed: int
     steps: int
     guidance: float

@@ -1,10 +1,12 @@
 """Makes the pictures of a plan, shard by shard, so that a killed run goes on where it stopped."""
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageGenerator
 from gmail_kedro.params import QualityParams
-from gmail_kedro.records.filling import ShardFiller
 from gmail_kedro.records.folder import announce, close_set, hold_folder, is_complete_set, read_gate, remove_extra
-from gmail_kedro.records.pictures import PictureMaker, Row
+from gmail_kedro.records.jobs import JobMapper, map_here
+from gmail_kedro.records.pictures import Row
 from gmail_kedro.records.plan import PLAN_COLUMNS
 from gmail_kedro.records.quality import QualityGate, Scorer, Verdict
-from gmail_kedro.records.shards import QUARANTINE, ShardWriter, probe_shard, read_facts
+from gmail_kedro.records.shard_worker import ShardWorker
+from gmail_kedro.records.shards import QUARANTINE, probe_shard, read_facts
 from gmail_kedro.records.siblings import ShardJudges
 from gmail_kedro.records.stored import (
     SetDescription,
@@ -29,7 +32,6 @@ from gmail_kedro.records.stored import (
     shard_path,
 )
 from gmail_kedro.records.takeover import (
-    FormerPictures,
     set_aside_misjudged,
     set_aside_others,
 )
@@ -51,6 +53,7 @@ class GenerationWork:
         quality: What the gate refuses, how often a refused picture is made anew, and how many may be refused.
         scorer_name: Which model gives caption scores.
         build_scorer: Builds it; needed only where the gate asks for a least caption score.
+        map_jobs: Who makes the shards: this process, or the workers of a cluster that sees the same folder.
     """
 
     plan: pd.DataFrame
@@ -60,6 +63,7 @@ class GenerationWork:
     quality: QualityParams
     scorer_name: str = ""
     build_scorer: Callable[[], Scorer] | None = None
+    map_jobs: JobMapper = map_here
 
     def __post_init__(self) -> None:
         absent = [name for name in SETTINGS if name not in self.settings]
@@ -99,6 +103,10 @@ class GenerationWork:
     def count_rows(self, shard_id: str) -> int:
         """Returns how many pictures one shard is to have."""
         return len(self._positions[shard_id])
+
+    def first_sample(self, shard_id: str) -> int:
+        """Returns the sample index of a shard's first picture."""
+        return int(self.plan["sample_index"].iat[self._positions[shard_id][0]])
 
     @cached_property
     def _positions(self) -> Mapping[Any, Any]:
@@ -208,18 +216,19 @@ def _bring(work: GenerationWork, folder: Path) -> _Done:
 def _make_shards(
     work: GenerationWork, folder: Path, missing: Sequence[str], tally: QuarantineTally, done: _Done
 ) -> None:
-    """Makes the missing shards."""
-    maker, former = PictureMaker(work.build_generator, work.settings), FormerPictures(folder, work.settings)
-    judges = ShardJudges(work.gate, work.plan, folder)
-    filler = ShardFiller(maker, judges, former, tally, batch_size=work.batch_size)
+    """Makes the missing shards, wherever the work's mapper does it; those of a sample after those of the one before."""
+    # A copy without what was derived from it: a worker elsewhere derives its own.
+    build_worker = partial(ShardWorker, replace(work), folder.absolute(), copy.deepcopy(tally))
+    waves = (list(names) for _, names in groupby(missing, key=work.first_sample))
     to_make = sum(map(work.count_rows, missing))
     with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
-        for name in missing:
-            rows, fingerprint = work.rows(name), work.description.shards[name]
-            with ShardWriter(shard_path(folder, name), [row["key"] for row in rows], fingerprint) as writer:
-                done.resumed_count += writer.written_count > 0
-                filler.fill(writer, rows, progress)
-    done.taken_count, done.made_count = filler.taken_count, filler.made_count
+        for name, made in zip(missing, work.map_jobs(build_worker, waves), strict=True):
+            done.resumed_count += made.is_resumed
+            done.taken_count += made.taken_count
+            done.made_count += made.made_count
+            tally.merge(made.tally)
+            tally.check()
+            progress.update(work.count_rows(name))
 
 
 def _count_kept(folder: Path, work: GenerationWork, missing: Sequence[str], tally: QuarantineTally) -> None:

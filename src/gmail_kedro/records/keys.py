@@ -4,6 +4,9 @@ import contextlib
 import re
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 # A ustar name holds 100 bytes and ".json" takes five of them.
 MAX_BASE_BYTES = 95
 _KEY = re.compile(r"(?P<caption_id>.+)/(?P<sample_index>0|[1-9][0-9]*)", re.DOTALL)
@@ -34,6 +37,22 @@ def member_base(key: str) -> str:
             f"take three a byte); at most {MAX_BASE_BYTES} fit. Give the corpus shorter caption ids."
         )
     return base
+
+
+def check_caption_ids(caption_ids: pa.Array, sample_index: int) -> None:
+    """Refuses caption ids that ``member_base`` would refuse; ids of plain letters are checked all at once.
+
+    Args:
+        caption_ids: Texts [N].
+        sample_index: The sample that is made for each.
+
+    Raises:
+        ValueError: As ``member_base``, for the first such id.
+    """
+    longest = MAX_BASE_BYTES - len(f"_{sample_index}")
+    is_plain = pc.match_substring_regex(caption_ids, f"^[A-Za-z0-9_~-]{{1,{longest}}}$")
+    for caption_id in caption_ids.filter(pc.invert(is_plain)).to_pylist():
+        member_base(f"{caption_id}/{sample_index}")
 
 
 def key_of(base: str) -> str:

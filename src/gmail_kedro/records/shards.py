@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+class ShardBusyError(RuntimeError):
+    """Another process is writing the shard."""
+
+
 def read_shard(path: Path) -> Iterator[ImageRecord]:
     """Yields the pictures of a finished shard in order, one in memory at a time, each checked against its hash.
 
@@ -245,7 +249,7 @@ def _open_alone(path: Path) -> BinaryIO:
             raise FileNotFoundError
     except (BlockingIOError, FileNotFoundError) as error:
         file.close()
-        raise RuntimeError(f"Shard {path} is being written by another process; wait for it or stop it.") from error
+        raise ShardBusyError(f"Shard {path} is being written by another process; wait for it or stop it.") from error
     return file
 
 

@@ -39,6 +39,20 @@ class QuarantineTally:
         """Counts pictures that are known to be accepted."""
         self.judged_count += count
 
+    def since(self, before: "QuarantineTally") -> "QuarantineTally":
+        """Returns what was counted since a copy was taken."""
+        added = QuarantineTally(self._limit, after=self._after, home=self._home)
+        added.judged_count = self.judged_count - before.judged_count
+        added.reasons = self.reasons - before.reasons
+        added._examples = {name: self._examples[name] for name in added.reasons}
+        return added
+
+    def merge(self, other: "QuarantineTally") -> None:
+        """Counts what another one has counted."""
+        self.judged_count += other.judged_count
+        self.reasons += other.reasons
+        self._examples = other._examples | self._examples
+
     def check(self, *, is_final: bool = False) -> None:
         """Ends the run if the share is too large, and enough pictures were judged or no more will be.
 

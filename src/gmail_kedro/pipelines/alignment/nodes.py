@@ -1,11 +1,12 @@
 """Nodes of the alignment pipeline: the teacher's view once, then the student, then a training-free map."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
+from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
@@ -33,10 +34,9 @@ def encode_teacher(
         ``patch_mean`` [N, W'] and ``text`` [N, D], the captions' embeddings.
     """
     from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
-    from gmail_kedro.zoo.encoders import build_encoder
 
-    encoding = run_encoding(feature_store, run)
-    encoder = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
+    encoding = run_encoding(feature_store, run, partial(_build_teacher, run))
+    encoder = _build_teacher(run, encoding.device)
     keys = list(pairs["real_key"])
     features = {
         view: encode_images(encoder, corpus.images, keys, encoding, view=view) for view in teacher_views(params)
@@ -44,6 +44,12 @@ def encode_teacher(
     if needs_text(params):
         features["text"] = encode_texts(encoder, list(pairs["caption"]), encoding)
     return features
+
+
+def _build_teacher(run: RunParams, device: torch.device) -> ImageTextEncoder:
+    from gmail_kedro.zoo.encoders import build_encoder
+
+    return build_encoder(run.encoder, run.encoder_path, device=device)
 
 
 def align(

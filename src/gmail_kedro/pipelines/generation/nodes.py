@@ -5,16 +5,19 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from gmail_kedro.corpora.checking import check_images, check_unreadable, find_unreadable
 from gmail_kedro.corpora.leakage import refuse_leakage
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
+from gmail_kedro.records.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.records.generate import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
-from gmail_kedro.records.plan import CAPTION_COLUMNS, check_captions, plan_images
+from gmail_kedro.records.plan import plan_blocks
 from gmail_kedro.records.stored import StoredImages
+from gmail_kedro.records.tables import Table
 from gmail_kedro.zoo.sampling import Sampling
 
 
@@ -58,14 +61,14 @@ def read_captions(
     return captions[~captions["image_id"].isin(reasons.keys())].reset_index(drop=True), bad
 
 
-def plan_generation(captions: pd.DataFrame, params: GenerationParams) -> pd.DataFrame:
-    """Returns one row a picture to make, with prompt, seed and shard.
+def plan_generation(captions: Table, params: GenerationParams) -> pa.RecordBatchReader:
+    """Returns one row a picture to make, with prompt, seed and shard, block by block.
 
     Args:
         captions: The captions of the corpus.
         params: How many pictures, from which base seed, how many a shard.
     """
-    return plan_images(captions, params=params)
+    return plan_blocks(captions, params=params)
 
 
 def prepare_generation(
@@ -76,9 +79,10 @@ def prepare_generation(
     Args:
         generation_plan: The pictures to make.
         params: The generator and its settings.
-        run: The device; the encoder that gives caption scores.
+        run: The device; whether this process or a Ray cluster does the work; the encoder that gives caption scores.
         quality: What the gate refuses.
     """
+    from gmail_kedro.engine.distributed import job_mapper
     from gmail_kedro.zoo.generators import check_sampling, generator_revision
 
     check_sampling(params.generator, _sampling_of(params))
@@ -94,6 +98,7 @@ def prepare_generation(
         quality=quality,
         scorer_name=scorer_name(run),
         build_scorer=partial(build_scorer, run),
+        map_jobs=job_mapper(run),
     )
 
 

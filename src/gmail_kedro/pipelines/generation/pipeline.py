@@ -31,12 +31,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             node(
                 write_manifest,
                 ["generation_plan", "generated_images", params],
-                "generated_manifest",
+                "generated_manifest@frame",
                 name="write_manifest",
             ),
             node(
                 write_set_card,
-                ["corpus", "generated_manifest", "generated_images", params],
+                ["corpus", "generated_manifest@frame", "generated_images", params],
                 ["set_card", "set_card_page", "set_card_figure"],
                 name="write_set_card",
             ),

@@ -1,22 +1,24 @@
 """From a generated set to training pairs."""
 
-import pandas as pd
+import pyarrow as pa
 
-from gmail_kedro.params import PairingParams
-from gmail_kedro.records.pairing import check_leakage, pair_by_caption
+from gmail_kedro.params import GenerationParams, PairingParams
+from gmail_kedro.records.pairing import pair_blocks
+from gmail_kedro.records.tables import Table
 
 
-def pair(captions: pd.DataFrame, generated_manifest: pd.DataFrame, params: PairingParams) -> pd.DataFrame:
-    """Returns each generated picture with the photograph of its caption, split by photograph.
+def pair(
+    captions: Table, generated_manifest: Table, params: PairingParams, generation: GenerationParams
+) -> pa.RecordBatchReader:
+    """Returns each generated picture with the photograph of its caption, split by photograph, block by block.
 
     Args:
         captions: The captions of the corpus.
-        generated_manifest: The pictures that were made.
+        generated_manifest: What became of each picture.
         params: Share held out for validation, and its seed.
+        generation: Says whether prompts were shared.
 
     Raises:
         ValueError: If a row cannot be paired, or a photograph belongs to the corpus's val or test split.
     """
-    pairs = pair_by_caption(captions, generated_manifest, params=params)
-    check_leakage(pairs, captions)
-    return pairs
+    return pair_blocks(captions, generated_manifest, params=params, generation=generation)

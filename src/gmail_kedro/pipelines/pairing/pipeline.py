@@ -11,4 +11,5 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     Args:
         **kwargs: Unused; Kedro's registry may pass some.
     """
-    return Pipeline([node(pair, ["captions", "generated_manifest", "params:pairing"], "pairs", name="pair")])
+    inputs = ["captions", "generated_manifest@blocks", "params:pairing", "params:generation"]
+    return Pipeline([node(pair, inputs, "pairs", name="pair")])

@@ -1,0 +1,185 @@
+"""Runs jobs on the machines of a Ray cluster: actors hold a model once, and what a lost one was doing is redone."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from gmail_kedro.params import RunParams
+from gmail_kedro.records.jobs import JobMapper, WorkerBuilder, map_here
+
+logger = logging.getLogger(__name__)
+MAX_LOSSES = 3
+POLL_SECONDS = 5.0
+
+
+def job_mapper(run: RunParams) -> JobMapper:
+    """Returns what does a run's jobs, as ``run.engine`` says."""
+    return RayMapper(run.device) if run.engine == "ray" else map_here
+
+
+@dataclass(frozen=True)
+class RayMapper:
+    """Does jobs with one actor for each GPU of the cluster, or for each CPU where there is none (a ``JobMapper``).
+
+    A machine that joins gets actors, too. A job whose actor or machine is lost goes to the next free actor; an
+    error that a job raises itself ends the run, as it does without Ray.
+
+    Attributes:
+        device: ``auto``, ``cpu`` or a CUDA device, as in ``run.device``.
+    """
+
+    device: str
+
+    def __call__(self, build_worker: WorkerBuilder, waves: Iterable[Sequence[Any]]) -> Iterator[Any]:
+        """Yields the result of each job, in the order of the jobs.
+
+        Args:
+            build_worker: Builds what does a job; pickled once.
+            waves: The jobs; actors are let go between two waves.
+
+        Raises:
+            RuntimeError: If the cluster has no machine for the jobs, or a job lost its actor three times.
+            Exception: Whatever a job raises.
+        """
+        import ray
+
+        if not ray.is_initialized():
+            ray.init()  # the cluster of RAY_ADDRESS or of this machine; without one, a new one on this machine
+        pickled = ray.put(build_worker)
+        for wave in waves:
+            crew = _Crew(pickled, _Queue(wave), resource=self._resource(), device=self.device)
+            try:
+                yield from crew.work()
+            finally:
+                crew.dismiss()
+
+    def _resource(self) -> str:
+        import ray
+
+        if self.device == "auto":
+            return "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+        return "CPU" if self.device == "cpu" else "GPU"
+
+
+@dataclass(frozen=True)
+class _Task:
+    index: int
+    job: Any
+    losses: int = 0
+
+
+class _Queue:
+    """The jobs that wait: those that were lost first, then the next of the stream."""
+
+    def __init__(self, jobs: Iterable[Any]) -> None:
+        self._stream = enumerate(jobs)
+        self._waiting: deque[_Task] = deque()
+
+    def count(self, limit: int) -> int:
+        """Returns how many wait, at most ``limit``; reads no further."""
+        self._waiting.extend(_Task(*pair) for pair in islice(self._stream, max(0, limit - len(self._waiting))))
+        return min(limit, len(self._waiting))
+
+    def take(self) -> _Task:
+        """Returns the next task; there must be one."""
+        return self._waiting.popleft()
+
+    def put_back(self, task: _Task) -> None:
+        """Takes a task whose actor was lost.
+
+        Raises:
+            RuntimeError: If that happened too often.
+        """
+        losses = task.losses + 1
+        if losses == MAX_LOSSES:
+            raise RuntimeError(
+                f"Job {task.index} lost its worker {losses} times, so it may be what ends them (out of memory?). "
+                "Finished shards are kept. See the logs of the Ray session; lower the batch size and start again."
+            )
+        logger.warning("The worker of job %d was lost; the job is redone (loss %d).", task.index, losses)
+        self._waiting.appendleft(replace(task, losses=losses))
+
+
+class _Crew:
+    """The actors of one map and what each is doing."""
+
+    def __init__(self, build_worker: Any, queue: _Queue, *, resource: str, device: str) -> None:
+        import ray
+
+        self._build_worker, self._queue, self._resource, self._device = build_worker, queue, resource, device
+        self._actor_class: Any = ray.remote(_Actor).options(num_cpus=1, num_gpus=int(resource == "GPU"), max_restarts=0)
+        self._busy: dict[Any, tuple[Any, _Task | None]] = {}
+
+    def work(self) -> Iterator[Any]:
+        """Yields results in order of the jobs until nothing is left to do."""
+        import ray
+
+        finished: dict[int, Any] = {}
+        wanted = 0
+        while self._hire() or self._busy:
+            done, _ = ray.wait(list(self._busy), timeout=POLL_SECONDS)
+            for reference in done:
+                finished.update(self._collect(reference))
+            while wanted in finished:
+                yield finished.pop(wanted)
+                wanted += 1
+
+    def dismiss(self) -> None:
+        """Ends all actors; what they were doing is lost."""
+        import ray
+
+        for actor, _ in self._busy.values():
+            ray.kill(actor)
+        self._busy.clear()
+
+    def _hire(self) -> bool:
+        """Starts actors while jobs wait and the cluster has room; says whether jobs wait."""
+        import ray
+
+        room = int(ray.cluster_resources().get(self._resource, 0))
+        waiting = self._queue.count(max(1, room))
+        if waiting and not room and not self._busy:
+            raise RuntimeError(
+                f"The Ray cluster has no {self._resource} for run.device: {self._device}. Add a machine that has one "
+                "(ray status shows what is there), or set run.device."
+            )
+        preparing = sum(task is None for _, task in self._busy.values())
+        for _ in range(min(room - len(self._busy), waiting - preparing)):
+            actor = self._actor_class.remote(self._build_worker)
+            self._busy[actor.prepare.remote()] = actor, None
+        return waiting > 0
+
+    def _collect(self, reference: Any) -> dict[int, Any]:
+        """Returns the result behind a reference by its index, and gives the actor its next job."""
+        import ray
+        from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
+
+        actor, task = self._busy.pop(reference)
+        try:
+            result = ray.get(reference)
+        except (RayActorError, ObjectLostError, OutOfMemoryError):
+            if task is not None:
+                self._queue.put_back(task)
+            return {}
+        except RayTaskError as error:
+            raise error.cause from error
+        if self._queue.count(1):
+            following = self._queue.take()
+            self._busy[actor.run.remote(following.job)] = actor, following
+        return {} if task is None else {task.index: result}
+
+
+class _Actor:
+    """Holds a worker in a process of its own."""
+
+    def __init__(self, build_worker: WorkerBuilder) -> None:
+        self._build_worker = build_worker
+
+    def prepare(self) -> None:
+        self._worker = self._build_worker()
+
+    def run(self, job: Any) -> Any:
+        return self._worker(job)

@@ -1,0 +1,68 @@
+"""Tables that need not fit in memory: a data frame, an Arrow table or a Parquet file, read block by block."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+Table: TypeAlias = pd.DataFrame | pa.Table | ds.Dataset
+BLOCK_ROWS = 65536
+
+
+def as_dataset(table: Table) -> ds.Dataset:
+    """Returns any table as an Arrow dataset; data frames keep their memory where their columns are Arrow's."""
+    if isinstance(table, ds.Dataset):
+        return table
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    return ds.dataset(table)
+
+
+def read_blocks(table: ds.Dataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yields blocks of at most ``BLOCK_ROWS`` rows, in the table's order; empty ones are left out.
+
+    Args:
+        table: As ``as_dataset`` returns it.
+        columns: The columns to read.
+    """
+    for block in table.to_batches(columns=list(columns), batch_size=BLOCK_ROWS, batch_readahead=2):
+        if block.num_rows:
+            yield block
+
+
+def hash_texts(texts: pa.Array) -> np.ndarray:
+    """Returns a 64-bit SipHash of each text, uint64 [N]; a missing text counts as empty.
+
+    Rows that are compared by it are taken for equal wrongly with a chance of 2^-64 a comparison: among all pairs of
+    12 million ids, 4 in a million.
+    """
+    return pd.util.hash_array(
+        pc.fill_null(texts.cast(pa.large_string()), "").to_numpy(zero_copy_only=False), categorize=False
+    )
+
+
+def stable_numbers(prefix: str, texts: Sequence[str]) -> np.ndarray:
+    """Returns the first 64 bits of the SHA-256 of ``prefix`` and each text, uint64 [N]: the same on every machine."""
+    sha256 = hashlib.sha256
+    digests = [sha256((prefix + text).encode(errors="surrogatepass")).digest()[:8] for text in texts]
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+
+
+def take_rows(table: pa.Table, rows: np.ndarray) -> pa.RecordBatch:
+    """Returns rows of a table as one block, copying nothing twice where they follow one another.
+
+    Args:
+        table: Any table.
+        rows: int64 [N], at least one.
+    """
+    first, count = int(rows[0]), len(rows)
+    if rows[-1] - first == count - 1 and (np.diff(rows) == 1).all():
+        taken = table.slice(first, count)
+    else:
+        taken = table.take(pa.array(rows))
+    return taken.combine_chunks().to_batches()[0]
