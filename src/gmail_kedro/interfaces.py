@@ -155,8 +155,8 @@ class ImageGenerator(Protocol):
 class ImageSource(Protocol):
     """Encoded pictures by key, read when asked for.
 
-    A source of generated images says so in its attribute ``modality``; one without it holds photographs. An encoder
-    on the route of the other modality refuses it.
+    A source may say in its attribute ``modality`` whether its pictures are ``generated`` or ``real``; an encoder on
+    the route of the other modality then refuses them.
     """
 
     def read(self, key: str) -> bytes:

@@ -79,7 +79,6 @@ def encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         corpus = Corpus("tiny", pd.DataFrame(), images=Scenes("PNG"), labels={})
         params = DiagnosticsParams(**{**SETTINGS, **changes})
         pictures, unmapped = Scenes("JPEG", quality=15), FeatureMap("none")
-        pictures.modality = "generated"
         return encode_gap(make_pairs(50), corpus, pictures, None, unmapped, tmp_path, params, RUN)
 
     return encode

@@ -50,7 +50,7 @@ def test_it_is_of_its_sources_modality() -> None:
     generated = Pictures()
     generated.modality = "generated"
     assert CodecMatchedImages(generated, size=32, quality=75).modality == "generated"
-    assert CodecMatchedImages(Pictures(), size=32, quality=75).modality == "real"
+    assert CodecMatchedImages(Pictures(), size=32, quality=75).modality is None
 
 
 @pytest.mark.parametrize("seed", range(5))

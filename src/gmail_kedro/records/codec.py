@@ -22,9 +22,6 @@ class CodecMatchedImages:
         size: Length of the shorter side, in pixels; the other keeps the proportion.
         quality: Of the JPEG, 1 to 95.
 
-    Attributes:
-        modality: The source's.
-
     Raises:
         ValueError: If size or quality is out of range.
     """
@@ -35,7 +32,7 @@ class CodecMatchedImages:
         if not 1 <= quality <= 95:
             raise ValueError(f"The quality of CodecMatchedImages must be between 1 and 95. Got {quality} instead.")
         self._source, self._size, self._quality = source, size, quality
-        self.modality: str = getattr(source, "modality", "real")
+        self.modality = getattr(source, "modality", None)  # a codec makes no picture real
 
     def read(self, key: str) -> bytes:
         """Returns the picture as JPEG.

@@ -13,6 +13,7 @@ from gmail_kedro.params import DownstreamParams, IfcapParams, RunParams
 from gmail_kedro.pipelines.downstream.examples import CaptionExamples, ClipcapExamples, IfcapExamples, add_noise
 from gmail_kedro.pipelines.downstream.features import TrainingFeatures
 from gmail_kedro.zoo.adapters import TuningSpec
+from gmail_kedro.zoo.ifcap import EntityFilter, IfcapDetails
 from gmail_kedro.zoo.language_tuning import TunedLanguageModel
 from gmail_kedro.zoo.prefix_mappers import MapperSpec
 
@@ -75,7 +76,7 @@ def _prepare_ifcap(
 ) -> CaptionExamples:
     """Returns an IFCap captioner that remembers the training captions, with its examples."""
     from gmail_kedro.zoo.caption_memory import build_memory
-    from gmail_kedro.zoo.ifcap import EntityFilter, IfcapDetails, build_ifcap
+    from gmail_kedro.zoo.ifcap import build_ifcap
 
     assert features.texts is not None
     nouns = _find_nouns(pairs, ifcap)
@@ -84,20 +85,9 @@ def _prepare_ifcap(
     memory = build_memory(
         features.texts[known], list(remembered["caption"]), [nouns[key] for key in remembered["caption_id"]]
     )
-    details = IfcapDetails(
-        retrieved_count=ifcap.retrieved_count,
-        entities=EntityFilter(
-            captions=ifcap.entity_captions,
-            kind=ifcap.entity_filter,
-            threshold=ifcap.entity_threshold,
-            alpha=ifcap.entity_alpha,
-            limit=ifcap.entity_limit,
-        ),
-        nouns_from=ifcap.nouns if ifcap.vocabulary is None else f"{ifcap.nouns}, {ifcap.vocabulary}",
-    )
     mapper = _mapper(params, "fusion", features.embeddings.shape[1], language.width)
     captioner = build_ifcap(
-        language, mapper, memory, details, caption_end=params.caption_end, origin=features.origin, seed=seed
+        language, mapper, memory, _details(ifcap), caption_end=params.caption_end, origin=features.origin, seed=seed
     ).to(device)
     own_row = {key: row for row, key in enumerate(remembered["caption_id"])}
     excluded = torch.tensor([own_row.get(key, -1) for key in chosen["caption_id"]])
@@ -115,6 +105,20 @@ def _prepare_ifcap(
         noise_std=math.sqrt(ifcap.feature_noise_variance) if is_noisy else 0.0,
         drop=ifcap.entity_drop,
         seed=seed,
+    )
+
+
+def _details(ifcap: IfcapParams) -> IfcapDetails:
+    return IfcapDetails(
+        retrieved_count=ifcap.retrieved_count,
+        entities=EntityFilter(
+            captions=ifcap.entity_captions,
+            kind=ifcap.entity_filter,
+            threshold=ifcap.entity_threshold,
+            alpha=ifcap.entity_alpha,
+            limit=ifcap.entity_limit,
+        ),
+        nouns_from=ifcap.nouns if ifcap.vocabulary is None else f"{ifcap.nouns}, {ifcap.vocabulary}",
     )
 
 
