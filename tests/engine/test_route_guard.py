@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gmail_kedro.corpora.folder import FolderImages
 from gmail_kedro.engine.features import FeatureStore
 from gmail_kedro.engine.inference import Encoding, encode_images
+from gmail_kedro.records.codec import CodecMatchedImages
 from gmail_kedro.records.stored import StoredImages
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.student import take_route
@@ -15,8 +17,8 @@ from gmail_kedro.zoo.student import take_route
 NOTHING = SimpleNamespace(kind="none")
 
 
-class Photographs:
-    """A grey picture under every key."""
+class Pictures:
+    """A grey picture under every key, of unknown origin."""
 
     def read(self, key: str) -> bytes:
         """Returns an encoded picture."""
@@ -29,7 +31,13 @@ class Photographs:
         return stream.getvalue()
 
 
-class GeneratedPictures(Photographs):
+class Photographs(Pictures):
+    """The same, as a corpus holds them."""
+
+    modality = FolderImages.modality
+
+
+class GeneratedPictures(Pictures):
     """The same, as a generated set."""
 
     modality = StoredImages.modality
@@ -51,6 +59,9 @@ def on_route(route):
         ("real", GeneratedPictures(), "route of real images. Got generated images .GeneratedPictures."),
         ("generated", GeneratedPictures(), None),
         ("real", Photographs(), None),
+        ("generated", CodecMatchedImages(Photographs(), size=32, quality=75), "Got real images .CodecMatchedImages."),
+        ("generated", CodecMatchedImages(GeneratedPictures(), size=32, quality=75), None),
+        ("generated", Pictures(), None),
         (None, Photographs(), None),
         (None, GeneratedPictures(), None),
     ],

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -10,9 +11,11 @@ class FolderImages:
     """Encoded pictures, one file each, read when asked for (an ``ImageSource``).
 
     Attributes:
+        modality: ``real``: photographs may not go through a student's route of generated images.
         paths: The file of each picture, by key.
     """
 
+    modality: ClassVar[str] = "real"
     paths: Mapping[str, Path] = field(repr=False)
 
     def __len__(self) -> int:

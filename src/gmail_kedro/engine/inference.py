@@ -94,9 +94,9 @@ def encode_images(
 
 
 def _guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
-    """Refuses real images on the generated route and the reverse; a source that does not say so holds photographs."""
-    route, modality = getattr(encoder, "route", None), getattr(source, "modality", "real")
-    if route is not None and route != modality:
+    """Refuses real images on the generated route and the reverse; a source that does not say may take either."""
+    route, modality = getattr(encoder, "route", None), getattr(source, "modality", None)
+    if route is not None and modality is not None and route != modality:
         raise ValueError(
             f"The encoder {encoder.name!r} is a student's route of {route} images. Got {modality} images "
             f"({type(source).__name__}). Take the route of {modality} images, or a teacher without a route."

@@ -32,6 +32,7 @@ class CodecMatchedImages:
         if not 1 <= quality <= 95:
             raise ValueError(f"The quality of CodecMatchedImages must be between 1 and 95. Got {quality} instead.")
         self._source, self._size, self._quality = source, size, quality
+        self.modality = getattr(source, "modality", None)  # a codec makes no picture real
 
     def read(self, key: str) -> bytes:
         """Returns the picture as JPEG.
