@@ -41,7 +41,7 @@ class CostMeter:
         self._step_flops = counter.get_total_flops()
 
     def facts(self) -> dict[str, float]:
-        """Returns ``step_flops`` if a step was counted, and ``peak_bytes`` and ``energy_joules`` if they can be read."""
+        """Returns ``step_flops`` of a counted step, and ``peak_bytes`` and ``energy_joules`` if they can be read."""
         facts = {"step_flops": float(self._step_flops)} if self._step_flops else {}
         peak = self._peak_bytes()
         if peak is not None:
