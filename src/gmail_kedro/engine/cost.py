@@ -23,7 +23,7 @@ class CostMeter:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._step_flops = device, 0
+        self._device, self._step_flops = device, 0  # no step counted yet
         self._start = _energy_counters(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -41,8 +41,8 @@ class CostMeter:
         self._step_flops = counter.get_total_flops()
 
     def facts(self) -> dict[str, float]:
-        """Returns ``step_flops``, and where they can be read ``peak_bytes`` and ``energy_joules``."""
-        facts = {"step_flops": float(self._step_flops)}
+        """Returns ``step_flops`` of a counted step, and ``peak_bytes`` and ``energy_joules`` if they can be read."""
+        facts = {"step_flops": float(self._step_flops)} if self._step_flops else {}
         peak = self._peak_bytes()
         if peak is not None:
             facts["peak_bytes"] = float(peak)
