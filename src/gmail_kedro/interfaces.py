@@ -186,12 +186,13 @@ class Question:
 
     Attributes:
         question_id: Its id, unique in the benchmark.
-        image: The encoded picture, or None where there is none.
+        image: The encoded picture, the first where there are several, or None where there is none.
         text: The question.
         options: The choices, in the order of their letters; empty for an open question.
         answer: The right one of the options, or the answer in words.
         context: What is told before the question; may be empty.
         subject: What scores are grouped by.
+        other_answers: What an open question accepts beside ``answer``.
     """
 
     question_id: str
@@ -201,6 +202,7 @@ class Question:
     answer: str
     context: str
     subject: str
+    other_answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
