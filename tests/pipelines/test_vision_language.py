@@ -15,6 +15,7 @@ from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
 from gmail_kedro.pipelines.vision_language.nodes import answer_prompts, score_answers, train_vision_language_model
 from gmail_kedro.zoo.checking import check_models
+from gmail_kedro.zoo.vision_language import RouteError
 
 from ..zoo.test_vision_towers import NOTHING, make_student
 from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
@@ -208,6 +209,13 @@ def test_published_and_trained_models_are_measured(steps, name, folder, folders,
     for benchmark in ("scienceqa", "mmmu"):
         interval = scores[benchmark]["intervals"]["accuracy"]
         assert interval["low"] <= scores[benchmark]["scores"]["accuracy"] <= interval["high"]
+
+
+def test_a_source_that_says_what_it_holds_is_not_seen_by_the_other_route(folders, data, tmp_path):
+    student = make_student(folders, tmp_path / "student")
+    data[2].modality = "real"  # photographs where generated pictures belong
+    with pytest.raises(RouteError, match="A real picture was to be seen through the tower of generated pictures"):
+        train(folders, data, student, tmp_path / "work")
 
 
 def test_right_answers_are_counted(folders, data, tmp_path):

@@ -10,14 +10,15 @@ from gmail_kedro.decoding import decode_image
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import Question
 from gmail_kedro.metrics.statistics import Interval, bootstrap_interval
-from gmail_kedro.metrics.vqa import is_open_answer_right, parse_open, parse_scienceqa
+from gmail_kedro.metrics.vqa import LETTERS, is_open_answer_right, parse_open, parse_scienceqa
 from gmail_kedro.mini.lessons_in_words import draw_in_words, questions_as_turns
+from gmail_kedro.mini.pretrain_llama import NO_IMAGE_TOKEN
 from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
 from gmail_kedro.mini.visual_questions import draw_questions
 from gmail_kedro.pipelines.pretraining.measuring import CPU, RESAMPLES
-from gmail_kedro.zoo.chat import build_chat
+from gmail_kedro.zoo.chat import IGNORED, Conversation, build_chat, collate
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.language_models import build_language_model
 from gmail_kedro.zoo.llava import LlavaSettings, build_vision_language_model
@@ -34,22 +35,26 @@ def measure_llama(folder: str) -> dict[str, Any]:
     chat = build_chat(tokenizer, None, chat_format="auto")
     rng, scans = np.random.default_rng(SEED), load_scans("test")
     right: dict[str, list[bool]] = {"choices": [], "open": []}
-    for _ in range(QUESTION_COUNT):
-        scene = sample_scene(rng, scans)
-        drawing = draw_in_words(scene, scans, rng)
-        turn = questions_as_turns([ask(scene, rng)[int(rng.integers(7))]], rng)[0]
-        ids = torch.tensor([chat.encode_prompt(f"{drawing}\n{turn.prompt}", with_image=False)])
+    for _ in range(QUESTION_COUNT // BATCH):
+        turns, asked = [], []
+        for _ in range(BATCH):
+            scene = sample_scene(rng, scans)
+            drawing = draw_in_words(scene, scans, rng)
+            turns.append(questions_as_turns([ask(scene, rng)[int(rng.integers(7))]], rng)[0])
+            ids = chat.encode_prompt(f"{drawing}\n{turns[-1].prompt}", with_image=False)
+            asked.append(Conversation(tuple(ids), (IGNORED,) * len(ids)))
+        batch = collate(asked, image_token=NO_IMAGE_TOKEN, patch_count=1, pad=chat.end, side="left")
         with torch.no_grad():
             written = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
+                input_ids=batch.ids,
+                attention_mask=batch.mask,
                 max_new_tokens=MAX_TOKENS,
                 do_sample=False,
                 eos_token_id=chat.end_tokens,
                 pad_token_id=chat.end,
             )
-        answer = chat.decode(written[:, ids.shape[1] :])[0]
-        right["choices" if turn.answer in "ABCD" else "open"].append(answer == turn.answer)
+        for turn, answer in zip(turns, chat.decode(written[:, batch.ids.shape[1] :]), strict=True):
+            right["choices" if turn.answer in LETTERS else "open"].append(answer == turn.answer)
     return {f"test_{name}_right": _interval(values) for name, values in right.items()}
 
 

@@ -50,14 +50,15 @@ def open_tokens(
         eye: The eye of that modality's route.
         source: Where the encoded pictures are.
         keys: The picture of each row.
-        origin: What they are: ``generated`` or ``real``.
+        origin: What they are, ``generated`` or ``real``, unless the source says it itself (``modality``).
         cache_gib: Memory for the tokens, in GiB.
     """
+    said = getattr(source, "modality", origin)
     return PatchTokens(
         source,
         keys,
         preprocess=model.preprocess,
-        see=lambda pixels: eye.see(pixels, origin=origin),
+        see=lambda pixels: eye.see(pixels, origin=said),
         limit_bytes=int(cache_gib * 2**30),
     )
 

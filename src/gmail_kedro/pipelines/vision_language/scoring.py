@@ -99,5 +99,5 @@ def _chance(questions: Sequence[Question]) -> np.ndarray:
 
 def _held(question: Question) -> VqaQuestion:
     if not question.options:
-        return VqaQuestion((), (question.answer,))
+        return VqaQuestion((), (question.answer, *question.other_answers))
     return VqaQuestion(question.options, (LETTERS[question.options.index(question.answer)],))
