@@ -1,40 +1,56 @@
 """The catalog's way to the mini world's questions."""
 
+from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from gmail_kedro.corpora.questions import read_mmmu, read_scienceqa
 from gmail_kedro.interfaces import Question
+from gmail_kedro.mini.question_files import write_mmmu, write_scienceqa
 from gmail_kedro.mini.visual_questions import draw_questions
+
+BENCHMARKS: dict[str, Any] = {
+    "scienceqa": ("choices", "test", write_scienceqa, read_scienceqa),
+    "mmmu": ("open", "validation", write_mmmu, read_mmmu),
+}
 
 
 class MiniQuestionsDataset(AbstractDataset[None, list[Question]]):
-    """Questions about scenes of one split, drawn when they are loaded; nothing lies on disk.
+    """Questions about scenes of the test handwriting, in a benchmark's own files and through its own reader.
 
     Example (YAML)::
 
         scienceqa_questions:
           type: gmail_kedro.datasets.mini_questions.MiniQuestionsDataset
-          kind: choices
+          benchmark: scienceqa
+          filepath: data/01_raw/mini_scienceqa
           count: 400
 
     Args:
-        kind: ``choices`` or ``open``.
+        benchmark: Whose files are written: ``scienceqa`` (with choices) or ``mmmu`` (open).
+        filepath: The folder of the files; written anew at every load, so it must hold nothing else.
         count: Number of questions.
-        split: Whose handwriting the scenes show.
         seed: Seeds scenes and questions.
         metadata: Ignored; for other tools.
+
+    Raises:
+        ValueError: If the benchmark is unknown.
     """
 
     def __init__(
-        self, *, kind: str, count: int, split: str = "test", seed: int = 0, metadata: dict[str, Any] | None = None
+        self, *, benchmark: str, filepath: str, count: int, seed: int = 0, metadata: dict[str, Any] | None = None
     ) -> None:
-        self._kind, self._count, self._split, self._seed = kind, count, split, seed
+        if benchmark not in BENCHMARKS:
+            raise ValueError(f"The benchmark {benchmark!r} is unknown. Choose one of {sorted(BENCHMARKS)}.")
+        self._benchmark, self._folder, self._count, self._seed = benchmark, Path(filepath), count, seed
         self.metadata = metadata
 
     def load(self) -> list[Question]:
         """Returns the questions; the same every time."""
-        return draw_questions(self._split, kind=self._kind, count=self._count, seed=self._seed)
+        kind, split, write, read = BENCHMARKS[self._benchmark]
+        write(self._folder, draw_questions("test", kind=kind, count=self._count, seed=self._seed), split=split)
+        return read(self._folder, split=split, check_counts=False)
 
     def save(self, data: None) -> None:
         """Refuses: the questions follow from the seed.
@@ -51,4 +67,4 @@ class MiniQuestionsDataset(AbstractDataset[None, list[Question]]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"kind": self._kind, "count": self._count, "split": self._split, "seed": self._seed}
+        return {"benchmark": self._benchmark, "filepath": str(self._folder), "count": self._count, "seed": self._seed}

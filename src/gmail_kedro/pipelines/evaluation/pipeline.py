@@ -23,7 +23,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             node(
                 encode_benchmark,
-                ["corpus", "adapter", "feature_map", "text_tower", "feature_store", evaluation, run],
+                ["benchmark_corpus", "adapter", "feature_map", "text_tower", "feature_store", evaluation, run],
                 "benchmark",
             ),
             node(
@@ -33,19 +33,19 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             node(
                 score_captions,
-                ["predictions", "benchmark", "corpus", "feature_store", evaluation],
+                ["predictions", "benchmark", "benchmark_corpus", "feature_store", evaluation],
                 ["captioning_scores", "captioning_items"],
             ),
             node(score_retrieval, ["benchmark", evaluation], ["retrieval_scores", "retrieval_items"]),
             node(
                 score_classification,
-                ["corpus", "benchmark", "adapter", "feature_store", evaluation, run],
+                ["benchmark_corpus", "benchmark", "adapter", "feature_store", evaluation, run],
                 ["classification_scores", "classification_items"],
             ),
             node(collect_items, ["captioning_items", "retrieval_items", "classification_items"], "item_scores"),
             node(
                 score_linear_probe,
-                ["corpus", "adapter", "feature_store", evaluation, run],
+                ["benchmark_corpus", "adapter", "feature_store", evaluation, run],
                 "linear_probe_scores",
             ),
             node(
@@ -56,7 +56,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "classification_scores",
                     "linear_probe_scores",
                     "gap_scores",
-                    "corpus",
+                    "benchmark_corpus",
                     "generated_images",
                     "adapter",
                     evaluation,
