@@ -182,7 +182,7 @@ def test_only_quarantined_rows_are_retried_and_only_their_shards_are_rewritten(t
     plan = work_of().plan
     again = plan[plan["caption_id"].isin([f"cap_{row}_0" for row in SPOILT])]
     assert sorted(log.read_text().split()) == sorted(str(retry_seed(seed, 1)) for seed in again["seed"])
-    assert (report.quarantined, report.kept_count) == ({}, 1)
+    assert (report.quarantined, report.kept_count, report.made_count) == ({}, 1, len(SPOILT))
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "set").glob("*.tar")}
     assert [name for name in sorted(after) if after[name] == before[name]] == ["00002.tar"]
     assert not (tmp_path / "set" / "quarantine").exists()

@@ -48,7 +48,7 @@ class ShardFiller:
 
     Attributes:
         taken_count: Pictures that came from ``former``.
-        made_count: Pictures that the generator made.
+        made_count: Pictures that the generator made, retries included.
     """
 
     def __init__(
@@ -150,6 +150,7 @@ class ShardFiller:
                 if not verdict.reason:
                     break
                 (looked,) = self._gate.look([self._maker.make(row, retry)])
+                self.made_count += 1
                 verdict = judge.judge(looked)
             judge.settle(looked, verdict)
             self._tally.add(row["key"], verdict)
