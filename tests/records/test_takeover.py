@@ -59,7 +59,8 @@ def test_a_changed_caption_is_generated_anew(tmp_path: Path) -> None:
     generate_shards(make_work(captions), tmp_path / "set")
     captions.loc[3, "caption"] = "something else"
     work = make_work(captions, shard_size=3)
-    assert extend(tmp_path / "set", work, tmp_path / "log") == [work.plan["seed"][3]]
+    changed = work.plan.loc[work.plan["caption_id"] == "cap_1_1", "seed"]
+    assert extend(tmp_path / "set", work, tmp_path / "log") == changed.tolist()
 
 
 @pytest.mark.parametrize("changes", [{"jpeg_quality": 50}, {"seed": 8}])
@@ -94,13 +95,13 @@ def test_an_extension_that_is_interrupted_takes_over_the_rest_later(tmp_path: Pa
 def test_what_an_interrupted_run_left_unfinished_is_taken_over_too(tmp_path: Path) -> None:
     work = make_work()
     generate_shards(work, tmp_path / "set")
-    path = tmp_path / "set" / "00001.tar"
+    path = tmp_path / "set" / "100000.tar"
     third = list(index_shard(path).values())[2][0]
     Path(f"{path}.unfinished").write_bytes(path.read_bytes()[:third])
     path.unlink()
     other = make_work(shard_size=3)
     made = extend(tmp_path / "set", other, tmp_path / "log")
-    assert made == work.plan["seed"][6:8].tolist()
+    assert made == work.plan["seed"][7:9].tolist()
 
 
 def test_a_damaged_picture_is_generated_and_not_taken(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_damaged_picture_is_generated_and_not_taken(tmp_path: Path) -> None:
     content[offset + 200 : offset + size] = bytes(size - 200)
     path.write_bytes(content)
     made = extend(tmp_path / "set", make_work(shard_size=5), tmp_path / "log")
-    assert made == [work.plan["seed"][2]]
+    assert made == work.plan.loc[work.plan["caption_id"] == "cap_1_0", "seed"].tolist()
 
 
 def test_quarantined_pictures_are_taken_over_with_their_verdict(tmp_path: Path) -> None:
