@@ -23,6 +23,7 @@ def folders(tmp_path_factory):
     base = tmp_path_factory.mktemp("pipelines")
     return {
         "mini_stable_diffusion": None,
+        "mini_flux": None,
         "stable_diffusion_2_base": str(save_stable_diffusion_2(base / "sd2")),
         "flux_dev": str(save_flux(base / "dev")),
         "lcm": str(save_lcm(base / "lcm")),
@@ -30,7 +31,7 @@ def folders(tmp_path_factory):
     }
 
 
-@pytest.fixture(scope="module", params=["mini_stable_diffusion", "flux_dev"])
+@pytest.fixture(scope="module", params=["mini_stable_diffusion", "mini_flux"])
 def generator(request, folders):
     return build_generator(request.param, folders[request.param], SAMPLING, device=CPU)
 
