@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.params import EvaluationParams, ParameterError
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
 from gmail_kedro.pipelines.evaluation import nodes, scoring
@@ -98,6 +99,7 @@ def benchmark():
     return Benchmark(
         image_ids=["a", "b"], image=torch.eye(2), captions=["a red 7.", "a 7 on yellow paper.", "a blue 4."],
         text=None, tuned_text=None, text_image_index=torch.tensor([0, 0, 1]), truncated_count=0,
+        origin=FeatureOrigin("mini_clip", ("real",)),
     )  # fmt: skip
 
 
