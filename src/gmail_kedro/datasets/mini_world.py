@@ -28,7 +28,7 @@ class MiniWorldDataset(AbstractDataset[WorldParams, Corpus]):
     """The mini world on disk: saving parameters writes the world, loading reads it as any corpus is read.
 
     It exists when it is complete. Saving the parameters of the world that is already there does nothing. A world of
-    the kind ``long_captions`` is read as ShareGPT4V is, one caption a picture, the others as COCO is in Karpathy's file.
+    the kind ``long_captions`` is read as ShareGPT4V is, one caption a picture; the others as COCO in Karpathy's file.
 
     Examples:
         In ``catalog.yml``:

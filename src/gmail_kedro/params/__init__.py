@@ -13,6 +13,7 @@ from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
 from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.transfer import TransferParams
 from gmail_kedro.params.vision_language import VisionLanguageParams
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "QualityParams",
     "RetrieverParams",
     "RunParams",
+    "TransferParams",
     "VisionLanguageParams",
 ]
