@@ -65,9 +65,9 @@ def test_a_whole_set_verifies_and_a_damaged_one_does_not(made: Path, gmail: Gmai
     code, said = gmail("verify", "tiny")
     assert code == 0 and "is whole: 8 pictures in 2 shards" in said
     shutil.copytree(made / SETS / "tiny", tmp_path / "damaged")
-    (tmp_path / "damaged/shards/00001.tar").unlink()
+    (tmp_path / "damaged/shards/100000.tar").unlink()
     code, said = gmail("verify", str(tmp_path / "damaged"))
-    assert code == 1 and "shards/00001.tar: the shard is missing, and 3 pictures" in said
+    assert code == 1 and "shards/100000.tar: the shard is missing, and 4 pictures" in said
     assert "kedro run --pipeline=generation" in said
 
 

@@ -9,9 +9,10 @@ import pytest
 from gmail_kedro.records.generate import generate_shards
 from gmail_kedro.records.stored import read_description
 
-from .painting import Painter, folder_bytes, make_work
+from .painting import Painter, folder_bytes, make_captions, make_work
 
-BATCHES = {"image_count": 5, "batch_size": 2, "shard_size": 10}
+# Five batches in one shard.
+BATCHES = {"captions": make_captions(10, captions_per_image=1), "batch_size": 2, "shard_size": 10}
 
 
 class SlowPainter(Painter):
@@ -86,7 +87,7 @@ def test_a_failing_decoder_stops_the_run_at_the_next_batch(tmp_path: Path) -> No
         def decode(self, latents):
             raise RuntimeError("VAE broke")
 
-    with pytest.raises(RuntimeError, match=r"captions \['cap_0_0', 'cap_0_1'\] .* VAE broke"):
+    with pytest.raises(RuntimeError, match=r"captions \['cap_0_0', 'cap_1_0'\] .* VAE broke"):
         generate_shards(make_work(painter=Broken(), **BATCHES), tmp_path)
     assert Broken.calls == 2 + 2  # the batch, the one that was denoised meanwhile, and each row alone
 

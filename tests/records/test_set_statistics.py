@@ -73,7 +73,7 @@ def test_counts_prompts_and_samples_are_those_of_the_manifest(tmp_path: Path):
         "quarantined": 0,
         "photographs": 3,
         "captions": 6,
-        "shards": 3,
+        "shards": 4,
     }
     assert found["samples_per_caption"] == {"2": 6} and found["quarantine"] == {}
     assert found["prompts"] == {"distinct": 6, "words_min": 4, "words_median": 4.0, "words_max": 8, "truncated": 2}

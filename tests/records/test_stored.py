@@ -30,7 +30,7 @@ def test_reads_any_picture_by_key(folder: Path) -> None:
     assert len(images) == 10
     for key in reversed(list(images.keys())):
         assert images.read(key) == records[key].jpeg
-    assert images.shard_of("cap_4_1/0") == "00002"
+    assert images.shard_of("cap_4_1/0") == "100001"
     assert images.fingerprint == make_work().fingerprint
 
 
@@ -48,8 +48,8 @@ def test_an_unknown_key_is_an_error_that_names_key_and_folder(folder: Path) -> N
 def test_a_shard_cut_after_indexing_is_an_error(folder: Path) -> None:
     images = open_set(folder)
     list(images.keys())
-    (folder / "00002.tar").write_bytes((folder / "00002.tar").read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"00002.tar, picture 'cap_4_1/0': the file is truncated"):
+    (folder / "100001.tar").write_bytes((folder / "100001.tar").read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"100001.tar, picture 'cap_4_1/0': the file is truncated"):
         images.read("cap_4_1/0")
 
 
@@ -66,8 +66,8 @@ def test_missing_shards_are_the_absent_the_unreadable_and_the_foreign(folder: Pa
     (folder / "00000.tar").unlink()
     (folder / "00001.tar").write_bytes(b"damaged")
     generate_shards(make_work(jpeg_quality=50), tmp_path / "foreign")
-    shutil.copy(tmp_path / "foreign" / "00002.tar", folder)
-    assert missing_shards(folder, description) == ["00000", "00001", "00002"]
+    shutil.copy(tmp_path / "foreign" / "100001.tar", folder)
+    assert missing_shards(folder, description) == ["00000", "00001", "100001"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_the_first_photographs_are_the_set_that_generating_for_them_gives(tmp_pa
 def test_chosen_captions_and_samples_make_a_whole_set(made: FinishedSet, tmp_path: Path):
     rows = choose_rows(made.manifest, caption_ids=["cap_0_1", "cap_3_0", "cap_4_1"], samples_per_caption=1)
     copied = copy_subset(made, rows, tmp_path / "copied")
-    assert copied.manifest["key"].tolist() == ["cap_0_1/0", "cap_3_0/0", "cap_4_1/0"]
+    assert copied.manifest["key"].tolist() == ["cap_3_0/0", "cap_0_1/0", "cap_4_1/0"]  # by caption rank first
     assert all(copied.read(key) == made.read(key) for key in copied.manifest["key"])
     assert verify_set(copied.folder).problems == ()
     assert (copied.folder / "captions.parquet").is_file()

@@ -27,8 +27,13 @@ def judged(tmp_path: Path) -> FinishedSet:
     return made
 
 
+def shard_ids(made: FinishedSet) -> list[str]:
+    return list(made.images.description.shards)
+
+
 def shard(made: FinishedSet, number: int) -> Path:
-    return made.folder / "shards" / f"{number:05d}.tar"
+    """Returns the file of a shard, counted in the order of the plan."""
+    return made.folder / "shards" / f"{shard_ids(made)[number]}.tar"
 
 
 def words_of(made: FinishedSet) -> list[str]:
@@ -42,12 +47,12 @@ def change_manifest(made: FinishedSet, change: Callable[[pd.DataFrame], pd.DataF
 def test_a_whole_set_passes_and_every_picture_was_read(made: FinishedSet):
     result = verify_set(made.folder)
     assert result.problems == ()
-    assert (result.image_count, result.shard_count) == (10, 3)
+    assert (result.image_count, result.shard_count) == (10, len(shard_ids(made)))
     assert result.byte_count == sum(path.stat().st_size for path in (made.folder / "shards").glob("*.tar"))
 
 
 def test_every_changed_byte_of_a_shard_is_found(made: FinishedSet):
-    path = shard(made, 2)
+    path = shard(made, 1)
     whole = path.read_bytes()
     missed = []
     for position in range(0, len(whole), 7):
@@ -71,8 +76,8 @@ def test_a_changed_picture_is_named_and_the_repair_with_it(made: FinishedSet):
 
 
 def test_a_missing_shard_is_found(made: FinishedSet):
-    shard(made, 1).unlink()
-    assert words_of(made) == ["shards/00001.tar: the shard is missing, and 4 pictures with it"]
+    shard(made, 2).unlink()
+    assert words_of(made) == ["shards/100000.tar: the shard is missing, and 4 pictures with it"]
 
 
 def test_a_shard_cut_short_is_found(made: FinishedSet):
@@ -89,7 +94,7 @@ def test_a_shard_of_another_set_is_found(made: FinishedSet, tmp_path: Path):
 
 def test_a_shard_with_pictures_too_many_and_too_few_is_found(made: FinishedSet):
     records = list(read_shard(shard(made, 0)))
-    (stranger, *_) = read_shard(shard(made, 2))
+    (stranger,) = read_shard(shard(made, 1))
     fingerprint = made.images.description.shards["00000"]
     shard(made, 0).unlink()
     kept = [*records[:3], stranger]
@@ -98,7 +103,7 @@ def test_a_shard_with_pictures_too_many_and_too_few_is_found(made: FinishedSet):
         writer.finish()
     found = words_of(made)
     assert any("1 pictures are in the shard and not in the manifest (first: 'cap_4_0/0')" in words for words in found)
-    assert any("1 pictures of the manifest are not in the shard (first: 'cap_1_1/0')" in words for words in found)
+    assert any("1 pictures of the manifest are not in the shard (first: 'cap_3_0/0')" in words for words in found)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +115,7 @@ def test_a_shard_with_pictures_too_many_and_too_few_is_found(made: FinishedSet):
         (lambda rows: rows.assign(offset=rows["offset"] + 1), "lie elsewhere than the manifest says"),
         (lambda rows: rows.assign(prompt="another"), "have other facts beside them than the manifest's"),
         (lambda rows: rows.iloc[[*range(2), *range(4, 10), 2, 3]], "its rows of shard 00000 do not lie together"),
-        (lambda rows: rows.assign(shard_id=rows["shard_id"].replace("00002", "00007")), "belong to no shard"),
+        (lambda rows: rows.assign(shard_id=rows["shard_id"].replace("100001", "00007")), "belong to no shard"),
     ],
 )
 def test_a_changed_manifest_is_found(made: FinishedSet, change: Callable, words: str):
@@ -152,7 +157,9 @@ def test_a_retried_picture_passes_with_its_other_seed(tmp_path: Path):
 
 def test_a_plan_of_something_else_is_found(made: FinishedSet):
     made.plan.assign(seed=made.plan["seed"] + 1).to_parquet(made.folder / "plan.parquet")
-    assert [words.partition(":")[0] for words in words_of(made)] == ["plan.parquet"] * 3
+    assert words_of(made) == [
+        f"plan.parquet: its rows of shard {name} are not the ones the set was made from" for name in shard_ids(made)
+    ]
 
 
 @pytest.mark.parametrize("name", ["shards/set.json", "manifest.parquet", "plan.parquet"])

@@ -72,7 +72,9 @@ def copy_subset(origin: FinishedSet, rows: pd.DataFrame, folder: Path) -> Finish
     """Writes rows of a finished set as a set of their own; the folder appears when the set is whole.
 
     Keys, seeds and bytes stay; shards are as large as the origin's. The first photographs of a set give the very
-    files that generating for so many photographs would have given.
+    files that generating for so many photographs would have given, unless prompts are shared
+    (``generation.dedupe_prompts``): a picture then belongs to the first caption of its prompt, by rank, and a caption
+    that shares the picture of a photograph beyond them is left without one.
 
     Args:
         origin: The finished set.
