@@ -130,6 +130,29 @@ def test_a_stored_captioner_knows_its_origin_and_can_be_taken_without_training(k
         taken.caption(random_rows(3), beam_size=2, max_tokens=4, origin=FeatureOrigin("mini_clip", ("real",), "b" * 64))
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_training_goes_on_from_a_stored_captioner(kind, pairs, features, tmp_path):
+    first, before = train_captioner(pairs, features, tmp_path, downstream(**KINDS[kind], steps=20), ifcap(), RUN)
+    first.save_pretrained(tmp_path / "captioner")
+    changes = {**KINDS[kind], "start_from": str(tmp_path / "captioner")}
+    second, after = train_captioner(pairs, features, tmp_path, downstream(**changes), ifcap(), RUN)
+    assert len(after) == TINY["steps"] and after["loss"].iloc[0] < before["loss"].iloc[0]
+    assert weights_of(second, tmp_path / "second") != weights_of(first, tmp_path / "first")
+    assert [name for name, value in second.named_parameters() if value.requires_grad]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"mapper": "transformer"}, "its mapper is"), ({"tune_language_model": "lora"}, "its tuned part of the language")],
+)
+def test_training_refuses_to_go_on_from_another_kind(changes, message, pairs, features, tmp_path):
+    first, _ = train_captioner(pairs, features, tmp_path, downstream(), ifcap(), RUN)
+    first.save_pretrained(tmp_path / "captioner")
+    params = downstream(**changes, start_from=str(tmp_path / "captioner"))
+    with pytest.raises(ValueError, match=f"Training cannot go on from .*{message}"):
+        train_captioner(pairs, features, tmp_path, params, ifcap(), RUN)
+
+
 def prepare(pairs, features, **changes):
     return prepare_captioner(pairs, features, downstream(model="ifcap"), ifcap(**changes), RUN, device=CPU)
 
