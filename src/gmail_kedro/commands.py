@@ -122,10 +122,17 @@ def run_cell(name: str, seed: int, env: str | None) -> None:
     receipt.unlink(missing_ok=True)
     pipelines, parameters = _plan({"run.seed": seed} | row, run_id=run_id, start=start)
     run_pipelines(pipelines, parameters, env)
-    facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": env} | git_state(_project_root())
+    facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": env, "pipelines": pipelines}
+    facts |= _set_facts(row.get("set", _read("globals.yml")["set"])) | git_state(_project_root())
     unfinished = receipt.with_name(f"{RECEIPT}.unfinished")
     unfinished.write_text(json.dumps(facts, indent=1) + "\n")
     unfinished.replace(receipt)
+
+
+def _set_facts(name: str) -> dict[str, str]:
+    """Returns what a generated set says about itself: which set it is, and what made it."""
+    facts = json.loads((_project_root() / "data/02_intermediate" / name / "shards/set.json").read_text())
+    return {"set": name, "generated_set": facts["fingerprint"], "generator": facts["settings"]["generator"]}
 
 
 def _row(name: str) -> dict[str, Any]:
