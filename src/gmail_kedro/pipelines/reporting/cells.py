@@ -151,8 +151,8 @@ def _differing(
     column: Column, runs: Mapping[int, FinishedRun], other: Column, compared: Mapping[int, FinishedRun]
 ) -> str:
     """Returns in what the two rows were measured differently, as a reason for no difference, or ``""``."""
-    sides = [(runs, column.file), (compared, other.file)]
-    first, second = (next((run.protocol(file) for run in side.values()), None) for side, file in sides)
+    sides = [(runs, column), (compared, other)]
+    first, second = (next((run.protocol(at) for run in side.values()), None) for side, at in sides)
     if first is None or second is None:
         return ""
     apart = [name for name in SAME if first.get(name) != second.get(name)]
@@ -160,7 +160,7 @@ def _differing(
 
 
 def _lineage(column: Column, used: Sequence[FinishedRun]) -> dict[str, Any]:
-    protocols = [run.protocol(column.file) for run in used]
+    protocols = [run.protocol(column) for run in used]
     facts: dict[str, Any] = {name: _together(protocol.get(name) for protocol in protocols) for name in FACTS}
     counts = {protocol.get("generated_image_count") for protocol in protocols}
     facts["generated_image_count"] = float(next(iter(counts)) or np.nan) if len(counts) == 1 else np.nan

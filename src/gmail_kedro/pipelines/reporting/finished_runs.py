@@ -12,7 +12,12 @@ import pandas as pd
 from gmail_kedro.reporting.tables import Column
 
 RECEIPT = "run.json"
-ITEM_FILES = {"scores": "item_scores.parquet"}
+FACTS = (
+    "corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer", "encoder", "generator",
+    "generated_set", "generated_image_count"
+)  # fmt: skip
+ITEM_FILES = {"scores": "item_scores.parquet", "transfer": "transfer_items.parquet"}
+ITEM_GROUPS = ("captioning", "retrieval", "classification")  # of scores.json; the keys of each are measures
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,17 @@ class FinishedRun:
             items=self._items(column),
         )
 
-    def protocol(self, file: str) -> dict[str, Any]:
-        """Returns how the numbers of a file were measured, and what the run was made from."""
-        made_from = {name: self.receipt[name] for name in ("generator", "generated_set") if name in self.receipt}
-        for name in ("scores", file):
-            made_from |= (self.read(name) or {}).get("protocol", {})
-        return made_from
+    def protocol(self, column: Column) -> dict[str, Any]:
+        """Returns how a column's numbers were measured, and what the run was made from."""
+        content = self.read(column.file) or {}
+        facts = {name: self.receipt[name] for name in ("generator", "generated_set") if name in self.receipt}
+        for part in (
+            (self.read("scores") or {}).get("protocol"),
+            content.get("protocol"),
+            content.get(column.groups[0]),
+        ):
+            facts |= {name: value for name, value in (part or {}).items() if name in FACTS}
+        return facts
 
     def read(self, file: str) -> dict[str, Any] | None:
         """Returns a JSON file of the run, or None where there is none."""
@@ -89,17 +99,15 @@ class FinishedRun:
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
         paths = {file: self.folder / name for file, name in ITEM_FILES.items()}
-        return {
-            file: pd.read_parquet(path).pivot(index="image_id", columns="measure", values="value")
-            for file, path in paths.items()
-            if path.is_file()
-        }
+        return {file: pd.read_parquet(path) for file, path in paths.items() if path.is_file()}
 
     def _items(self, column: Column) -> "pd.Series[float] | None":
-        table = self._tables.get(column.file)
-        if table is None or column.groups not in (("captioning",), ("retrieval",), ("classification",)):
+        table, group = self._tables.get(column.file), "/".join(column.groups)
+        if table is None or not ("group" in table or group in ITEM_GROUPS):
             return None
-        return table[column.key].dropna() / column.per if column.key in table else None
+        rows = table[table["measure"] == column.key]
+        rows = rows[rows["group"] == group] if "group" in table else rows
+        return None if rows.empty else rows.set_index("image_id")["value"] / column.per
 
     def _told(self) -> str:
         return f"its pipelines are {', '.join(self.receipt['pipelines'])}"
