@@ -20,8 +20,9 @@ with open("calls.txt", "a") as calls:
 settings = dict(word.split("=", 1) for word in words if "=" in word)
 name = settings.get("--pipeline", words[0])
 of_set = dict(part.split("=", 1) for part in settings.get("--params", "set=").split(",")).get("set")
-made = {{"mini_world": [f"01_raw/{{corpus}}/world.json" for corpus in
-                                        ("mini_world", "mini_flickr", "mini_long_captions")], "generation": [f"02_intermediate/{{of_set}}/manifest"],
+corpora = ("mini_world", "mini_flickr", "mini_long_captions")
+made = {{"mini_world": [f"01_raw/{{corpus}}/world.json" for corpus in corpora],
+         "generation": [f"02_intermediate/{{of_set}}/manifest"],
          "pairing": [f"03_primary/{{of_set}}/pairs"],
          "tables": ["08_reporting/tables/" + end for end in
                     ("laws.json", "scaling.csv", "tables.md", "tables.parquet", "numbers.json")]}}

@@ -76,12 +76,9 @@ class FinishedRun:
     def protocol(self, column: Column) -> dict[str, Any]:
         """Returns how a column's numbers were measured, and what the run was made from."""
         content = self.read(column.file) or {}
-        facts = {name: self.receipt[name] for name in ("generator", "generated_set") if name in self.receipt}
-        for part in (
-            (self.read("scores") or {}).get("protocol"),
-            content.get("protocol"),
-            content.get(column.groups[0]),
-        ):
+        scores = self.read("scores") or {}
+        facts: dict[str, Any] = {}
+        for part in (self.receipt, scores.get("protocol"), content.get("protocol"), content.get(column.groups[0])):
             facts |= {name: value for name, value in (part or {}).items() if name in FACTS}
         return facts
 
