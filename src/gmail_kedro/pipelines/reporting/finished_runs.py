@@ -61,7 +61,7 @@ class FinishedRun:
             if group not in place:
                 return Found(reason=f"{column.file}.json of {self.run_id} has no {'/'.join(column.groups)}")
             place = place[group]
-        value = place["scores"].get(column.key)
+        value = place.get("scores", {}).get(column.key)
         if value is None or not np.isfinite(value):
             known = place.get("unavailable", {})
             reason = known.get(column.key) or known.get("all") or f"{self.run_id} has no {column.key}"
