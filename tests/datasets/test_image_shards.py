@@ -31,14 +31,14 @@ def test_the_catalog_builds_it_from_yaml(tmp_path: Path) -> None:
 
 
 def interrupted(tmp_path: Path) -> ImageShardsDataset:
-    def fail_in_the_fourth_batch() -> None:
-        if log.exists() and len(log.read_text().split()) == 6:
+    def fail_in_the_third_shard() -> None:
+        if log.exists() and len(log.read_text().split()) == 4:
             raise RuntimeError("CUDA out of memory")
 
     log = tmp_path / "log"
     dataset = ImageShardsDataset(str(tmp_path / "set"))
-    with pytest.raises(DatasetError, match=r"captions \['cap_3_0', 'cap_3_1'\] of shard 00001"):
-        dataset.save(make_work(painter=Painter(log, fail_in_the_fourth_batch)))
+    with pytest.raises(DatasetError, match=r"captions \['cap_0_1', 'cap_1_1'\] of shard 100000"):
+        dataset.save(make_work(painter=Painter(log, fail_in_the_third_shard)))
     return dataset
 
 
@@ -47,7 +47,7 @@ def test_an_interrupted_set_does_not_exist_and_says_how_to_resume(tmp_path: Path
     assert not dataset.exists()
     with pytest.raises(
         DatasetError,
-        match=r"incomplete: 2 of 3 shards missing \(first: 00001\). Resume with: kedro run --pipeline=generation",
+        match=r"incomplete: 2 of 4 shards missing \(first: 100000\). Resume with: kedro run --pipeline=generation",
     ):
         dataset.load()
     dataset.save(make_work())
@@ -57,9 +57,9 @@ def test_an_interrupted_set_does_not_exist_and_says_how_to_resume(tmp_path: Path
 def test_a_set_that_lost_a_shard_is_incomplete_and_repaired_by_saving(tmp_path: Path) -> None:
     dataset = ImageShardsDataset(str(tmp_path))
     dataset.save(make_work())
-    (tmp_path / "00002.tar").unlink()
+    (tmp_path / "100001.tar").unlink()
     assert not dataset.exists()
-    with pytest.raises(DatasetError, match=r"1 of 3 shards missing \(first: 00002\)"):
+    with pytest.raises(DatasetError, match=r"1 of 4 shards missing \(first: 100001\)"):
         dataset.load()
     dataset.save(make_work())
     assert len(list(dataset.load().keys())) == 10
@@ -70,7 +70,7 @@ def test_a_set_that_was_not_closed_is_not_loaded(tmp_path: Path) -> None:
     dataset.save(make_work())
     (tmp_path / "set.json").rename(tmp_path / "set.unfinished.json")
     assert not dataset.exists()
-    with pytest.raises(DatasetError, match="has all 3 shards but was not closed"):
+    with pytest.raises(DatasetError, match="has all 4 shards but was not closed"):
         dataset.load()
 
 

@@ -14,8 +14,9 @@ def history(losses, **last):
     return rows
 
 
-def test_what_the_last_row_says_is_taken_over():
-    cost = training_cost(history([2.0, 1.0], step_flops=100.0, peak_bytes=7.0, trainable_parameters=3.0))
+def test_what_the_first_and_the_last_row_say_is_taken_over():
+    rows = history([2.0, 1.0], peak_bytes=7.0, trainable_parameters=3.0)
+    cost = training_cost(rows.assign(step_flops=[100.0, np.nan]))
     assert cost["scores"] == {
         "steps": 2, "seconds": 2.0, "steps_to_convergence": 2, "seconds_to_convergence": 2.0,
         "step_flops": 100.0, "peak_bytes": 7.0, "trainable_parameters": 3.0, "total_flops": 200.0,

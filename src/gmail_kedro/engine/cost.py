@@ -23,7 +23,7 @@ class CostMeter:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._step_flops = device, 0  # no step counted yet
+        self._device = device
         self._start = _energy_counters(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -32,17 +32,19 @@ class CostMeter:
                 (PROCESS / "clear_refs").write_text("5")  # resets the peak; where it may not, the peak is older
 
     @contextlib.contextmanager
-    def counting_flops(self) -> Iterator[None]:
-        """Counts the FLOPs of its body, one whole step with its backward pass; the numbers computed are the same."""
+    def counting_flops(self) -> Iterator[dict[str, float]]:
+        """Counts the FLOPs of its body, one whole step with its backward pass; fills ``step_flops`` at its end."""
         from torch.utils.flop_counter import FlopCounterMode
 
+        facts: dict[str, float] = {}
         with FlopCounterMode(display=False) as counter:
-            yield
-        self._step_flops = counter.get_total_flops()
+            yield facts
+        if count := counter.get_total_flops():
+            facts["step_flops"] = float(count)
 
     def facts(self) -> dict[str, float]:
-        """Returns ``step_flops`` of a counted step, and ``peak_bytes`` and ``energy_joules`` if they can be read."""
-        facts = {"step_flops": float(self._step_flops)} if self._step_flops else {}
+        """Returns ``peak_bytes`` and ``energy_joules`` if they can be read."""
+        facts: dict[str, float] = {}
         peak = self._peak_bytes()
         if peak is not None:
             facts["peak_bytes"] = float(peak)

@@ -44,7 +44,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     early_stopping: EarlyStopping | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
-    around_first_step: contextlib.AbstractContextManager[None] | None = None,
+    around_first_step: contextlib.AbstractContextManager[dict[str, float]] | None = None,
 ) -> History:
     """Trains for a number of steps and returns the history.
 
@@ -57,7 +57,8 @@ def fit(
         checkpoint: Where training state is kept; an interrupted run goes on from there.
         early_stopping: Looks at validation now and then; its loss is recorded as ``val_loss``.
         on_step: Called with the index and the row after every step.
-        around_first_step: Entered for the first step taken, such as a counter of FLOPs.
+        around_first_step: Entered for step 0, such as a counter of FLOPs; what it gives is recorded in that step's row.
+            A run that goes on later does not enter it: it could change the last bits of the step.
 
     Raises:
         FloatingPointError: If more than ``NAN_LIMIT`` steps had a loss or gradient that was not finite.
@@ -70,9 +71,10 @@ def fit(
     for index in range(first, steps):
         if early_stopping is not None and early_stopping.is_over:
             break
-        around = around_first_step if index == first and around_first_step else contextlib.nullcontext()
-        with around:
+        around = around_first_step if index == 0 and around_first_step else contextlib.nullcontext({})
+        with around as facts:
             row = _take_step(step, index, optimizer, parameters, clip_norm, history)
+        row |= facts
         row["learning_rate"] = float(schedule.get_last_lr()[0])
         schedule.step()
         if early_stopping is not None and early_stopping.is_due(index + 1, steps):

@@ -27,7 +27,7 @@ def training_cost(history: pd.DataFrame, *, tolerance: float = TOLERANCE) -> dic
 
     Args:
         history: One row a step: ``step``, ``loss``, ``seconds`` since the loop (re)started, and where it was looked at
-            ``val_loss``; the last row also has ``step_flops``, ``peak_bytes``, ``energy_joules`` and
+            ``val_loss``; its first row also has ``step_flops``, its last ``peak_bytes``, ``energy_joules`` and
             ``trainable_parameters``.
         tolerance: Relative distance from the best loss that counts as converged.
 
@@ -48,9 +48,8 @@ def training_cost(history: pd.DataFrame, *, tolerance: float = TOLERANCE) -> dic
     loss, row = _converged(history, tolerance)
     if row is not None:
         scores |= {"steps_to_convergence": row + 1, "seconds_to_convergence": float(elapsed[row])}
-    scores |= {
-        name: float(history[name].iloc[-1]) for name in FACTS if name in history and np.isfinite(history[name].iloc[-1])
-    }
+    stated = {name: history[name].dropna() for name in FACTS if name in history}
+    scores |= {name: float(values.iloc[-1]) for name, values in stated.items() if len(values)}
     if "step_flops" in scores:
         scores["total_flops"] = scores["step_flops"] * len(history)
     unavailable = {name: "the history does not hold it" for name in FACTS if name not in scores}
