@@ -105,7 +105,7 @@ def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> tuple[dic
 
     Returns:
         The scores: ``i2t_r1`` and the like are zero-shot, ``tuned_i2t_r1`` those of the text tower tuned downstream;
-        and recall at 1 image by image: ``image_id``, ``measure``, ``value`` (text to image: mean over its captions).
+        and recall image by image: ``image_id``, ``measure``, ``value`` (text to image: mean over its captions).
     """
     scores: dict[str, float] = {}
     intervals: dict[str, Any] = {}
@@ -138,7 +138,7 @@ def _unavailable(benchmark: Benchmark) -> dict[str, str]:
 def _retrieval(
     benchmark: Benchmark, text: torch.Tensor, params: EvaluationParams
 ) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """Returns recalls, their intervals, and recall at 1 of each image."""
+    """Returns recalls, their intervals, and recall of each image."""
     from gmail_kedro.metrics.retrieval import retrieval_scores
 
     result = retrieval_scores(benchmark.image, text, benchmark.text_image_index)
@@ -148,8 +148,11 @@ def _retrieval(
         for direction, hits, groups in (("i2t", result.i2t_hits, None), ("t2i", result.t2i_hits, photographs))
         for k, values in hits.items()
     }
-    t2i = np.bincount(photographs, weights=result.t2i_hits[1] * 100.0) / np.bincount(photographs)
-    return result.scores(), intervals, {"i2t_r1": result.i2t_hits[1] * 100.0, "t2i_r1": t2i}
+    counts = np.bincount(photographs)
+    by_image = {f"i2t_r{k}": hits * 100.0 for k, hits in result.i2t_hits.items()} | {
+        f"t2i_r{k}": np.bincount(photographs, weights=hits * 100.0) / counts for k, hits in result.t2i_hits.items()
+    }
+    return result.scores(), intervals, by_image
 
 
 def no_scores(reason: str) -> dict[str, Any]:

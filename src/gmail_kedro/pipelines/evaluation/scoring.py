@@ -10,11 +10,9 @@ import torch
 
 from gmail_kedro.benchmark import Benchmark, interval_of, item_rows, no_scores, real_route
 from gmail_kedro.interfaces import ClassificationTask, Corpus
-from gmail_kedro.metrics.captioning import CaptionResult, MetricUnavailableError
+from gmail_kedro.metrics.captioning import MetricUnavailableError
 from gmail_kedro.params import EvaluationParams, RunParams
 from gmail_kedro.zoo.student import StoredStudent
-
-WORD_VECTOR_SEED = 0  # own vectors are part of the measure, not of the run: every run must use the same
 
 
 def score_captions(
@@ -30,6 +28,7 @@ def score_captions(
         The scores, and those that are means over images one by one: ``image_id``, ``measure``, ``value``.
     """
     from gmail_kedro.metrics.captioning import caption_scores
+    from gmail_kedro.metrics.word_movers import score_result
 
     references: dict[str, list[str]] = {image_id: [] for image_id in benchmark.image_ids}
     for caption, index in zip(benchmark.captions, benchmark.text_image_index.tolist(), strict=True):
@@ -39,8 +38,10 @@ def score_captions(
     per_image, unavailable = dict(result.per_image), dict(result.unavailable)
     if params.scene_tuples:
         per_image["scene_tuples"] = _scene_tuples(said, references)
+    captions = corpus.captions
+    training = list(captions.loc[captions["split"] == "train", "caption"])
     try:
-        per_image["wmd"] = _word_movers(result, corpus, feature_store, params)
+        per_image["wmd"] = score_result(result, training, word_vectors=params.word_vectors, folder=feature_store)
     except MetricUnavailableError as error:
         unavailable["wmd"] = str(error)
     scores = {
@@ -58,31 +59,6 @@ def _scene_tuples(said: Mapping[str, str], references: Mapping[str, Sequence[str
     from gmail_kedro.mini.tuples import scene_tuples
 
     return tuple_f1(said, references, scene_tuples)
-
-
-def _word_movers(result: CaptionResult, corpus: Corpus, feature_store: Path, params: EvaluationParams) -> np.ndarray:
-    """Returns the word mover's similarity of each image.
-
-    Raises:
-        MetricUnavailableError: If no vectors are given, or they cannot be read.
-    """
-    from gmail_kedro.metrics.captioning import tokenize_simple
-    from gmail_kedro.metrics.word_movers import load_word_vectors, train_word_vectors, word_mover_scores
-
-    if params.word_vectors is None:
-        raise MetricUnavailableError("The word mover's similarity needs word vectors. Set evaluation.word_vectors.")
-    if params.word_vectors == "own":
-        training = corpus.captions.loc[corpus.captions["split"] == "train", "caption"]
-        if training.empty:
-            raise MetricUnavailableError("The corpus has no training captions for word vectors of its own.")
-        sentences = [" ".join(tokenize_simple(caption)) for caption in training]
-        vectors = train_word_vectors(sentences, feature_store, seed=WORD_VECTOR_SEED)
-    else:
-        try:
-            vectors = load_word_vectors(Path(params.word_vectors))
-        except (OSError, ValueError) as error:
-            raise MetricUnavailableError(str(error)) from error
-    return word_mover_scores(result.tokens, result.reference_tokens, vectors)
 
 
 def score_classification(

@@ -68,6 +68,6 @@ def collect_transfer(
 
 
 def collect_transfer_items(flickr_items: pd.DataFrame, long_caption_items: pd.DataFrame) -> pd.DataFrame:
-    """Returns recall at 1 image by image: ``group``, ``image_id``, ``measure``, ``value``."""
+    """Returns recall image by image: ``group``, ``image_id``, ``measure``, ``value``."""
     parts = {"flickr": flickr_items, "long_captions": long_caption_items}
     return pd.concat([items.assign(group=group) for group, items in parts.items()], ignore_index=True)
