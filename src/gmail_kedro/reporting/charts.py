@@ -59,15 +59,15 @@ def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) ->
     axis.set_ylim(len(known) - 0.5, -0.5)
     axis.set_title(title, loc="left")
     axis.grid(axis="x", color="#8a8f98", alpha=0.25)
-    axis.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.22 - 0.02 * len(known)))
+    figure.legend(frameon=False, ncols=2, loc="outside lower center")
     return figure
 
 
 def draw_scaling(points: pd.DataFrame, title: str) -> "Figure":
-    """Returns a score over the number of generated images, with the law ``score = a + b log10(images)`` fitted to it.
+    """Returns a score over the number of generated images, with the law ``100 - score = a images^b`` fitted to it.
 
     Args:
-        points: One row a run: ``image_count``, ``ours``, and ``low`` and ``high``, which may be NaN.
+        points: One row a run: ``image_count``, ``ours`` in percent, and ``low`` and ``high``, which may be NaN.
         title: The line above.
 
     Raises:
@@ -81,10 +81,11 @@ def draw_scaling(points: pd.DataFrame, title: str) -> "Figure":
     whole = points.dropna(subset=["low", "high"])
     axis.vlines(whole["image_count"], whole["low"], whole["high"], color=BLUE, linewidth=2, alpha=0.5)
     axis.plot(sizes, scores, "o", color=BLUE, label="measured")
-    if len(np.unique(sizes)) > 2:  # two points fit any line
-        slope, level = np.polyfit(np.log10(sizes), scores, 1)
-        label = f"{level:.3g} {'+' if slope >= 0 else '−'} {abs(slope):.3g} log₁₀(images)"
-        axis.plot(sizes, level + slope * np.log10(sizes), "--", color=ORANGE, label=label)
+    if len(np.unique(sizes)) > 2 and (scores < 100).all():  # two points fit any law
+        exponent, level = np.polyfit(np.log(sizes), np.log(100 - scores), 1)
+        smooth = np.geomspace(sizes[0], sizes[-1], 50)
+        label = f"100 − {np.exp(level):.3g} · images^{exponent:.3f}".replace("-", "−")
+        axis.plot(smooth, 100 - np.exp(level) * smooth**exponent, "--", color=ORANGE, label=label)
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
     axis.minorticks_off()
@@ -150,7 +151,7 @@ def draw_cost(rows: Sequence[str], ours: Sequence[float], paper: Sequence[float]
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlim(right=axis.get_xlim()[1] * 1.12)
     axis.set_title(title, loc="left")
-    axis.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    figure.legend(frameon=False, ncols=2, loc="outside lower center")
     return figure
 
 
@@ -192,4 +193,3 @@ def _panel(*, height: float) -> "tuple[Figure, Axes]":
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         return figure, figure.subplots()
-

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,26 +89,28 @@ def data_uri(image: "Image") -> str:
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def render_page(results: pd.DataFrame, galleries: Sequence[Gallery]) -> str:
+def render_page(results: pd.DataFrame, galleries: Sequence[Gallery], notes: Mapping[int, str]) -> str:
     """Returns the page.
 
     Args:
         results: The result table, one row a cell.
         galleries: The figures.
+        notes: What a reader must know about a table, by its number.
     """
-    return _render("page.html.j2", results, galleries=galleries)
+    return _render("page.html.j2", results, notes, galleries=galleries)
 
 
-def render_markdown(results: pd.DataFrame) -> str:
+def render_markdown(results: pd.DataFrame, notes: Mapping[int, str]) -> str:
     """Returns the summary and all tables in Markdown.
 
     Args:
         results: The result table, one row a cell.
+        notes: What a reader must know about a table, by its number.
     """
-    return _render("page.md.j2", results)
+    return _render("page.md.j2", results, notes)
 
 
-def _render(template: str, results: pd.DataFrame, **more: Any) -> str:
+def _render(template: str, results: pd.DataFrame, notes: Mapping[int, str], **more: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -124,6 +126,7 @@ def _render(template: str, results: pd.DataFrame, **more: Any) -> str:
     groups = {title: [one for one in found if one.outcome == key] for key, title in OUTCOMES.items()}
     return environment.get_template(template).render(
         tables=read_tables(results),
+        notes=notes,
         groups={title: members for title, members in groups.items() if members},
         counts=counts,
         headline=verdicts.headline(counts),

@@ -1,0 +1,171 @@
+"""The figures of a reproduction's page, each with how to read it; what cannot be drawn says why."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gmail_kedro.params import ReportParams
+from gmail_kedro.reporting import charts
+from gmail_kedro.reporting.cells import label
+from gmail_kedro.reporting.page import Gallery, Picture, data_uri
+from gmail_kedro.reporting.results import RunResults
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GAP_MEASURES = {
+    "paired_cosine": "Cosine of real and generated partner",
+    "probe_auc": "AUC of a linear probe (0.5: cannot tell)",
+    "centroid_distance": "Distance of the two centroids",
+    "knn_mixing": "Mixing among nearest neighbours",
+}
+TRAININGS = {
+    "alignment": "Alignment, loss",
+    "captioner": "Captioner, loss",
+    "retriever": "Text tower, loss",
+    "vision_language": "Vision-language model, loss",
+}
+ONE_SEED = "Single seed."
+
+
+def build_galleries(
+    results: pd.DataFrame, runs: Sequence[RunResults], sets: Path, params: ReportParams
+) -> list[Gallery]:
+    """Returns all figures: samples of the sets, planes, gap, scaling, training, cost.
+
+    Args:
+        results: The result table, one row a cell.
+        runs: What the runs left.
+        sets: The folder of the generated sets, each with the ``samples.png`` of its card.
+        params: Which tables and runs are drawn.
+    """
+    return [
+        Gallery(
+            "Generated pictures",
+            "Photographs of each set beside the pictures generated from their captions.",
+            _samples(sets),
+            wide=True,
+        ),
+        Gallery(
+            "Before and after alignment",
+            "Held-out real and generated embeddings in one t-SNE plane, partners joined by a line.",
+            _planes(runs, params.figure_runs),
+            wide=True,
+        ),
+        Gallery(
+            "The gap",
+            f"Rows of table {params.gap_table}, on held-out pairs: an open dot before alignment, a full one with its "
+            "95 % interval after.",
+            _gap(results, runs, params.gap_table),
+        ),
+        Gallery(
+            "Scaling the generated set",
+            f"Table {params.scaling_table}: score over the number of generated images, with a fitted power law of the "
+            "error.",
+            _scaling(results, runs, params),
+        ),
+        Gallery("Training", "Loss over the optimizer's steps, smoothed.", _curves(runs, params.figure_runs)),
+        Gallery(
+            "Cost",
+            f"Table {params.cost_table}, each measure relative to the table's first row, here and in the paper.",
+            _cost(results, params.cost_table),
+        ),
+    ]
+
+
+def _chart(title: str, caption: str, name: str, draw: "Callable[[], Figure]") -> Picture:
+    try:
+        return Picture(title, caption, svg=charts.as_svg(draw(), name, title=title))
+    except ValueError as reason:  # what the chart needs was not left by the runs
+        return Picture(title, caption, missing=str(reason))
+
+
+def _samples(sets: Path) -> tuple[Picture, ...]:
+    from PIL import Image
+
+    pictures = []
+    for path in sorted(sets.glob("*/samples.png")):
+        with Image.open(path) as image:
+            pictures.append(Picture(f"Set {path.parent.name}", "The grid of the set's card.", data=data_uri(image)))
+    missing = Picture("Samples", "", missing=f"no generated set in {sets.name} has a card with samples.png")
+    return tuple(pictures) or (missing,)
+
+
+def _planes(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, ...]:
+    from PIL import Image
+
+    pictures = []
+    for run in runs:
+        if run.name in names and run.tsne is not None and run.seed == _first_seed(runs, run.name):
+            with Image.open(run.tsne) as image:
+                title = f"Run {run.name}, seed {run.seed}"
+                pictures.append(Picture(title, ONE_SEED, data=data_uri(image)))
+    missing = Picture("t-SNE", "", missing=f"none of the runs {', '.join(names)} has left tsne.png")
+    return tuple(pictures) or (missing,)
+
+
+def _gap(results: pd.DataFrame, runs: Sequence[RunResults], table: int) -> tuple[Picture, ...]:
+    rows = results[results["table"] == table].drop_duplicates("row")
+    first = {run.name: run for run in reversed(runs) if run.gap}
+    gaps = {row.row: first[row.run].gap for row in rows.itertuples() if row.run in first}
+    absent = [row.row for row in rows.itertuples() if row.row not in gaps]
+    caption = ONE_SEED + (f" Without a measurement: {', '.join(absent)}." if absent else "")
+    return tuple(
+        _chart(
+            title, caption, f"gap-{measure}", lambda measure=measure, title=title: charts.draw_gap(gaps, measure, title)
+        )
+        for measure, title in GAP_MEASURES.items()
+    )
+
+
+def _scaling(results: pd.DataFrame, runs: Sequence[RunResults], params: ReportParams) -> tuple[Picture, ...]:
+    sizes = {run.name: run.protocol["generated_image_count"] for run in runs if "generated_image_count" in run.protocol}
+    pictures = []
+    for column in params.scaling_columns:
+        cells = results[(results["table"] == params.scaling_table) & (results["column"] == column)]
+        points = cells.assign(image_count=cells["run"].map(sizes)).dropna(subset=["image_count", "ours"])
+        title, seeds = label(column), int(points["seed_count"].max()) if len(points) else 0
+        pictures.append(
+            _chart(
+                title,
+                ONE_SEED if seeds <= 1 else f"Mean of {seeds} seeds.",
+                f"scaling-{column}",
+                lambda points=points, title=title: charts.draw_scaling(points, title),
+            )
+        )
+    return tuple(pictures)
+
+
+def _curves(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, ...]:
+    pictures = []
+    for kind, title in TRAININGS.items():
+        histories = {
+            run.name: run.histories[kind]
+            for run in runs
+            if run.name in names and run.seed == _first_seed(runs, run.name) and kind in run.histories
+        }
+        histories = {name: history for name, history in histories.items() if "loss" in history and len(history)}
+        if histories:
+            draw = lambda histories=histories, title=title: charts.draw_curves(histories, title)  # noqa: E731
+            pictures.append(_chart(title, ONE_SEED, f"training-{kind}", draw))
+    missing = Picture("Training", "", missing=f"none of the runs {', '.join(names)} has left a training history")
+    return tuple(pictures) or (missing,)
+
+
+def _cost(results: pd.DataFrame, table: int) -> tuple[Picture, ...]:
+    cells = results[results["table"] == table]
+    pictures = []
+    for column, rows in cells.groupby("column", sort=False):
+        title = label(str(column))
+        draw = lambda rows=rows, title=title: charts.draw_cost(  # noqa: E731
+            list(rows["row"]), list(rows["ours"]), list(rows["paper"]), title
+        )
+        seeds = int(rows["seed_count"].max())
+        pictures.append(_chart(title, ONE_SEED if seeds <= 1 else f"{seeds} seeds.", f"cost-{column}", draw))
+    return tuple(pictures) or (Picture("Cost", "", missing=f"the results have no table {table}"),)
+
+
+def _first_seed(runs: Sequence[RunResults], name: str) -> int:
+    return min(run.seed for run in runs if run.name == name)
