@@ -21,7 +21,8 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     ``gmail`` is the paper on the corpus in the catalog, ``experiment`` is one row of a table on a set that is
     already generated, and the default makes the mini world first. ``comparison`` sets a finished run beside another,
-    named by the parameter ``baseline``. ``report`` is the page of a whole reproduction. ``pretraining`` makes the packaged mini weights.
+    named by the parameter ``baseline``. ``report`` is the page of a whole reproduction. ``pretraining`` makes the
+    packaged mini weights.
     """
     parts = {
         "mini_world": mini_world.create_pipeline(),

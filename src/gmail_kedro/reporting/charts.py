@@ -20,7 +20,7 @@ INK = "#010203"  # stands for the page's own text colour until the SVG is writte
 BLUE, ORANGE = "#3a86c8", "#d9822b"  # told apart by every kind of colour vision, on white and on black
 LINES = ((BLUE, "-"), (ORANGE, "--"), ("#8a8f98", ":"), ("#7a5ea8", "-."))
 WIDTH = 4.4  # inches
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gmail_kedro",
     "font.family": "sans-serif",
@@ -32,7 +32,7 @@ STYLE = {
 
 
 def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) -> "Figure":
-    """Returns one measure of the gap for several runs: an open dot before alignment, a full one with its interval after.
+    """Returns one measure of the gap by run: an open dot before alignment, a full one with its interval after.
 
     Args:
         gaps: The content of each run's ``gap.json``, by run; a run without the measure is left out.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -75,10 +75,11 @@ def build_galleries(
     ]
 
 
-def _chart(title: str, caption: str, name: str, draw: "Callable[[], Figure]") -> Picture:
+def _chart(title: str, caption: str, name: str, draw: "Callable[..., Figure]", *content: Any) -> Picture:
+    """Draws ``draw(*content, title)``; a chart that refuses its content is a figure that says why it is missing."""
     try:
-        return Picture(title, caption, svg=charts.as_svg(draw(), name, title=title))
-    except ValueError as reason:  # what the chart needs was not left by the runs
+        return Picture(title, caption, svg=charts.as_svg(draw(*content, title), name, title=title))
+    except ValueError as reason:
         return Picture(title, caption, missing=str(reason))
 
 
@@ -113,9 +114,7 @@ def _gap(results: pd.DataFrame, runs: Sequence[RunResults], table: int) -> tuple
     absent = [row.row for row in rows.itertuples() if row.row not in gaps]
     caption = ONE_SEED + (f" Without a measurement: {', '.join(absent)}." if absent else "")
     return tuple(
-        _chart(
-            title, caption, f"gap-{measure}", lambda measure=measure, title=title: charts.draw_gap(gaps, measure, title)
-        )
+        _chart(title, caption, f"gap-{measure}", charts.draw_gap, gaps, measure)
         for measure, title in GAP_MEASURES.items()
     )
 
@@ -126,15 +125,8 @@ def _scaling(results: pd.DataFrame, runs: Sequence[RunResults], params: ReportPa
     for column in params.scaling_columns:
         cells = results[(results["table"] == params.scaling_table) & (results["column"] == column)]
         points = cells.assign(image_count=cells["run"].map(sizes)).dropna(subset=["image_count", "ours"])
-        title, seeds = label(column), int(points["seed_count"].max()) if len(points) else 0
-        pictures.append(
-            _chart(
-                title,
-                ONE_SEED if seeds <= 1 else f"Mean of {seeds} seeds.",
-                f"scaling-{column}",
-                lambda points=points, title=title: charts.draw_scaling(points, title),
-            )
-        )
+        name = f"scaling-{column}"
+        pictures.append(_chart(label(column), _seeds(points["seed_count"]), name, charts.draw_scaling, points))
     return tuple(pictures)
 
 
@@ -148,8 +140,7 @@ def _curves(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, 
         }
         histories = {name: history for name, history in histories.items() if "loss" in history and len(history)}
         if histories:
-            draw = lambda histories=histories, title=title: charts.draw_curves(histories, title)  # noqa: E731
-            pictures.append(_chart(title, ONE_SEED, f"training-{kind}", draw))
+            pictures.append(_chart(title, ONE_SEED, f"training-{kind}", charts.draw_curves, histories))
     missing = Picture("Training", "", missing=f"none of the runs {', '.join(names)} has left a training history")
     return tuple(pictures) or (missing,)
 
@@ -158,13 +149,15 @@ def _cost(results: pd.DataFrame, table: int) -> tuple[Picture, ...]:
     cells = results[results["table"] == table]
     pictures = []
     for column, rows in cells.groupby("column", sort=False):
-        title = label(str(column))
-        draw = lambda rows=rows, title=title: charts.draw_cost(  # noqa: E731
-            list(rows["row"]), list(rows["ours"]), list(rows["paper"]), title
-        )
-        seeds = int(rows["seed_count"].max())
-        pictures.append(_chart(title, ONE_SEED if seeds <= 1 else f"{seeds} seeds.", f"cost-{column}", draw))
+        content = (list(rows["row"]), list(rows["ours"]), list(rows["paper"]))
+        caption = _seeds(rows["seed_count"])
+        pictures.append(_chart(label(str(column)), caption, f"cost-{column}", charts.draw_cost, *content))
     return tuple(pictures) or (Picture("Cost", "", missing=f"the results have no table {table}"),)
+
+
+def _seeds(counts: pd.Series) -> str:
+    most = int(counts.max()) if len(counts) else 0
+    return f"Mean of up to {most} seeds." if most > 1 else ONE_SEED
 
 
 def _first_seed(runs: Sequence[RunResults], name: str) -> int:
