@@ -76,7 +76,7 @@ def draw_scaling(points: pd.DataFrame, title: str) -> "Figure":
     points = points.sort_values("image_count")
     sizes, scores = points["image_count"].to_numpy(dtype=float), points["ours"].to_numpy(dtype=float)
     if len(np.unique(sizes)) < 2:
-        raise ValueError(f"A scaling curve needs two set sizes or more. Got {sorted(set(sizes))}.")
+        raise ValueError(f"A scaling curve needs two set sizes or more. Got {sorted({int(size) for size in sizes})}.")
     figure, axis = _panel(height=3.0)
     whole = points.dropna(subset=["low", "high"])
     axis.vlines(whole["image_count"], whole["low"], whole["high"], color=BLUE, linewidth=2, alpha=0.5)

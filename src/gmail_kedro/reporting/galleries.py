@@ -98,18 +98,17 @@ def _planes(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, 
     from PIL import Image
 
     pictures = []
-    for run in runs:
-        if run.name in names and run.tsne is not None and run.seed == _first_seed(runs, run.name):
+    for run in _first_of(runs, names):
+        if run.tsne is not None:
             with Image.open(run.tsne) as image:
-                title = f"Run {run.name}, seed {run.seed}"
-                pictures.append(Picture(title, ONE_SEED, data=data_uri(image)))
+                pictures.append(Picture(f"Run {run.name}, seed {run.seed}", ONE_SEED, data=data_uri(image)))
     missing = Picture("t-SNE", "", missing=f"none of the runs {', '.join(names)} has left tsne.png")
     return tuple(pictures) or (missing,)
 
 
 def _gap(results: pd.DataFrame, runs: Sequence[RunResults], table: int) -> tuple[Picture, ...]:
     rows = results[results["table"] == table].drop_duplicates("row")
-    first = {run.name: run for run in reversed(runs) if run.gap}
+    first = {run.name: run for run in _first_of(runs, list(rows["run"])) if run.gap}
     gaps = {row.row: first[row.run].gap for row in rows.itertuples() if row.run in first}
     absent = [row.row for row in rows.itertuples() if row.row not in gaps]
     caption = ONE_SEED + (f" Without a measurement: {', '.join(absent)}." if absent else "")
@@ -133,11 +132,7 @@ def _scaling(results: pd.DataFrame, runs: Sequence[RunResults], params: ReportPa
 def _curves(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, ...]:
     pictures = []
     for kind, title in TRAININGS.items():
-        histories = {
-            run.name: run.histories[kind]
-            for run in runs
-            if run.name in names and run.seed == _first_seed(runs, run.name) and kind in run.histories
-        }
+        histories = {run.name: run.histories[kind] for run in _first_of(runs, names) if kind in run.histories}
         histories = {name: history for name, history in histories.items() if "loss" in history and len(history)}
         if histories:
             pictures.append(_chart(title, ONE_SEED, f"training-{kind}", charts.draw_curves, histories))
@@ -160,5 +155,7 @@ def _seeds(counts: pd.Series) -> str:
     return f"Mean of up to {most} seeds." if most > 1 else ONE_SEED
 
 
-def _first_seed(runs: Sequence[RunResults], name: str) -> int:
-    return min(run.seed for run in runs if run.name == name)
+def _first_of(runs: Sequence[RunResults], names: Sequence[str]) -> list[RunResults]:
+    """Returns the lowest seed of each run, in the order of the names."""
+    first = {run.name: run for run in sorted(runs, key=lambda run: run.seed, reverse=True)}
+    return [first[name] for name in names if name in first]

@@ -145,10 +145,14 @@ def headline(counts: dict[str, int]) -> str:
     if not total:
         return "The tables hold no effect that the paper claims."
     parts = [
-        f"Of the {total} differences the paper reports, {counts[HOLDS]} hold here: the whole 95 % interval of our "
-        "difference lies on the paper's side of zero.",
-        f"{counts[NOT_SHOWN]} are not shown: our interval includes zero, or there is no interval.",
-        f"{counts[OPPOSITE]} point the other way.",
+        f"Of the {total} differences the paper reports, {_many(counts[HOLDS], 'holds', 'hold')} here: the whole 95 % "
+        "interval of our difference lies on the paper's side of zero.",
+        f"{_many(counts[NOT_SHOWN], 'is', 'are')} not shown: our interval includes zero, or there is no interval.",
+        f"{_many(counts[OPPOSITE], 'points', 'point')} the other way.",
         f"{counts[BLOCKED]} could not be measured." if counts[BLOCKED] else "Nothing was left unmeasured.",
     ]
     return " ".join(parts)
+
+
+def _many(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
