@@ -105,7 +105,7 @@ def _find_or_make_parent(client: "MlflowClient", experiment_id: str) -> str:
     found = client.search_runs([experiment_id], filter_string=f"tags.matrix = '{PARENT}'", max_results=1)
     if found:
         return found[0].info.run_id
-    run = client.create_run(experiment_id, tags={"matrix": PARENT}, run_name=PARENT)
+    run = client.create_run(experiment_id, tags={"matrix": PARENT, "run_name": PARENT}, run_name=PARENT)
     client.set_terminated(run.info.run_id)
     return run.info.run_id
 
