@@ -37,8 +37,8 @@ lint: install  ## style, format, import contracts, types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-repro: install  ## re-run what is stale of the main pipeline, stage by stage, with DVC
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro evaluation
+repro: install  ## every table of the paper on the mini world, with DVC: what is stale is run
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 weights: install  ## retrain the mini models that ship in the package (hours on a CPU)
 	$(BIN)/kedro run --pipeline=pretraining

@@ -35,7 +35,7 @@ def _said(output: Any) -> str:
 
 def test_the_results_are_read(tmp_path: Path, repository: Path):
     write_reproduction(tmp_path)
-    results = {"GMAIL_RESULTS": str(tmp_path / "repro")}
+    results = {"GMAIL_TABLES": str(tmp_path / "tables.parquet"), "GMAIL_RUNS": str(tmp_path / "repro")}
     said = execute(repository / "notebooks/read_results.ipynb", repository / "notebooks", **results)
     assert "20 numbers in 4 tables" in said[0]
     assert "Of the 5 differences the paper reports, 1 holds here" in said[1]

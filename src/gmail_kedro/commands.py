@@ -6,16 +6,18 @@ published captioner.
 """
 
 import argparse
+import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gmail_kedro import set_commands
 
 DATA_PIPELINES = ["mini_world", "generation", "pairing"]
+REPRODUCTION, RECEIPT = "repro", "run.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,10 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="the whole of GMAIL on the mini world, and its baselines")
     compare = commands.add_parser("compare", help="runs of conf/base/experiments.yml on the stored pairs")
     compare.add_argument("runs", nargs="*", help="run ids; all of them when none is named")
+    run = commands.add_parser("run", help="one cell of the reproduction: a run of conf/base/experiments.yml and a seed")
+    run.add_argument("name", help="the run; it becomes repro/NAME-SEED")
+    run.add_argument("--seed", type=int, default=0, help="its training seed")
     study = commands.add_parser("study", help="variants over several seeds, from conf/base/study.yml")
     study.add_argument("name", help="the study; runs that are done are not run again")
     study.add_argument("--seeds", default=None, help="comma-separated, to share the work between processes")
-    for command in (demo, compare, study):
+    for command in (demo, compare, run, study):
         command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
     set_commands.add_parser(commands)
     commands.add_parser("links", help="where MLflow compares the runs of each table of the reproduction")
@@ -45,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "set":
             given = _nest(_parse_parameters(getattr(options, "params", "")))
             return options.act(set_commands.Project(_project_root(), getattr(options, "env", None), given), options)
-        if options.command == "study":
+        if options.command == "run":
+            run_cell(options.name, options.seed, options.env)
+        elif options.command == "study":
             run_study(options.name, options.seeds, options.env)
         elif options.command == "links":
             show_links()
@@ -90,7 +97,7 @@ def show_links() -> None:
 
 
 def run_experiments(names: Sequence[str], env: str | None) -> None:
-    """Runs experiments one after the other: the pipelines that ``experiments.yml`` names, or ``experiment``.
+    """Runs experiments one after the other, each under its own name.
 
     Args:
         names: Keys of ``runs`` in ``experiments.yml``; all when empty.
@@ -98,13 +105,79 @@ def run_experiments(names: Sequence[str], env: str | None) -> None:
 
     Raises:
         ValueError: If a name is not there; lists those that are.
+        FileNotFoundError: If a run goes on from another one that is not there.
     """
-    experiments = _read("experiments.yml")
-    known, pipelines = experiments["runs"], experiments["pipelines"]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"There is no run {unknown} in conf/base/experiments.yml. Known runs: {list(known)}.")
-    for name in names or known:
-        run_pipelines(pipelines.get(name, ["experiment"]), {"run_id": name} | _nest(known[name]), env)
+    known = _read("experiments.yml")["runs"]
+    rows = {name: _row(name) for name in names or known}
+    for name, row in rows.items():
+        run_pipelines(*_plan(row, run_id=name, start=row.get("starts_from")), env)
+
+
+def run_cell(name: str, seed: int, env: str | None) -> None:
+    """Runs one cell of the reproduction, ``repro/NAME-SEED``; its ``run.json`` is written last and says it is whole.
+
+    Args:
+        name: A key of ``runs`` in ``experiments.yml``.
+        seed: The training seed.
+        env: The Kedro environment.
+
+    Raises:
+        ValueError: If there is no such run; lists those there are.
+        FileNotFoundError: If the run goes on from another one that is not there; says how to run that.
+    """
+    from gmail_kedro.tracking import git_state
+
+    row, run_id = _row(name), f"{REPRODUCTION}/{name}-{seed}"
+    start = f"{REPRODUCTION}/{row['starts_from']}-{seed}" if "starts_from" in row else None
+    receipt = _project_root() / "data/08_reporting" / run_id / RECEIPT
+    receipt.unlink(missing_ok=True)
+    pipelines, parameters = _plan({"run.seed": seed} | row, run_id=run_id, start=start)
+    run_pipelines(pipelines, parameters, env)
+    facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": env, "pipelines": pipelines}
+    facts |= _set_facts(row.get("set", _read("globals.yml")["set"])) | git_state(_project_root())
+    unfinished = receipt.with_name(f"{RECEIPT}.unfinished")
+    unfinished.write_text(json.dumps(facts, indent=1) + "\n")
+    unfinished.replace(receipt)
+
+
+def _set_facts(name: str) -> dict[str, str]:
+    """Returns what a generated set says about itself: which set it is, and what made it."""
+    facts = json.loads((_project_root() / "data/02_intermediate" / name / "shards/set.json").read_text())
+    return {"set": name, "generated_set": facts["fingerprint"], "generator": facts["settings"]["generator"]}
+
+
+def _row(name: str) -> dict[str, Any]:
+    """Returns a row of ``runs`` in ``experiments.yml``.
+
+    Raises:
+        ValueError: If there is none of that name; lists those there are.
+    """
+    known = _read("experiments.yml")["runs"]
+    if name not in known:
+        raise ValueError(f"There is no run {name!r} in conf/base/experiments.yml. Known runs: {list(known)}.")
+    return known[name]
+
+
+def _plan(row: Mapping[str, Any], *, run_id: str, start: str | None) -> tuple[list[str], dict[str, Any]]:
+    """Returns the pipelines of a row and their parameters.
+
+    Args:
+        row: Of ``experiments.yml``.
+        run_id: What the run is called.
+        start: Id of the run whose captioner it goes on from, or None.
+
+    Raises:
+        FileNotFoundError: If that captioner is not there; says how to train it.
+    """
+    changes = {key: value for key, value in row.items() if key not in ("pipelines", "starts_from")}
+    if start is not None:
+        captioner = _project_root() / "data/06_models" / start / "captioner"
+        if not captioner.is_dir():
+            name, _, seed = start.removeprefix(f"{REPRODUCTION}/").rpartition("-")
+            first = f"run {name} --seed {seed}" if start.startswith(REPRODUCTION) else f"compare {start}"
+            raise FileNotFoundError(f"{run_id} goes on from a captioner that is not there. First: gmail-kedro {first}")
+        changes["downstream.start_from"] = str(captioner)
+    return row.get("pipelines", ["experiment"]), {"run_id": run_id} | _nest(changes)
 
 
 def run_study(name: str, seeds: str | None, env: str | None) -> None:

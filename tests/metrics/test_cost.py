@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmail_kedro.metrics.cost import training_cost
+from gmail_kedro.metrics.cost import total_cost, training_cost
 
 
 def history(losses, **last):
@@ -65,3 +65,17 @@ def test_losses_that_never_were_finite_have_no_convergence():
 def test_a_negative_tolerance_is_refused():
     with pytest.raises(ValueError, match="0 or greater. Got -1"):
         training_cost(history([1.0]), tolerance=-1)
+
+
+def test_trainings_one_after_the_other_add_up():
+    first = training_cost(history([2.0, 1.0], step_flops=100.0, peak_bytes=7.0))
+    second = training_cost(history([2.0, 1.0, 0.5], step_flops=10.0, peak_bytes=9.0))
+    nothing = training_cost(history([]))
+    total = total_cost([first, nothing, second])
+    assert total["scores"] == {
+        "seconds": 5.0, "steps": 5, "seconds_to_convergence": 5.0, "steps_to_convergence": 5,
+        "step_flops": 110.0, "total_flops": 230.0, "peak_bytes": 9.0,
+    }  # fmt: skip
+    assert total_cost([nothing])["unavailable"] == {"all": "nothing was trained"}
+    partial = total_cost([first, training_cost(history([1.0]))])
+    assert "step_flops" not in partial["scores"] and "step_flops" in partial["unavailable"]

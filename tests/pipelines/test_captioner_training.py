@@ -130,6 +130,29 @@ def test_a_stored_captioner_knows_its_origin_and_can_be_taken_without_training(k
         taken.caption(random_rows(3), beam_size=2, max_tokens=4, origin=FeatureOrigin("mini_clip", ("real",), "b" * 64))
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_training_goes_on_from_a_stored_captioner(kind, pairs, features, tmp_path):
+    first, before = train_captioner(pairs, features, tmp_path, downstream(**KINDS[kind], steps=20), ifcap(), RUN)
+    first.save_pretrained(tmp_path / "captioner")
+    changes = {**KINDS[kind], "start_from": str(tmp_path / "captioner")}
+    second, after = train_captioner(pairs, features, tmp_path, downstream(**changes), ifcap(), RUN)
+    assert len(after) == TINY["steps"] and after["loss"].iloc[0] < before["loss"].iloc[0]
+    assert weights_of(second, tmp_path / "second") != weights_of(first, tmp_path / "first")
+    assert [name for name, value in second.named_parameters() if value.requires_grad]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"mapper": "transformer"}, "its mapper is"), ({"tune_language_model": "lora"}, "its tuned part of the language")],
+)
+def test_training_refuses_to_go_on_from_another_kind(changes, message, pairs, features, tmp_path):
+    first, _ = train_captioner(pairs, features, tmp_path, downstream(), ifcap(), RUN)
+    first.save_pretrained(tmp_path / "captioner")
+    params = downstream(**changes, start_from=str(tmp_path / "captioner"))
+    with pytest.raises(ValueError, match=f"Training cannot go on from .*{message}"):
+        train_captioner(pairs, features, tmp_path, params, ifcap(), RUN)
+
+
 def prepare(pairs, features, **changes):
     return prepare_captioner(pairs, features, downstream(model="ifcap"), ifcap(**changes), RUN, device=CPU)
 
@@ -232,11 +255,20 @@ def test_each_source_is_what_it_says_for_both_captioners(params, settings, calls
     assert len(found.embeddings) == len(found.rows) == (2 * COUNT if params.get("train_on") == "mixed" else COUNT)
 
 
-@pytest.mark.parametrize("name", sorted(RUNS))
+def distinct_captioners() -> list[str]:
+    """One run for each way to build and train a captioner."""
+    ways = {}
+    for name, row in RUNS.items():
+        own = {key: value for key, value in row.items() if key.split(".")[0] in ("downstream", "ifcap")}
+        ways.setdefault(str(sorted(own.items(), key=str)), name)
+    return sorted(ways.values())
+
+
+@pytest.mark.parametrize("name", distinct_captioners())
 def test_every_named_run_builds_its_captioner_and_learns_from_it(name, pairs, features):
     groups = {group: dict(BASE[group]) for group in ("downstream", "ifcap")}
     for key, value in RUNS[name].items():
-        group, field = key.split(".")
+        group, _, field = key.partition(".")
         groups.get(group, {})[field] = value
     params, settings = DownstreamParams(**groups["downstream"]), IfcapParams(**groups["ifcap"])
     examples = prepare_captioner(pairs, features, params, settings, RUN, device=CPU)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,13 +23,15 @@ ROWS = {
 SIZES = {"dual_200": 200, "dual_800": 800, "dual_1500": 1500}
 NO_SPICE = "SPICE needs CoreNLP, which is not there"
 LOWER = {"training_time_hrs", "training_steps", "probe_auc"}
-DEFINITIONS = {
+LAWS = {"102": {"i2t_r1": {"claim": "100 - score = 300.0 * size ** -b", "factor": 300.0, "exponent": 0.3}}}
+DEFINITIONS: dict[int, dict[str, Any]] = {
     number: {
         "title": title,
         "note": f"A note on {number}.",
+        "columns": {column: f"scores:captioning/{column}" for column in columns},
         "rows": {row: {"run": run} for row, run in ROWS[number].items()},
     }
-    for number, (title, _) in TABLES.items()
+    for number, (title, columns) in TABLES.items()
 }
 PARAMETERS = {
     "gap_table": 101,
@@ -69,6 +72,7 @@ def cell(table: int = 1, row: str = "ClipCap + GMAIL", column: str = "cider", **
         "encoder": "mini_clip",
         "generator": "mini_stable_diffusion",
         "generated_set": "9f86d081884c7d659a2feaa0",
+        "generated_image_count": SIZES.get(ROWS[table][row], 800),
         "git_commit": "577fd46aa11bb22cc33dd44",
     }
     blocked = {
@@ -97,7 +101,7 @@ def result_table() -> pd.DataFrame:
 
 
 def write_reproduction(folder: Path) -> None:
-    """Fills ``repro`` with runs and tables and ``sets`` with one set's samples."""
+    """Fills ``repro`` with runs, ``sets`` with one set's samples, and writes the result table beside them."""
     for place, name in enumerate(("frozen", "gmail", *SIZES)):
         run = folder / "repro" / f"{name}-0"
         run.mkdir(parents=True)
@@ -111,4 +115,4 @@ def write_reproduction(folder: Path) -> None:
     Image.new("RGB", (1500, 780), "white").save(folder / "repro/gmail-0/tsne.png")
     (folder / "sets/mini_sd").mkdir(parents=True)
     Image.new("RGB", (300, 200), "navy").save(folder / "sets/mini_sd/samples.png")
-    result_table().to_parquet(folder / "repro/tables.parquet")
+    result_table().to_parquet(folder / "tables.parquet")

@@ -26,15 +26,19 @@ def test_the_gap_shows_before_after_and_the_interval_and_leaves_out_what_was_not
         draw_gap(GAPS, "knn_mixing", "mixing")
 
 
-def test_the_fitted_law_is_the_one_the_points_follow():
-    sizes = np.array([100, 400, 1600, 6400])
-    points = pd.DataFrame({"image_count": sizes, "ours": 100 - 120 * sizes**-0.125, "low": np.nan, "high": np.nan})
-    (axis,) = draw_scaling(points.sample(frac=1, random_state=0), "R@1").axes
-    assert [line.get_label() for line in axis.get_lines()] == ["measured", "100 − 120 · images^−0.125"]
-    (axis,) = draw_scaling(points[:2], "R@1").axes
+def test_the_fitted_law_is_drawn_where_there_is_one():
+    sizes = np.array([100, 400, 1600])
+    scores = 100 - 120 * sizes**-0.125
+    points = pd.DataFrame({"generated_image_count": sizes, "ours": scores, "low": np.nan, "high": np.nan})
+    law = {"claim": "a law", "factor": 120.0, "exponent": 0.125}
+    (axis,) = draw_scaling(points.sample(frac=1, random_state=0), law, "R@1").axes
+    measured, curve = axis.get_lines()
+    assert curve.get_label() == "100 − 120 · images^−0.125"
+    assert list(measured.get_xdata()) == list(sizes) and curve.get_ydata()[-1] == pytest.approx(scores[-1])
+    (axis,) = draw_scaling(points, {"claim": "no law"}, "R@1").axes
     assert [line.get_label() for line in axis.get_lines()] == ["measured"]
     with pytest.raises(ValueError, match=r"two set sizes or more. Got \[100"):
-        draw_scaling(points[:1], "R@1")
+        draw_scaling(points[:1], law, "R@1")
 
 
 def test_costs_are_relative_to_the_first_row_and_a_missing_one_is_no_number():

@@ -16,7 +16,7 @@ from gmail_kedro.reporting.galleries import build_galleries
 from gmail_kedro.reporting.page import Picture, render_markdown, render_page
 from gmail_kedro.reporting.results import read_runs
 
-from .reproductions import NO_SPICE, PARAMETERS, cell, result_table, write_reproduction
+from .reproductions import LAWS, NO_SPICE, PARAMETERS, cell, result_table, write_reproduction
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 NOTES = {1: "The mini world stands for COCO."}
@@ -64,7 +64,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("reproduction")
     write_reproduction(folder)
     galleries = build_galleries(
-        result_table(), read_runs(folder / "repro"), folder / "sets", ReportParams(**PARAMETERS)
+        result_table(), read_runs(folder / "repro"), folder / "sets", LAWS, ReportParams(**PARAMETERS)
     )
     return render_page(result_table(), galleries, NOTES)
 
@@ -98,7 +98,7 @@ def test_every_row_shows_its_status_its_protocol_and_where_it_comes_from(reader:
 
 def test_what_could_not_be_drawn_says_why(tmp_path: Path):
     (tmp_path / "repro").mkdir()
-    galleries = build_galleries(result_table(), [], tmp_path, ReportParams(**PARAMETERS | {"cost_table": 13}))
+    galleries = build_galleries(result_table(), [], tmp_path, {}, ReportParams(**PARAMETERS | {"cost_table": 13}))
     missing = {picture.missing for gallery in galleries for picture in gallery.pictures}
     assert all(missing) and "the results have no table 13" in missing
     assert "none of the runs frozen, gmail has left tsne.png" in missing

@@ -5,6 +5,7 @@ is the validation loss where that was looked at three times or more, smoothed ov
 loss, smoothed over a twentieth of the steps. FLOPs count a multiply-add as two.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 TOLERANCE = 0.01
 LOOKS, TRAINING_SHARE = 3, 20
 FACTS = ("step_flops", "peak_bytes", "energy_joules", "trainable_parameters")
+SUMMED = ("seconds", "steps", "seconds_to_convergence", "steps_to_convergence", "step_flops", "total_flops")
 FLOP_CONVENTION = "2 per multiply-add, forward and backward of one step, element-wise operations not counted"
 NO_ENERGY = (
     "no energy counter could be read: a CPU's is /sys/class/powercap/intel-rapl:*/energy_uj, often readable by root "
@@ -60,6 +62,21 @@ def training_cost(history: pd.DataFrame, *, tolerance: float = TOLERANCE) -> dic
         "flop_convention": FLOP_CONVENTION,
         "unavailable": unavailable,
     }
+
+
+def total_cost(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Returns what several trainings took one after the other: sums, of FLOPs a step too, and the largest memory.
+
+    Args:
+        parts: As ``training_cost`` returns them; one without steps took nothing.
+    """
+    trained = [part["scores"] for part in parts if part["scores"]]
+    if not trained:
+        return {"scores": {}, "unavailable": {"all": "nothing was trained"}}
+    combine: dict[str, Callable[[list[float]], float]] = dict.fromkeys(SUMMED, sum) | {"peak_bytes": max}
+    lacking = {name: "a training's history does not hold it" for name in combine if any(name not in s for s in trained)}
+    known = {name: how([scores[name] for scores in trained]) for name, how in combine.items() if name not in lacking}
+    return {"scores": known, "unavailable": lacking}
 
 
 def _elapsed_seconds(seconds: np.ndarray) -> np.ndarray:

@@ -15,10 +15,13 @@ from uuid import uuid4
 
 import numpy as np
 
+from gmail_kedro.metrics.captioning import CaptionResult, MetricUnavailableError, tokenize_simple
+
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
 SIGMA = 1.0
+OWN_SEED = 0  # own vectors are part of the measure, not of the run: every run must use the same
 OWN_WIDTH, OWN_EPOCHS, OWN_WINDOW = 64, 20, 4
 FUNCTION_WORDS_TEXT = """
 i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its
@@ -96,6 +99,35 @@ def train_word_vectors(captions: Sequence[str], folder: Path, *, seed: int) -> "
         model.wv.save_word2vec_format(str(unfinished))
         os.replace(unfinished, path)
     return load_word_vectors(path)
+
+
+def score_result(
+    result: CaptionResult, training_captions: Sequence[str], *, word_vectors: str | None, folder: Path
+) -> np.ndarray:
+    """Returns the word mover's similarity of each image with the vectors that a configuration names, of shape [N].
+
+    Args:
+        result: Captions and references, tokenized.
+        training_captions: What vectors of the corpus's own are trained on.
+        word_vectors: A file, ``own``, or None.
+        folder: Where own vectors are kept.
+
+    Raises:
+        MetricUnavailableError: If no vectors are named, or they cannot be read or trained.
+    """
+    if word_vectors is None:
+        raise MetricUnavailableError("The word mover's similarity needs word vectors. Set evaluation.word_vectors.")
+    if word_vectors == "own":
+        if not training_captions:
+            raise MetricUnavailableError("The corpus has no training captions for word vectors of its own.")
+        sentences = [" ".join(tokenize_simple(caption)) for caption in training_captions]
+        vectors = train_word_vectors(sentences, folder, seed=OWN_SEED)
+    else:
+        try:
+            vectors = load_word_vectors(Path(word_vectors))
+        except (OSError, ValueError) as error:
+            raise MetricUnavailableError(str(error)) from error
+    return word_mover_scores(result.tokens, result.reference_tokens, vectors)
 
 
 def word_mover_scores(

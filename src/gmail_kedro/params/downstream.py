@@ -17,6 +17,7 @@ class DownstreamParams(Parameters):
         model: ``clipcap`` (a prefix mapper before a language model) or ``ifcap`` (with retrieved captions; see the
             group ``ifcap``).
         pretrained: Folder of a captioner that is taken as it is, or null to train one.
+        start_from: Folder of a captioner whose weights training goes on from, or null to train from the beginning.
         language_model: Name of the language model in the zoo.
         language_model_path: Local folder of its weights, or null for the zoo's own source.
         tune_language_model: What of it learns beside the mapper: ``full``, ``lora`` or ``none``.
@@ -47,6 +48,7 @@ class DownstreamParams(Parameters):
 
     model: str
     pretrained: str | None
+    start_from: str | None
     language_model: str
     language_model_path: str | None
     tune_language_model: str
@@ -97,6 +99,8 @@ class DownstreamParams(Parameters):
             ParameterError: At the first such value.
         """
         super().__post_init__()
+        is_trained = self.pretrained is None
+        self.refuse_unless(is_trained or self.start_from is None, "start_from", "null with a pretrained captioner")
         self.refuse_unless(self.model != "ifcap" or self.normalize_prefix, "normalize_prefix", "true with model: ifcap")
 
 

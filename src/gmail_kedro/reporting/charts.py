@@ -63,29 +63,29 @@ def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) ->
     return figure
 
 
-def draw_scaling(points: pd.DataFrame, title: str) -> "Figure":
-    """Returns a score over the number of generated images, with the law ``100 - score = a images^b`` fitted to it.
+def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "Figure":
+    """Returns a score over the number of generated images, with the law ``100 - score = factor images^-exponent``.
 
     Args:
-        points: One row a run: ``image_count``, ``ours`` in percent, and ``low`` and ``high``, which may be NaN.
+        points: One row a run: ``generated_image_count``, ``ours`` in percent, and ``low`` and ``high``, which may be NaN.
+        law: ``factor`` and ``exponent``; no curve is drawn without them.
         title: The line above.
 
     Raises:
         ValueError: If fewer than two set sizes are given.
     """
-    points = points.sort_values("image_count")
-    sizes, scores = points["image_count"].to_numpy(dtype=float), points["ours"].to_numpy(dtype=float)
+    points = points.sort_values("generated_image_count")
+    sizes, scores = points["generated_image_count"].to_numpy(dtype=float), points["ours"].to_numpy(dtype=float)
     if len(np.unique(sizes)) < 2:
         raise ValueError(f"A scaling curve needs two set sizes or more. Got {sorted({int(size) for size in sizes})}.")
     figure, axis = _panel(height=3.0)
     whole = points.dropna(subset=["low", "high"])
-    axis.vlines(whole["image_count"], whole["low"], whole["high"], color=BLUE, linewidth=2, alpha=0.5)
+    axis.vlines(whole["generated_image_count"], whole["low"], whole["high"], color=BLUE, linewidth=2, alpha=0.5)
     axis.plot(sizes, scores, "o", color=BLUE, label="measured")
-    if len(np.unique(sizes)) > 2 and (scores < 100).all():  # two points fit any law
-        exponent, level = np.polyfit(np.log(sizes), np.log(100 - scores), 1)
+    if "exponent" in law:
         smooth = np.geomspace(sizes[0], sizes[-1], 50)
-        label = f"100 − {np.exp(level):.3g} · images^{exponent:.3f}".replace("-", "−")
-        axis.plot(smooth, 100 - np.exp(level) * smooth**exponent, "--", color=ORANGE, label=label)
+        label = f"100 − {law['factor']:.3g} · images^{-law['exponent']:.3f}".replace("-", "−")
+        axis.plot(smooth, 100 - law["factor"] * smooth ** -law["exponent"], "--", color=ORANGE, label=label)
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
     axis.minorticks_off()

@@ -1,6 +1,6 @@
 """The figures of a reproduction's page, each with how to read it; what cannot be drawn says why."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ ONE_SEED = "Single seed."
 
 
 def build_galleries(
-    results: pd.DataFrame, runs: Sequence[RunResults], sets: Path, params: ReportParams
+    results: pd.DataFrame, runs: Sequence[RunResults], sets: Path, laws: Mapping[str, Any], params: ReportParams
 ) -> list[Gallery]:
     """Returns all figures: samples of the sets, planes, gap, scaling, training, cost.
 
@@ -39,6 +39,7 @@ def build_galleries(
         results: The result table, one row a cell.
         runs: What the runs left.
         sets: The folder of the generated sets, each with the ``samples.png`` of its card.
+        laws: For each table and column, as text, what was fitted: its ``claim``, ``factor`` and ``exponent``.
         params: Which tables and runs are drawn.
     """
     return [
@@ -62,9 +63,9 @@ def build_galleries(
         ),
         Gallery(
             "Scaling the generated set",
-            f"Table {params.scaling_table}: score over the number of generated images, with a fitted power law of the "
-            "error.",
-            _scaling(results, runs, params),
+            f"Table {params.scaling_table}: score over the number of generated images, with a power law of "
+            "the error where the points lie on one.",
+            _scaling(results, laws, params),
         ),
         Gallery("Training", "Loss over the optimizer's steps, smoothed.", _curves(runs, params.figure_runs)),
         Gallery(
@@ -118,14 +119,14 @@ def _gap(results: pd.DataFrame, runs: Sequence[RunResults], table: int) -> tuple
     )
 
 
-def _scaling(results: pd.DataFrame, runs: Sequence[RunResults], params: ReportParams) -> tuple[Picture, ...]:
-    sizes = {run.name: run.protocol["generated_image_count"] for run in runs if "generated_image_count" in run.protocol}
+def _scaling(results: pd.DataFrame, laws: Mapping[str, Any], params: ReportParams) -> tuple[Picture, ...]:
     pictures = []
     for column in params.scaling_columns:
         cells = results[(results["table"] == params.scaling_table) & (results["column"] == column)]
-        points = cells.assign(image_count=cells["run"].map(sizes)).dropna(subset=["image_count", "ours"])
-        name = f"scaling-{column}"
-        pictures.append(_chart(label(column), _seeds(points["seed_count"]), name, charts.draw_scaling, points))
+        points = cells.dropna(subset=["generated_image_count", "ours"])
+        law = laws.get(str(params.scaling_table), {}).get(column, {"claim": "no law was fitted"})
+        caption = f"{_seeds(points['seed_count'])} {law['claim']}."
+        pictures.append(_chart(label(column), caption, f"scaling-{column}", charts.draw_scaling, points, law))
     return tuple(pictures)
 
 

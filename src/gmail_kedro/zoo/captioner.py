@@ -180,6 +180,42 @@ def build_captioner(
     return Captioner(spec, build_mapper(mapper, seed=seed), language)
 
 
+def start_from(captioner: Captioner, folder: Path, *, device: torch.device) -> None:
+    """Gives a fresh captioner the weights of a stored one, so that training goes on from there.
+
+    Args:
+        captioner: Gets the weights; what stands beside them, such as IFCap's memory, stays its own.
+        folder: Where the other was saved.
+        device: Where the captioner is.
+
+    Raises:
+        MissingWeightsError: If the folder holds none, or its language model is not there.
+        ValueError: If the two differ in what they consist of, or read another encoder; names the first difference.
+    """
+    stored = load_captioner(folder, device=device)
+    wanted, found = _facts(captioner), _facts(stored)
+    for name, value in wanted.items():
+        if None not in (value, found[name]) and value != found[name]:
+            raise ValueError(
+                f"Training cannot go on from the captioner at {folder}: its {name} is {found[name]!r}, and this run's "
+                f"is {value!r}. Set downstream.start_from to a captioner of the same kind, or to null."
+            )
+    captioner.load_state_dict(stored.state_dict())
+
+
+def _facts(captioner: Captioner) -> dict[str, str | None]:
+    """Returns by name what two captioners must have in common for one to take over the other's weights."""
+    spec, record = captioner.spec, captioner.language.record
+    return {
+        "kind": spec.kind,
+        "mapper": str(spec.mapper),
+        "caption end": spec.caption_end,
+        "language model": record.name,
+        "tuned part of the language model": record.tuning,
+        "encoder": None if spec.origin is None else spec.origin.encoder,
+    }
+
+
 def load_captioner(folder: Path, *, device: torch.device) -> Captioner:
     """Returns a stored captioner of any kind in eval mode.
 

@@ -39,13 +39,15 @@ def check_models(groups: Mapping[str, object]) -> None:
 
 
 def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> None:
-    if group.pretrained is not None:
-        origin = read_captioner(Path(group.pretrained))[0].origin
+    stored = group.pretrained or group.start_from
+    if stored is not None:
+        origin = read_captioner(Path(stored))[0].origin
         if origin is not None and isinstance(run, RunParams) and origin.encoder != run.encoder:
             raise ValueError(
-                f"The captioner in {group.pretrained} was trained with the encoder {origin.encoder!r}; this run's is "
+                f"The captioner in {stored} was trained with the encoder {origin.encoder!r}; this run's is "
                 f"{run.encoder!r}. Set run.encoder: {origin.encoder}."
             )
+    if group.pretrained is not None:
         return
     _check("language model", group.language_model, group.language_model_path, LANGUAGE_MODELS)
     if group.model == "ifcap" and isinstance(ifcap, IfcapParams) and ifcap.nouns != "grammar":

@@ -62,16 +62,21 @@ def train_captioner(
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
     from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
-    from gmail_kedro.zoo.captioner import load_captioner
+    from gmail_kedro.zoo.captioner import load_captioner, start_from
+    from gmail_kedro.zoo.registry import hash_tensors
 
     device = resolve_device(run.device)
     if params.pretrained is not None:
         return load_captioner(Path(params.pretrained), device=device), pd.DataFrame({"step": [], "loss": []})
     examples = prepare_captioner(pairs, training_features, params, ifcap, run, device=device)
     captioner = examples.captioner
+    if params.start_from is not None:
+        start_from(captioner, Path(params.start_from), device=device)
     is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()
     step = captioner_step(examples, np.flatnonzero(is_train), batch_size=params.batch_size, seed=run.seed)
     facts = _fingerprint(training_features, pairs, params, run) | _settings(ifcap)
+    if params.start_from is not None:
+        facts["start"] = hash_tensors(captioner.state_dict())
     checkpoint = Checkpoint(checkpoints / "captioner.safetensors", facts, every=params.checkpoint_every)
     captioner.train()
     with torch.random.fork_rng():

@@ -24,11 +24,15 @@ def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: Gen
 def measure_cost(
     alignment: pd.DataFrame, captioner: pd.DataFrame, retriever: pd.DataFrame
 ) -> dict[str, dict[str, Any]]:
-    """Returns what each training of the run took: time, steps to convergence, FLOPs, memory, energy, parameters."""
-    from gmail_kedro.metrics.cost import training_cost
+    """Returns what each training of the run took: time, steps to convergence, FLOPs, memory, energy, parameters.
+
+    ``total`` is student and captioner together; the text tower is not among what the paper trains.
+    """
+    from gmail_kedro.metrics.cost import total_cost, training_cost
 
     histories = {"alignment": alignment, "captioner": captioner, "retriever": retriever}
-    return {name: training_cost(history) for name, history in histories.items()}
+    costs = {name: training_cost(history) for name, history in histories.items()}
+    return costs | {"total": total_cost([costs["alignment"], costs["captioner"]])}
 
 
 def summarize_runs(all_scores: Mapping[str, Callable[[], dict[str, Any]]], scores: dict[str, Any], run_id: str) -> str:

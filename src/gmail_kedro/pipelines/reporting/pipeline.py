@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline, node
 from gmail_kedro.pipelines.reporting.comparison import compare_items, draw_captions_figure
 from gmail_kedro.pipelines.reporting.nodes import draw_pairs_figure, measure_cost, summarize_runs
 from gmail_kedro.pipelines.reporting.report import write_report
+from gmail_kedro.pipelines.reporting.table_nodes import fill_tables, fit_laws, write_tables
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
@@ -14,6 +15,17 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             node(draw_pairs_figure, ["pairs", "corpus", "generated_images"], "pairs_figure"),
             node(measure_cost, ["alignment_history", "captioner_history", "retriever_history"], "cost_scores"),
             node(summarize_runs, ["all_scores", "scores", "params:run_id"], "summary"),
+        ]
+    )
+
+
+def create_tables(**kwargs: object) -> Pipeline:
+    """Returns: the tables from what the runs of the reproduction left, the fitted laws, and both in Markdown."""
+    return Pipeline(
+        [
+            node(fill_tables, ["table_definitions", "seeds", "finished_runs"], "tables"),
+            node(fit_laws, ["table_definitions", "tables"], ["laws", "scaling_points"]),
+            node(write_tables, ["table_definitions", "tables", "laws"], ["tables_page", "table_numbers"]),
         ]
     )
 
@@ -43,7 +55,7 @@ def create_report(**kwargs: object) -> Pipeline:
         [
             node(
                 write_report,
-                ["result_tables", "table_definitions", "repro_folder", "generated_sets_folder", "params:report"],
+                ["tables", "table_definitions", "laws", "finished_runs", "generated_sets", "params:report"],
                 ["report_page", "report_markdown"],
             ),
         ]

@@ -113,6 +113,7 @@ def score_answers(
     scienceqa_questions: list[Question],
     mmmu_questions: list[Question],
     adapter: StoredStudent,
+    feature_store: Path,
     params: VisionLanguageParams,
     evaluation: EvaluationParams,
     run: RunParams,
@@ -126,9 +127,10 @@ def score_answers(
     from gmail_kedro.pipelines.vision_language.scoring import score_captions, score_questions
 
     rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
-    predictions = vision_language_predictions
+    captions, predictions = corpus.captions, vision_language_predictions
+    training = list(captions.loc[captions["split"] == "train", "caption"])
     return {
-        "captioning": score_captions(predictions["captions"], rows, evaluation),
+        "captioning": score_captions(predictions["captions"], rows, training, evaluation, feature_store=feature_store),
         "scienceqa": score_questions(predictions["scienceqa"], scienceqa_questions, scienceqa_result, evaluation),
         "mmmu": score_questions(predictions["mmmu"], mmmu_questions, mmmu_result, evaluation),
         "protocol": {

@@ -23,7 +23,16 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             node(
                 score_answers,
-                ["vision_language_predictions", "corpus", *questions, "adapter", params, evaluation, run],
+                [
+                    "vision_language_predictions",
+                    "corpus",
+                    *questions,
+                    "adapter",
+                    "feature_store",
+                    params,
+                    evaluation,
+                    run,
+                ],
                 "vision_language_scores",
             ),
         ]

@@ -3,27 +3,36 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from gmail_kedro.interfaces import Question
-from gmail_kedro.metrics.captioning import caption_scores
+from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores
 from gmail_kedro.metrics.statistics import bootstrap_interval
 from gmail_kedro.metrics.vqa import LETTERS, VqaQuestion, VqaResult
+from gmail_kedro.metrics.word_movers import score_result
 from gmail_kedro.params import EvaluationParams
 
 
 def score_captions(
-    captions: Sequence[Mapping[str, str]], rows: pd.DataFrame, params: EvaluationParams
+    captions: Sequence[Mapping[str, str]],
+    rows: pd.DataFrame,
+    training_captions: Sequence[str],
+    params: EvaluationParams,
+    *,
+    feature_store: Path,
 ) -> dict[str, Any]:
     """Returns caption scores against all references, with intervals where they are means over images.
 
     Args:
         captions: ``image_id`` and ``text`` of each image.
         rows: The references: ``image_id`` and ``caption``.
-        params: Tokenizer, METEOR, and the resampling.
+        training_captions: Of the corpus, for word vectors of its own.
+        params: Tokenizer, METEOR, word vectors, and the resampling.
+        feature_store: Where word vectors are kept.
     """
     references = {str(key): list(group) for key, group in rows.groupby("image_id", sort=False)["caption"]}
     result = caption_scores(
@@ -32,14 +41,22 @@ def score_captions(
         tokenizer=params.caption_tokenizer,
         with_meteor=params.meteor,
     )
+    per_image, unavailable = dict(result.per_image), dict(result.unavailable)
+    try:
+        per_image["wmd"] = score_result(
+            result, training_captions, word_vectors=params.word_vectors, folder=feature_store
+        )
+    except MetricUnavailableError as error:
+        unavailable["wmd"] = str(error)
     intervals = {
         name: asdict(bootstrap_interval(values, count=params.bootstrap_count, seed=params.seed))
-        for name, values in result.per_image.items()
+        for name, values in per_image.items()
     }
+    added = {"wmd": float(per_image["wmd"].mean())} if "wmd" in per_image else {}
     return {
-        "scores": result.scores,
+        "scores": result.scores | added,
         "intervals": intervals,
-        "unavailable": result.unavailable,
+        "unavailable": unavailable,
         "tokenizer": result.tokenizer,
     }
 

@@ -1,0 +1,127 @@
+"""What the runs of the reproduction left: scores, intervals, image by image, and where each number comes from."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gmail_kedro.reporting.tables import Column
+
+RECEIPT = "run.json"
+FACTS = (
+    "corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer", "encoder", "generator",
+    "generated_set", "generated_image_count"
+)  # fmt: skip
+ITEM_FILES = {"scores": "item_scores.parquet", "transfer": "transfer_items.parquet"}
+ITEM_GROUPS = ("captioning", "retrieval", "classification")  # of scores.json; the keys of each are measures
+
+
+@dataclass(frozen=True)
+class Found:
+    """One number of one run.
+
+    Attributes:
+        value: The score, in the column's unit; None where it is not there.
+        interval: Its 95 % interval within the run, or None.
+        items: It image by image, indexed by ``image_id``, or None.
+        reason: Why it is not there, or ``""``.
+    """
+
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    items: "pd.Series[float] | None" = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """One run's reports.
+
+    Attributes:
+        run_id: Its id.
+        folder: Where its reports are.
+        receipt: What its ``run.json`` says.
+    """
+
+    run_id: str
+    folder: Path
+    receipt: dict[str, Any] = field(hash=False)
+
+    def find(self, column: Column) -> Found:
+        """Returns the number that a column wants, or the run's own reason why there is none."""
+        content = self.read(column.file)
+        if content is None:
+            return Found(reason=f"{self.run_id} left no {column.file}.json: {self._told()}")
+        place = content
+        for group in column.groups:
+            if group not in place:
+                return Found(reason=f"{column.file}.json of {self.run_id} has no {'/'.join(column.groups)}")
+            place = place[group]
+        value = place["scores"].get(column.key)
+        if value is None or not np.isfinite(value):
+            known = place.get("unavailable", {})
+            reason = known.get(column.key) or known.get("all") or f"{self.run_id} has no {column.key}"
+            return Found(reason=reason if value is None else f"{column.key} of {self.run_id} is not a finite number")
+        interval = place.get("intervals", {}).get(column.key)
+        return Found(
+            value=value / column.per,
+            interval=None if interval is None else (interval["low"] / column.per, interval["high"] / column.per),
+            items=self._items(column),
+        )
+
+    def protocol(self, column: Column) -> dict[str, Any]:
+        """Returns how a column's numbers were measured, and what the run was made from."""
+        content = self.read(column.file) or {}
+        scores = self.read("scores") or {}
+        facts: dict[str, Any] = {}
+        for part in (self.receipt, scores.get("protocol"), content.get("protocol"), content.get(column.groups[0])):
+            facts |= {name: value for name, value in (part or {}).items() if name in FACTS}
+        return facts
+
+    def read(self, file: str) -> dict[str, Any] | None:
+        """Returns a JSON file of the run, or None where there is none."""
+        if file not in self._files:
+            path = self.folder / f"{file}.json"
+            self._files[file] = json.loads(path.read_text()) if path.is_file() else None
+        return self._files[file]
+
+    @cached_property
+    def _files(self) -> dict[str, dict[str, Any] | None]:
+        return {}
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        paths = {file: self.folder / name for file, name in ITEM_FILES.items()}
+        return {file: pd.read_parquet(path) for file, path in paths.items() if path.is_file()}
+
+    def _items(self, column: Column) -> "pd.Series[float] | None":
+        table, group = self._tables.get(column.file), "/".join(column.groups)
+        if table is None or not ("group" in table or group in ITEM_GROUPS):
+            return None
+        rows = table[table["measure"] == column.key]
+        rows = rows[rows["group"] == group] if "group" in table else rows
+        return None if rows.empty else rows.set_index("image_id")["value"] / column.per
+
+    def _told(self) -> str:
+        return f"its pipelines are {', '.join(self.receipt['pipelines'])}"
+
+
+def finished_runs(folder: Path, name: str, seeds: list[int]) -> dict[int, FinishedRun]:
+    """Returns the whole runs of a name by seed; a run is whole when its ``run.json`` is there.
+
+    Args:
+        folder: Has a folder ``<name>-<seed>`` for each run.
+        name: The run's name.
+        seeds: Seeds to look for.
+    """
+    found = {}
+    for seed in seeds:
+        receipt = folder / f"{name}-{seed}" / RECEIPT
+        if receipt.is_file():
+            facts = json.loads(receipt.read_text())
+            found[seed] = FinishedRun(facts["run_id"], receipt.parent, facts)
+    return found

@@ -1,0 +1,157 @@
+"""Cells from hand-made runs: numbers, intervals, differences and reasons whose answers can be seen."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gmail_kedro.pipelines.reporting.cells import build_cells
+from gmail_kedro.pipelines.reporting.table_nodes import fill_tables, fit_laws, write_tables
+from gmail_kedro.reporting.tables import read_tables
+
+IMAGES = [f"image {number}" for number in range(40)]
+PROTOCOL = {"corpus": "mini", "split": "test", "image_count": 40, "encoder": "mini_clip", "generated_image_count": 200}
+COLUMNS = {
+    "cider": "scores:captioning/cider",
+    "bleu_4": "scores:captioning/bleu_4",
+    "spice": "scores:captioning/spice",
+    "auc": {"at": "scores:gap/codec_matched/probe_auc_after", "lower": True},
+    "flickr": "transfer:flickr/i2t_r1",
+    "hours": {"at": "cost:total/seconds", "lower": True, "per": 3600},
+}
+TABLE = {
+    "title": "T",
+    "note": "N",
+    "columns": COLUMNS,
+    "rows": {
+        "base": {"run": "base", "paper": [100, 30, 20, None, None, 1]},
+        "ours": {"run": "ours", "against": "base", "paper": [110, 33, 24, None, None, 2]},
+        "absent": {"run": "absent", "against": "base"},
+        "never": {"run": "absent", "blocked": "needs a licence"},
+    },
+}
+
+
+def store(folder, name, seed, *, cider, protocol=None, transfer=None):
+    run = folder / f"{name}-{seed}"
+    run.mkdir(parents=True)
+    scores = {
+        "captioning": {
+            "scores": {"cider": float(np.mean(cider)), "bleu_4": 30.0 + seed + len(name) % 2},
+            "intervals": {"cider": {"mean": 0, "low": 90.0, "high": 99.0}} if name == "base" else {},
+            "unavailable": {"spice": "SPICE needs CoreNLP"},
+        },
+        "gap": {"scores": {}, "codec_matched": {"scores": {"probe_auc_after": 0.6}, "intervals": {}}},
+        "protocol": PROTOCOL | {"generated_set": "set of " + name, "seed": seed} | (protocol or {}),
+    }
+    (run / "scores.json").write_text(json.dumps(scores))
+    (run / "cost.json").write_text(json.dumps({"total": {"scores": {"seconds": 7200.0}}}))
+    pd.DataFrame({"image_id": IMAGES[::-1], "measure": "cider", "value": cider[::-1]}).to_parquet(
+        run / "item_scores.parquet"
+    )
+    if transfer is not None:
+        group = {"scores": {"i2t_r1": float(np.mean(transfer))}, "intervals": {}, "corpus": "mini_flickr"}
+        (run / "transfer.json").write_text(json.dumps({"flickr": group}))
+        items = pd.DataFrame({"group": "flickr", "image_id": IMAGES, "measure": "i2t_r1", "value": transfer})
+        items.to_parquet(run / "transfer_items.parquet")
+    receipt = {"run_id": f"repro/{name}-{seed}", "pipelines": ["experiment"], "git_commit": "abc", "generator": "sd"}
+    (run / "run.json").write_text(json.dumps(receipt))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    rng = np.random.default_rng(0)
+    for seed in (0, 1, 2):
+        base = rng.normal(100, 20, len(IMAGES))
+        store(tmp_path, "base", seed, cider=base, transfer=base)
+        store(tmp_path, "ours", seed, cider=base + 5 + rng.normal(0, 1, len(IMAGES)), transfer=base + 2)
+    return tmp_path
+
+
+def cells_of(folder, seeds, table=TABLE):
+    return build_cells(read_tables({"tables": {1: table}}), folder, seeds).set_index(["row", "column"])
+
+
+def test_one_seed_is_compared_image_by_image(runs):
+    cells = cells_of(runs, [0])
+    base, ours = cells.loc[("base", "cider")], cells.loc[("ours", "cider")]
+    assert (base["low"], base["high"]) == (90.0, 99.0)  # the run's own interval
+    assert ours["low"] < ours["ours"] < ours["high"]  # from its images, where the run gives none
+    assert ours["effect"] == pytest.approx(5, abs=0.5)
+    assert ours["effect_low"] > 4 and ours["effect_high"] < 6  # images differ by 20; paired, that cancels out
+    assert (ours["paper"], ours["paper_effect"], ours["against"]) == (110, 10, "base")
+    bleu = cells.loc[("ours", "bleu_4")]
+    assert bleu["effect"] == 0 and np.isnan([bleu["low"], bleu["effect_low"]]).all()  # one number has no spread
+    assert np.isnan(base["effect"]) and np.isnan(base["paper_effect"])
+
+
+def test_numbers_come_from_every_file_in_the_papers_unit_with_where_they_are_from(runs):
+    cells = cells_of(runs, [0])
+    assert cells.loc[("ours", "hours")]["ours"] == 2.0 and not cells.loc[("ours", "hours")]["higher_is_better"]
+    assert cells.loc[("ours", "auc")]["ours"] == 0.6
+    flickr = cells.loc[("ours", "flickr")]
+    assert flickr["corpus"] == "mini_flickr" and flickr["effect"] == pytest.approx(2)
+    assert flickr["effect_low"] == pytest.approx(2) == flickr["effect_high"]
+    cider = cells.loc[("ours", "cider")]
+    assert (cider["run_ids"], cider["git_commit"], cider["generator"]) == ("repro/ours-0", "abc", "sd")
+    assert (cider["corpus"], cider["split"], cider["generated_set"]) == ("mini", "test", "set of ours")
+
+
+def test_several_seeds_are_averaged_and_their_spread_counts(runs):
+    one, three = cells_of(runs, [0]), cells_of(runs, [0, 1, 2])
+    ours = three.loc[("ours", "cider")]
+    assert ours["seed_count"] == 3 and ours["run_ids"] == "repro/ours-0,repro/ours-1,repro/ours-2"
+    assert ours["effect"] == pytest.approx(5, abs=0.5) and ours["effect_low"] > 4 and ours["effect_high"] < 6
+    assert three.loc[("ours", "bleu_4")]["ours"] == pytest.approx(31.0)
+    assert three.loc[("ours", "bleu_4")]["low"] < 31 < three.loc[("ours", "bleu_4")]["high"]
+    assert one.loc[("ours", "bleu_4")]["ours"] == 30.0
+
+
+def test_what_was_not_run_is_blocked_with_its_own_reason(runs):
+    cells = cells_of(runs, [0])
+    told = {name: cells.loc[name]["reason"] for name in (("absent", "cider"), ("ours", "spice"), ("never", "cider"))}
+    assert told[("absent", "cider")] == "not run: gmail-kedro run absent --seed 0"
+    assert told[("ours", "spice")] == "SPICE needs CoreNLP" and told[("never", "cider")] == "needs a licence"
+    blocked = cells[cells["status"] == "blocked"]
+    assert blocked["ours"].isna().all() and (blocked["seed_count"] == 0).all() and (blocked["reason"] != "").all()
+    assert cells.loc[("ours", "spice")]["paper_effect"] == 4
+    assert set(cells.loc["base"]["status"]) == {"run", "blocked"}
+
+
+def test_a_run_without_its_receipt_is_not_counted_and_a_missing_file_is_told(runs):
+    (runs / "base-0/run.json").unlink()
+    (runs / "ours-0/transfer.json").unlink()
+    cells = cells_of(runs, [0])
+    assert (cells.loc["base"]["status"] == "blocked").all()
+    assert cells.loc[("ours", "cider")]["status"] == "run" and np.isnan(cells.loc[("ours", "cider")]["effect"])
+    assert "repro/ours-0 left no transfer.json: its pipelines are experiment" in cells.loc[("ours", "flickr")]["reason"]
+
+
+def test_rows_measured_differently_are_not_compared(runs):
+    store(runs, "other", 0, cider=np.ones(len(IMAGES)), protocol={"split": "val"})
+    table = TABLE | {"rows": {"base": TABLE["rows"]["base"], "other": {"run": "other", "against": "base"}}}
+    cell = cells_of(runs, [0], table).loc[("other", "cider")]
+    assert cell["status"] == "run" and np.isnan(cell["effect"]) and cell["reason"].endswith("differently in split")
+
+
+def test_rows_of_one_seed_each_are_compared(runs):
+    rows = {"seed 0": {"run": "base", "seeds": [0]}, "seed 1": {"run": "base", "seeds": [1], "against": "seed 0"}}
+    cells = cells_of(runs, [0], TABLE | {"rows": rows})
+    assert cells.loc[("seed 1", "bleu_4")]["effect"] == 1 and cells.loc[("seed 1", "cider")]["seed_count"] == 1
+
+
+def test_laws_are_fitted_where_there_are_three_sizes(runs):
+    for size, recall in ((400, 60.0), (1600, 80.0), (6400, 90.0)):
+        items = recall + np.random.default_rng(size).normal(0, 3, len(IMAGES))
+        store(runs, f"size_{size}", 0, cider=items, transfer=items, protocol={"generated_image_count": size})
+    rows = {str(size): {"run": f"size_{size}"} for size in (400, 1600, 6400)}
+    definitions = {"tables": {102: TABLE | {"rows": rows}}, "laws": {102: ["cider", "bleu_4"]}}
+    tables = fill_tables(definitions, {"seeds": [0]}, runs)
+    laws, points = fit_laws(definitions, tables)
+    assert laws["102"]["cider"]["exponent"] == pytest.approx(0.5, abs=0.05)
+    assert "with b = 0." in laws["102"]["cider"]["claim"]
+    assert laws["102"]["bleu_4"] == {"claim": "no law: 0 sizes were measured with an interval, it takes three"}
+    assert points["generated_image_count"].tolist() == [400, 1600, 6400] and "cider" in points
+    page, numbers = write_tables(definitions, tables, laws)
+    assert "Table 102, cider: 100 - score = " in page and numbers["table 102"]["400"]["bleu_4"] == 30.0

@@ -1,0 +1,81 @@
+"""The tables as data: the repository's own file is whole, and what is wrong in one is refused by name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from gmail_kedro.reporting.tables import Column, read_tables, tables_markdown
+
+FACTS = {"title": "T", "seed_count": 1, "reason": "", "higher_is_better": True}
+
+
+def define(**row):
+    columns = {"cider": "scores:captioning/cider", "hours": {"at": "cost:total/seconds", "lower": True, "per": 3600}}
+    rows = {"base": {"run": "clipcap", "paper": [1, None]}, "ours": {"run": "gmail", **row}}
+    return {"tables": {1: {"title": "T", "columns": columns, "rows": rows}}}
+
+
+def test_the_repositorys_tables_are_the_papers_58_rows_and_our_own(repository):
+    tables = read_tables(yaml.safe_load((repository / "conf/base/tables.yml").read_text()))
+    papers = [table for table in tables if table.number <= 17]
+    assert [table.number for table in papers] == list(range(1, 18))
+    assert sum(len(table.rows) for table in papers) == 58
+    assert papers[10].rows["LoRA rank 2"].paper == (36.85, 117.62, 23.1)
+    assert all(not np.isnan(row.paper).all() for table in papers for row in table.rows.values())
+    ours = [table for table in tables if table.number >= 101]
+    assert len(ours) >= 4 and all(np.isnan(row.paper).all() for table in ours for row in table.rows.values())
+
+
+def test_columns_say_where_their_numbers_lie():
+    (table,) = read_tables(define(against="base", file="vision_language", seeds=[0, 2]))
+    base, ours = table.rows["base"], table.rows["ours"]
+    assert base.columns[0] == Column("cider", "scores", ("captioning",), "cider")
+    assert base.columns[1] == Column("hours", "cost", ("total",), "seconds", higher_is_better=False, per=3600.0)
+    assert ours.columns[0].file == "vision_language" and ours.seeds == (0, 2) and ours.against == "base"
+    assert base.paper[0] == 1 and np.isnan([*base.paper[1:], *ours.paper]).all()
+    nested = read_tables(define(group="linear_probe"))[0].rows["ours"].columns[0]
+    assert nested.groups == ("linear_probe",)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"against": "nobody"}, "Row 'ours' of table 1 .* compared with 'nobody', which is no row"),
+        ({"paper": [1]}, "must have 2 numbers of the paper. Got 1"),
+        ({"colour": "red"}, r"a key nobody reads: \['colour'\]"),
+    ],
+)
+def test_a_wrong_row_is_refused_by_name(row, message):
+    with pytest.raises(ValueError, match=message):
+        read_tables(define(**row))
+
+
+def test_a_wrong_address_is_refused():
+    definitions = define()
+    definitions["tables"][1]["columns"]["cider"] = "captioning/cider"
+    with pytest.raises(ValueError, match="FILE:GROUP/KEY. Got 'captioning/cider' for 'cider'"):
+        read_tables(definitions)
+
+
+def test_markdown_shows_what_was_run_and_a_dash_with_the_reason_for_what_was_not():
+    nothing = dict.fromkeys(
+        ("ours", "low", "high", "paper", "effect", "effect_low", "effect_high", "paper_effect"), np.nan
+    )
+    base = FACTS | nothing | {"table": 1, "row": "base", "run": "b", "against": "", "status": "run"}
+    ours = base | {"row": "ours", "run": "g", "against": "base"}
+    cells = pd.DataFrame(
+        [
+            base | {"column": "cider", "ours": 112.9, "low": 110.0, "high": 115.0, "paper": 108.35},
+            base | {"column": "spice", "paper": 20.12, "status": "blocked", "reason": "no CoreNLP"},
+            ours | {"column": "cider", "ours": 114.0, "effect": 1.1, "effect_low": -0.5, "effect_high": 2.5,
+                    "paper": 119.53, "paper_effect": 11.18},
+            ours | {"column": "spice", "paper": 23.75, "paper_effect": 3.63, "status": "blocked",
+                    "reason": "no CoreNLP"},
+        ]
+    )  # fmt: skip
+    text = tables_markdown(cells, {1: "What it means."}, ["a law"])
+    assert "2 of 4 cells were run" in text and "What it means." in text and "- a law" in text
+    assert "| base | — | b | 1 | 112.90 [110.00, 115.00] \\| 108.35 | — \\| 20.12 |" in text
+    assert "| ours | base | g | 1 | 114.00 (+1.10 [-0.50, +2.50]) \\| 119.53 (+11.2) | — \\| 23.75 (+3.63) |" in text
+    assert text.count("- — in spice: no CoreNLP") == 1
