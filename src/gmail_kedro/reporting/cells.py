@@ -18,6 +18,14 @@ LABELS = {
     "dtd": "DTD",
     "sun397": "SUN397",
     "imagenet": "ImageNet",
+    "stanford_cars": "Stanford Cars",
+    "food101": "Food-101",
+    "oxford_pets": "Oxford Pets",
+    "caltech101": "Caltech-101",
+    "probe_auc": "probe AUC",
+    "knn_mixing": "k-NN mixing",
+    "scienceqa": "ScienceQA",
+    "mmmu": "MMMU",
     "training_time_hrs": "training time, h",
     "memory_gb": "memory, GB",
     "flops_gflops": "GFLOPs",
@@ -26,6 +34,7 @@ LABELS = {
     for way, words in (("i2t", "image → text"), ("t2i", "text → image"))
     for k in (1, 5, 10)
 }
+PREFIXES = {"flickr_": "Flickr30k:", "tuned_": "tuned:", "matched_": "matched codec:"}
 FACTS = {
     "corpus": "corpus",
     "split": "split",
@@ -132,6 +141,9 @@ def label(column: str) -> str:
     Args:
         column: Its key in the result table.
     """
+    for prefix, words in PREFIXES.items():
+        if column.startswith(prefix):
+            return f"{words} {label(column.removeprefix(prefix))}"
     return LABELS.get(column, column.replace("_", " "))
 
 

@@ -67,7 +67,7 @@ def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "F
     """Returns a score over the number of generated images, with the law ``100 - score = factor images^-exponent``.
 
     Args:
-        points: One row a run: ``generated_image_count``, ``ours`` in percent, and ``low`` and ``high``, which may be NaN.
+        points: One row a run: ``generated_image_count``, ``ours`` in percent, ``low`` and ``high``, which may be NaN.
         law: ``factor`` and ``exponent``; no curve is drawn without them.
         title: The line above.
 
