@@ -129,6 +129,8 @@ def test_numbers_that_are_not_there_are_dashes_with_a_reason():
     assert table.rows[1].status == "run in part" and table.notes == [NO_SPICE]
     unsaid = read_tables(pd.DataFrame([cell(ours=np.nan)]))[0].rows[0].cells[0]
     assert (unsaid.ours, unsaid.reason) == ("—", "no number was left by the run")
+    apart = read_tables(pd.DataFrame([cell(effect=np.nan, reason="another split")]))[0].rows[0].cells[0]
+    assert (apart.ours, apart.effect, apart.reason) == ("76.2", "", "another split")
 
 
 def test_measures_are_called_what_the_paper_calls_them():

@@ -60,7 +60,7 @@ class Cell:
         effect_interval: Its interval in brackets; empty without one.
         paper_effect: The same in the paper.
         verdict: See ``verdicts.verdict``.
-        reason: Why there is no number of ours; empty where there is one.
+        reason: Why there is no number of ours, or no difference; empty where nothing is missing.
     """
 
     ours: str
@@ -208,7 +208,7 @@ def _cell(cell: pd.Series) -> Cell:
         effect_interval=_interval(cell["effect_low"], cell["effect_high"], effect_digits, sign="+"),
         paper_effect=_effect(cell["paper_effect"], better, _digits(cell["paper_effect"])),
         verdict=cell["verdict"],
-        reason="" if ran else cell["reason"] or "no number was left by the run",
+        reason=cell["reason"] or ("" if ran else "no number was left by the run"),
     )
 
 

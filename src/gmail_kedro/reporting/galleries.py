@@ -125,7 +125,7 @@ def _scaling(results: pd.DataFrame, laws: Mapping[str, Any], params: ReportParam
         cells = results[(results["table"] == params.scaling_table) & (results["column"] == column)]
         points = cells.dropna(subset=["generated_image_count", "ours"])
         law = laws.get(str(params.scaling_table), {}).get(column, {"claim": "no law was fitted"})
-        caption = f"{_seeds(points['seed_count'])} {law['claim']}."
+        caption = f"{_seeds(points['seed_count'])} {law['claim'][:1].upper()}{law['claim'][1:]}."
         pictures.append(_chart(label(column), caption, f"scaling-{column}", charts.draw_scaling, points, law))
     return tuple(pictures)
 

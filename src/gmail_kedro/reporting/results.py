@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 RUN_FOLDER = re.compile(r"(?P<name>.+)-(?P<seed>\d+)")
+REPORTS = ("scores.json", "gap.json", "vision_language.json")
 HISTORIES = ("alignment", "captioner", "retriever", "vision_language")
 
 
@@ -43,7 +44,7 @@ def read_runs(folder: Path) -> list[RunResults]:
     runs = []
     for place in folder.iterdir():
         match = RUN_FOLDER.fullmatch(place.name)
-        if match is None or not any((place / name).is_file() for name in ("scores.json", "gap.json")):
+        if match is None or not any((place / name).is_file() for name in REPORTS):
             continue
         histories = {name: place / f"{name}_history.csv" for name in HISTORIES}
         runs.append(
