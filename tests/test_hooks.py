@@ -1,5 +1,6 @@
 """One Kedro run is one MLflow run, whatever becomes of it: toy runs through real sessions and the real plug-in."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,11 @@ scores: {type: json.JSONDataset, filepath: data/scores.json}
 tsne_figure: {type: text.TextDataset, filepath: data/tsne.txt}
 """
 
+TABLES = """
+tables:
+  6: {title: Ablation, rows: {without: {run: frozen}, with: {run: gmail}}}
+"""
+
 RUN_ALL = """
 import sys
 from pathlib import Path
@@ -45,9 +51,11 @@ from kedro.framework.startup import bootstrap_project
 
 root = Path(sys.argv[1])
 bootstrap_project(root)
-for ending in ("finish", "fail", "finish_again", "interrupt"):
+runs = {name: name for name in ("finish", "fail", "finish_again", "interrupt")}
+runs = {"repro/gmail-3": "finish"} | runs
+for run_id, ending in runs.items():
     try:
-        with KedroSession.create(root, runtime_params={"run_id": ending, "ending": ending}) as session:
+        with KedroSession.create(root, runtime_params={"run_id": run_id, "ending": ending}) as session:
             session.run()
     except ValueError:
         pass
@@ -70,9 +78,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> dict[str
     (root / ".telemetry").write_text("consent: false\n")
     (conf / "catalog.yml").write_text(CATALOG)
     (conf / "parameters.yml").write_text("steps: 3\nending: finish\n")
+    (conf / "tables.yml").write_text(TABLES)
     shutil.copy(repository / "conf" / "base" / "mlflow.yml", conf)
 
-    environment = {"PATH": "", "HOME": str(root)}  # without MLFLOW_TRACKING_URI: the project's own store
+    here = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    environment = here | {"PATH": "", "HOME": str(root)}  # without MLFLOW_TRACKING_URI: the project's own store
     elsewhere = root / "elsewhere"
     elsewhere.mkdir()
     command = [sys.executable, "-c", RUN_ALL, str(root)]
@@ -92,7 +102,12 @@ def read_runs(root: Path) -> dict[str, SimpleNamespace]:
         history = client.get_metric_history(run.info.run_id, "alignment/loss")
         files = [file.path for file in client.list_artifacts(run.info.run_id)]
         found[run.data.tags["run_name"]] = SimpleNamespace(
-            status=run.info.status, name=run.info.run_name, data=run.data, history=history, files=files
+            id=run.info.run_id,
+            status=run.info.status,
+            name=run.info.run_name,
+            data=run.data,
+            history=history,
+            files=files,
         )
     return found
 
@@ -102,6 +117,8 @@ def test_each_run_is_recorded_as_it_ended(runs: dict[str, SimpleNamespace]):
         "finish": "FINISHED",
         "fail": "FAILED",
         "finish_again": "FINISHED",
+        "repro/gmail-3": "FINISHED",
+        "reproduction": "FINISHED",
         "interrupt": "KILLED",
     }
 
@@ -115,3 +132,15 @@ def test_a_run_keeps_what_its_nodes_gave(runs: dict[str, SimpleNamespace], name:
     assert run.data.params["steps"] == "3"
     assert run.data.tags["weights"] == "abc"
     assert run.files == ["scores.json", "tsne.txt"]
+
+
+def test_a_run_of_the_matrix_carries_its_rows_and_hangs_under_the_reproduction(runs: dict[str, SimpleNamespace]):
+    tags = runs["repro/gmail-3"].data.tags
+    assert {name: tags[name] for name in ("repro", "seed", "tables", "row.6")} == {
+        "repro": "gmail",
+        "seed": "3",
+        "tables": "6",
+        "row.6": "with",
+    }
+    assert tags["mlflow.parentRunId"] == runs["reproduction"].id
+    assert "tables" not in runs["finish"].data.tags

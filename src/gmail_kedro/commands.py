@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (demo, compare, run, study):
         command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
     set_commands.add_parser(commands)
+    commands.add_parser("links", help="where MLflow compares the runs of each table of the reproduction")
     convert = commands.add_parser("convert", help="a published captioner as a folder for downstream.pretrained")
     convert.add_argument("kind", choices=["clipcap"], help="whose layout the file has")
     convert.add_argument("file", type=Path, help="the checkpoint")
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_cell(options.name, options.seed, options.env)
         elif options.command == "study":
             run_study(options.name, options.seeds, options.env)
+        elif options.command == "links":
+            show_links()
         elif options.command == "convert":
             convert_captioner(options)
         elif options.command == "demo":
@@ -83,6 +86,14 @@ def convert_captioner(options: argparse.Namespace) -> None:
         language_model_path=options.language_model_path,
     )
     sys.stdout.write(f"The captioner is in {options.folder}. Use it: --params=downstream.pretrained={options.folder}\n")
+
+
+def show_links() -> None:
+    """Writes the links that compare the runs of a table in MLflow."""
+    from gmail_kedro.hooks import EXPERIMENT
+    from gmail_kedro.matrix_runs import project_links
+
+    sys.stdout.write(project_links(_project_root(), EXPERIMENT))
 
 
 def run_experiments(names: Sequence[str], env: str | None) -> None:

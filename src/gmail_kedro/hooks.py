@@ -16,6 +16,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DataCatalog
 from kedro.pipeline import Pipeline
 
+from gmail_kedro.matrix_runs import links_text, matrix_tags, parent_run, read_definitions, table_links
 from gmail_kedro.tracking import RunRecorder, default_uri, git_state, lineage_of, prepare_store
 from gmail_kedro.zoo.checking import check_models
 
@@ -41,6 +42,7 @@ ARTIFACTS = (
     "*figure",
     "*summary",
     "set_card*",
+    "report_*",
 )
 SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
 
@@ -136,6 +138,11 @@ class TrackingHooks:
         with _warns_instead_of_failing("the tags"):
             tags = {"run_name": run_name, "mlflow.runName": shown_name}
             self._recorder.set_lineage(git_state(self._project) | tags)
+        with _warns_instead_of_failing("which tables this run belongs to"):
+            tags = matrix_tags(run_name, read_definitions(self._project))
+            if tags:
+                parent = parent_run(mlflow.MlflowClient(), run.info.experiment_id, mlflow.get_tracking_uri())
+                self._recorder.set_lineage(tags | {"mlflow.parentRunId": parent})
         with _warns_instead_of_failing("the parameters"):
             self._recorder.log_parameters({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
 
@@ -165,6 +172,18 @@ class TrackingHooks:
             path = self._stored_at(dataset_name)
             if path is not None:
                 self._recorder.log_path(path)
+        if dataset_name == "report_page":
+            with _warns_instead_of_failing("the links that compare runs"):
+                self._show_links()
+
+    def _show_links(self) -> None:
+        """Writes to the terminal where the browser compares the runs of each table."""
+        import mlflow
+
+        experiment_id = mlflow.active_run().info.experiment_id
+        links = table_links(mlflow.MlflowClient(), experiment_id, read_definitions(self._project))
+        sys.stdout.write(f"\n{links_text(links)}")
+        sys.stdout.flush()
 
     def _stored_at(self, name: str) -> Path | None:
         dataset = self._catalog.get(name)

@@ -23,7 +23,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     ``gmail`` is the paper on the corpus in the catalog, ``experiment`` is one row of a table on a set that is
     already generated, and the default makes the mini world first. ``transfer`` measures a finished run on other
     corpora; ``comparison`` sets it beside another, named by the parameter ``baseline``; ``tables`` gathers the runs of
-    the reproduction. ``pretraining`` makes the packaged mini weights.
+    the reproduction, ``report`` shows them in one page. ``pretraining`` makes the packaged mini weights.
     """
     parts = {
         "mini_world": mini_world.create_pipeline(),
@@ -46,6 +46,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "experiment": experiment,
         "gmail": gmail,
         "pretraining": pretraining.create_pipeline(),
+        "report": reporting.create_report(),
         "tables": reporting.create_tables(),
         "__default__": parts["mini_world"] + gmail,
     }

@@ -67,7 +67,7 @@ def prepare_store(uri: str, *, experiment: str) -> None:
 
     database = Path(uri.removeprefix(SQLITE)).absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(database.with_name(f"{database.name}.lock")):
+    with exclusive(database.with_name(f"{database.name}.lock")):
         client = MlflowClient(tracking_uri=uri)
         if client.get_experiment_by_name(experiment) is None:
             artifacts = (database.parent / "mlartifacts").as_uri()
@@ -75,7 +75,12 @@ def prepare_store(uri: str, *, experiment: str) -> None:
 
 
 @contextlib.contextmanager
-def _exclusive(lock: Path) -> Iterator[None]:
+def exclusive(lock: Path) -> Iterator[None]:
+    """Lets one process at a time into its block.
+
+    Args:
+        lock: The file that stands for it; made where it is missing.
+    """
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -12,6 +12,7 @@ from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
 from gmail_kedro.params.quality import QualityParams
+from gmail_kedro.params.report import ReportParams
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.params.transfer import TransferParams
 from gmail_kedro.params.vision_language import VisionLanguageParams
@@ -30,6 +31,7 @@ __all__ = [
     "Parameters",
     "PretrainingParams",
     "QualityParams",
+    "ReportParams",
     "RetrieverParams",
     "RunParams",
     "TransferParams",

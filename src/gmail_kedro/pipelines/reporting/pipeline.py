@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.pipelines.reporting.comparison import compare_items, draw_captions_figure
 from gmail_kedro.pipelines.reporting.nodes import draw_pairs_figure, measure_cost, summarize_runs
+from gmail_kedro.pipelines.reporting.report import write_report
 from gmail_kedro.pipelines.reporting.table_nodes import fill_tables, fit_laws, write_tables
 
 
@@ -43,6 +44,19 @@ def create_comparison(**kwargs: object) -> Pipeline:
                 draw_captions_figure,
                 ["corpus", "predictions", "baseline_predictions", "item_scores", "baseline_item_scores", *names],
                 "captions_figure",
+            ),
+        ]
+    )
+
+
+def create_report(**kwargs: object) -> Pipeline:
+    """Returns: the page and the Markdown tables of a whole reproduction."""
+    return Pipeline(
+        [
+            node(
+                write_report,
+                ["tables", "table_definitions", "laws", "finished_runs", "generated_sets", "params:report"],
+                ["report_page", "report_markdown"],
             ),
         ]
     )
