@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.preflight.requirements import CorpusFiles, Requirements, TableNeeds, Work
+from gmail_kedro.preflight.requirements import Configuration, CorpusFiles, Requirements, TableNeeds, Work
 from gmail_kedro.zoo.inventory import KINDS, WeightsFound, find_weights
 
 GIB = 2**30
 GB = 10**9
-Configuration = Callable[[str], Mapping[str, Any]]
+Users = dict[Any, tuple[int, ...]]  # the tables that need a thing, by the thing
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def _work_counts(requirements: Requirements, tables: Mapping[int, TableNeeds]) -
     return counts
 
 
-def _users(tables: Mapping[int, TableNeeds], names: Callable[[TableNeeds], Sequence[Any]]) -> dict[Any, tuple[int, ...]]:
+def _users(tables: Mapping[int, TableNeeds], names: Callable[[TableNeeds], Sequence[Any]]) -> Users:
     """Returns by name the tables that need it, in the order of the tables."""
-    users: dict[Any, tuple[int, ...]] = {}
+    users: Users = {}
     for number, table in tables.items():
         for name in names(table):
             users[name] = (*users.get(name, ()), number)
@@ -130,9 +130,7 @@ def _weights(
     return Finding("weights", name, False, detail, users, facts.gb)
 
 
-def _local(
-    requirements: Requirements, kind: str, name: str, root: Path, configuration: Configuration
-) -> list[Path]:
+def _local(requirements: Requirements, kind: str, name: str, root: Path, configuration: Configuration) -> list[Path]:
     """Returns where weights may lie beside the package and the hub's cache: as configured, and in the folder of all."""
     settings = [KINDS[kind].name_setting, KINDS[kind].path_setting]
     (group, name_key), (_, path_key) = (setting.split(".") for setting in settings)
@@ -191,7 +189,7 @@ def _word_vectors_obstacle(root: Path, configuration: Configuration) -> str:
         return "evaluation.word_vectors is null: no word mover's similarity. Name a word2vec or GloVe file, or own."
     if vectors == "own" or (root / vectors).is_file():
         return ""
-    return f"There are no word vectors at '{vectors}'. Put a word2vec or GloVe file there, or evaluation.word_vectors=own."
+    return f"There are no word vectors at '{vectors}'. Put a word2vec or GloVe file there, or give own."
 
 
 def _nouns_obstacle(root: Path, configuration: Configuration) -> str:

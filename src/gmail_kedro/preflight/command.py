@@ -7,9 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.preflight.checks import Configuration, check_machine
-from gmail_kedro.preflight.report import render, summarize
-from gmail_kedro.preflight.requirements import FILE, read_requirements
+from gmail_kedro.preflight.requirements import FILE, Configuration, read_requirements
 
 BASE = "base"
 
@@ -39,6 +37,9 @@ def run_preflight(root: Path, configuration: Configuration, options: argparse.Na
         FileNotFoundError: If the profile says nowhere what it needs.
         ValueError: If a table is not in the profile.
     """
+    from gmail_kedro.preflight.checks import check_machine
+    from gmail_kedro.preflight.report import render, summarize
+
     profile = options.env or BASE
     requirements = read_requirements(root / "conf" / profile / FILE)
     tables = sorted(set(options.table or requirements.tables))

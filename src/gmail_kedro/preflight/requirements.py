@@ -1,6 +1,6 @@
 """What each table of the paper needs, as ``conf/<profile>/requirements.yml`` declares it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +9,7 @@ FILE = "requirements.yml"
 MODELS = ("encoders", "generators", "language_models", "vision_language_models")
 TOOLS = ("ptb", "meteor", "spice", "word_vectors", "nouns")
 Entry = TypeVar("Entry")
+Configuration = Callable[[str], Mapping[str, Any]]  # a parameter group by its name
 
 
 @dataclass(frozen=True)
