@@ -112,9 +112,8 @@ def _save_sharegpt4v(folder: Path) -> None:
 
 
 def _captions(number: int) -> list[tuple[int, str]]:
-    return [
-        (i, f"{THINGS[number % 7]} {PLACES[(number + i) % 5]} with {THINGS[(number + i + 1) % 7]}") for i in range(5)
-    ]
+    things = [THINGS[(number + i) % 7] for i in range(6)]
+    return [(i, f"{things[0]} {PLACES[(number + i) % 5]} with {things[i + 1]}") for i in range(5)]
 
 
 def _question(number: int) -> Question:
