@@ -14,7 +14,8 @@ from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.question_files import write_mmmu, write_scienceqa
 from gmail_kedro.zoo.registry import packaged_weights
 
-from ..zoo.tiny_llava import save_llava, save_tower
+from ..zoo.tiny import save_long_clip
+from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
 from ..zoo.tiny_pipelines import save_stable_diffusion_2
 
 RAW, WEIGHTS = "data/01_raw", "data/01_raw/weights"
@@ -28,6 +29,8 @@ def save_weights(root: Path) -> None:
     for name, packaged in (("clip_vit_b_32", "clip"), ("gpt2", "gpt2")):
         shutil.copytree(packaged_weights(packaged), root / WEIGHTS / name)
     save_stable_diffusion_2(root / WEIGHTS / "stable_diffusion_2_base")
+    save_long_clip(root / WEIGHTS / "long_clip_b")
+    save_llama_3(root / WEIGHTS / "clip_llama_3_8b")
     save_llava(root / WEIGHTS / "llava_1_5_7b", save_tower(root / WEIGHTS / "clip_vision_l_14_336"))
 
 

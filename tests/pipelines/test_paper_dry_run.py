@@ -94,15 +94,26 @@ def test_other_corpora_are_measured_on(benchmark, count, dry, monkeypatch):
     assert_scored(scores["retrieval"], "i2t_r1", "t2i_r1")
 
 
-def test_a_llava_answers_the_questions_of_both_benchmarks(dry, monkeypatch):
+def test_another_encoder_goes_the_same_way(dry, monkeypatch):
+    monkeypatch.chdir(dry)
+    encoder = {"encoder": "long_clip_b", "encoder_path": f"{WEIGHTS}/long_clip_b"}
+    run(dry, "dry", "experiment", run_id="long_clip", set="coco", run=encoder)
+    scores = read(dry, "long_clip/scores.json")
+    assert_scored(scores["retrieval"], "i2t_r1", "t2i_r1")
+    assert scores["protocol"]["encoder"] == "long_clip_b" and scores["retrieval"]["truncated_caption_count"] == 0
+
+
+@pytest.mark.parametrize("model", ["llava_1_5_7b", "clip_llama_3_8b"])
+def test_a_llava_answers_the_questions_of_both_benchmarks(model, dry, monkeypatch):
     monkeypatch.chdir(dry)
     tower = {"encoder": "clip_vision_l_14_336", "encoder_path": f"{WEIGHTS}/clip_vision_l_14_336"}
-    run(dry, "dry", "align", "vision_language", run_id="llava", set="coco", run=tower)
-    scores = read(dry, "llava/vision_language.json")
+    language = {"model": model, "model_path": f"{WEIGHTS}/{model}"}
+    run(dry, "dry", "align", "vision_language", run_id=model, set="coco", run=tower, vision_language=language)
+    scores = read(dry, f"{model}/vision_language.json")
     assert_scored(scores["captioning"], "cider")
     assert_scored(scores["scienceqa"], "accuracy")
     assert_scored(scores["mmmu"], "accuracy")
-    assert scores["protocol"]["encoder"] == "clip_vision_l_14_336" and scores["protocol"]["corpus"] == "coco"
+    assert scores["protocol"]["encoder"] == "clip_vision_l_14_336" and scores["protocol"]["model"] == model
 
 
 def test_preflight_finds_what_is_there_and_names_what_is_short(dry, monkeypatch, capsys):
@@ -111,10 +122,11 @@ def test_preflight_finds_what_is_there_and_names_what_is_short(dry, monkeypatch,
     assert main(["preflight", "--env", "dry", "--table", "1", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     here = {one["name"] for one in found["findings"] if one["is_here"]}
-    assert {"clip_vit_b_32", "clip_vision_l_14_336", "stable_diffusion_2_base", "gpt2", "llava_1_5_7b"} <= here
+    weights = {"clip_vit_b_32", "clip_vision_l_14_336", "stable_diffusion_2_base", "gpt2", "llava_1_5_7b"}
+    assert weights | {"clip_llama_3_8b"} <= here
     missing = {one["name"]: one["detail"] for one in found["findings"] if not one["is_here"]}
     assert "train2014/*.jpg (6 of 82,783)" in missing["coco_karpathy"]
-    assert "clip_llama_3_8b" in missing
+    assert weights.isdisjoint(missing)
 
 
 def test_the_profile_differs_from_the_papers_only_in_counts(dry):

@@ -48,5 +48,6 @@ def run_preflight(root: Path, configuration: Configuration, options: argparse.Na
     if options.json:
         sys.stdout.write(json.dumps({"profile": profile, **summary}, indent=1) + "\n")
     else:
-        sys.stdout.write(render(requirements, tables, findings, profile=profile))
+        asked = bool(options.table)
+        sys.stdout.write(render(requirements, tables, findings, profile=profile, with_settings=asked))
     return 0 if summary["is_complete"] else 1

@@ -1,5 +1,6 @@
 """What a look at the machine found, as text for a terminal and as JSON."""
 
+import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from gmail_kedro.preflight.requirements import Requirements, TableNeeds
 
 TITLES = {"weights": "Weights", "corpus": "Corpora", "tool": "Tools", "gpu": "GPU", "disk": "Disk"}
 UNNAMED = {"gpu": "GPU with {}", "disk": "disk {}"}
+QUOTE = '"'
 WIDTH = 120
 INDENT = " " * 12
 HOURS_A_DAY = 24
@@ -42,7 +44,14 @@ def summarize(requirements: Requirements, tables: Sequence[int], findings: Seque
     }
 
 
-def render(requirements: Requirements, tables: Sequence[int], findings: Sequence[Finding], *, profile: str) -> str:
+def render(
+    requirements: Requirements,
+    tables: Sequence[int],
+    findings: Sequence[Finding],
+    *,
+    profile: str,
+    with_settings: bool = False,
+) -> str:
     """Returns the findings as text: what is here and what is not, by kind; then every table with what it lacks.
 
     Args:
@@ -50,6 +59,7 @@ def render(requirements: Requirements, tables: Sequence[int], findings: Sequence
         tables: The tables that were asked for.
         findings: What was found for them.
         profile: Name of the profile.
+        with_settings: Whether the parameters of the tables' runs are told too.
     """
     lines = [f"Profile {profile}: {len(tables)} tables of the paper"]
     for kind, title in TITLES.items():
@@ -58,7 +68,17 @@ def render(requirements: Requirements, tables: Sequence[int], findings: Sequence
         for finding in sorted(of_kind, key=lambda one: one.is_here):
             lines += _finding_lines(finding)
     chosen = {number: requirements.tables[number] for number in tables}
-    return "\n".join([*lines, "", *_table_lines(requirements, chosen, findings)]) + "\n"
+    lines += ["", *_table_lines(requirements, chosen, findings)]
+    return "\n".join(lines + (_settings_lines(chosen) if with_settings else [])) + "\n"
+
+
+def _settings_lines(tables: Mapping[int, TableNeeds]) -> list[str]:
+    lines = []
+    for number, table in tables.items():
+        for rows, settings in table.settings.items():
+            given = ",".join(f"{name}={json.dumps(value).strip(QUOTE)}" for name, value in settings.items())
+            lines.append(f"Settings of table {number}, {rows}: --params={given}")
+    return ["", *lines] if lines else []
 
 
 def _finding_lines(finding: Finding) -> list[str]:

@@ -78,7 +78,7 @@ class TableNeeds:
         corpora: Keys of ``corpora``: trained on, or measured on.
         tools: Of ``TOOLS``: what metrics and taggers need beside Python.
         work: How often each key of ``work`` is done.
-        settings: Parameters of the table's runs that differ from the profile's, as for ``kedro run --params``.
+        settings: By rows, the parameters that differ from the profile's, as for ``kedro run --params``.
     """
 
     title: str
@@ -89,7 +89,7 @@ class TableNeeds:
     corpora: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     work: Mapping[str, int] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def models(self) -> list[tuple[str, str]]:
         """Returns kind and name of every model."""
