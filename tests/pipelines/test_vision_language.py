@@ -22,7 +22,17 @@ from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
 
 WEIGHTS = ("adapter_model.safetensors", "projector.safetensors")
 EVALUATION = EvaluationParams(
-    split="test", image_count=None, beam_size=1, caption_tokenizer="simple", meteor=False, bootstrap_count=20, seed=0
+    split="test",
+    image_count=None,
+    beam_size=1,
+    caption_tokenizer="simple",
+    meteor=False,
+    word_vectors=None,
+    scene_tuples=False,
+    retrieval_protocol=None,
+    linear_probe=False,
+    bootstrap_count=20,
+    seed=0,
 )
 
 
@@ -73,7 +83,7 @@ def data():
 def run_params(folders):
     return RunParams(
         seed=0, device="cpu", precision="float32", encoder="clip_vision_l_14_336",
-        encoder_path=str(folders / "tower"), image_batch_size=4,
+        encoder_path=str(folders / "tower"), image_batch_size=4, engine="local",
     )  # fmt: skip
 
 
@@ -241,8 +251,9 @@ def test_right_answers_are_counted(folders, data, tmp_path):
 
 def test_an_encoder_that_llava_cannot_see_with_is_refused_before_any_work(folders):
     run = RunParams(
-        seed=0, device="cpu", precision="float32", encoder="mini_clip", encoder_path=None, image_batch_size=4
-    )
+        seed=0, device="cpu", precision="float32", encoder="mini_clip",
+        encoder_path=None, image_batch_size=4, engine="local",
+    )  # fmt: skip
     with pytest.raises(ValueError, match=r"run\.encoder must be a CLIP vision tower .* Got 'mini_clip'"):
         check_models({"run": run, "vision_language": params(folders)})
     with pytest.raises(ValueError, match="no vision-language model 'llava_9'"):

@@ -64,4 +64,4 @@ def test_v_prediction_is_read_from_the_folder(tmp_path):
 def test_flux_reads_prompts_as_long_as_published(name, longest, tmp_path):
     generator = _build_generator(paper_params(name, save(name, tmp_path)), RUN)
     assert generator.prompt_tokens == longest
-    assert generator._embed("a dog")[0].shape[1] == longest
+    assert generator._embed(("a dog",))[0].shape[1] == longest

@@ -69,15 +69,15 @@ def test_the_same_batch_is_bit_equal_whatever_the_cache_remembers(generator):
 
 def test_embeddings_are_computed_once_a_prompt_and_pictures_are_those_without_a_cache(folders, monkeypatch):
     cached, plain = (build(folders, "stable_diffusion_2_base") for _ in range(2))
-    monkeypatch.setattr(plain, "_embed", plain._embed_alone)
-    calls = []
+    monkeypatch.setattr(plain, "_embed", plain._embed_together)
+    read = []
     for generator in (cached, plain):
         encoder = generator._pipeline.text_encoder
-        encoder.register_forward_hook(lambda *_, who=generator: calls.append(who))
+        encoder.register_forward_hook(lambda _, inputs, __, who=generator: read.append((who, len(inputs[0]))))
     for _ in range(2):
         assert torch.equal(cached.denoise(PROMPTS, SEEDS), plain.denoise(PROMPTS, SEEDS))
-    assert calls.count(cached) == 3 + 1  # three prompts and the unconditional one
-    assert calls.count(plain) == 2 * 5 + 1
+    assert [count for who, count in read if who is cached] == [3, 1]  # three prompts and the unconditional one
+    assert [count for who, count in read if who is plain] == [3, 1, 3]
 
 
 @pytest.mark.parametrize("name", ["mini_stable_diffusion", "stable_diffusion_2_base", "flux_dev"])

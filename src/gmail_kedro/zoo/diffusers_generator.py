@@ -13,17 +13,17 @@ from gmail_kedro.zoo.sampling import Sampling
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-EMBEDDINGS_KEPT = 64
+BATCHES_KEPT = 8
 
 
 class DiffusersGenerator(ABC):
     """A diffusers pipeline behind the house's ``ImageGenerator`` protocol.
 
-    A picture is decided by its prompt, its seed, the settings and the weights. Its noise comes from a CPU source of
-    its own, and a prompt is embedded alone, whatever is in the batch or was asked before, so that what the text
-    encoders say is the same to the last bit in every batch, order and run. The same batch gives the same bits on the
-    same machine; in a batch of another size or order the matrix kernels may round a latent's last bits differently
-    (at most one level of 255 on the mini models, float32).
+    A picture is decided by its prompt, its seed, the settings and the weights; its noise comes from a CPU source of
+    its own. The distinct prompts of a batch are embedded once and together, whatever was asked before, and kept for
+    the batches that follow with the same ones. So the same batch gives the same bits on the same machine, at any time
+    of any run; in a batch of another size or order the matrix kernels may round last bits differently (at most one
+    level of 255 on the mini models, float32).
 
     Args:
         name: The zoo's name.
@@ -38,7 +38,7 @@ class DiffusersGenerator(ABC):
     ) -> None:
         self.name, self.revision, self.prompt_tokens = name, revision, prompt_tokens
         self._pipeline, self._sampling = pipeline, sampling
-        self._embed = lru_cache(maxsize=EMBEDDINGS_KEPT)(self._embed_alone)
+        self._embed = lru_cache(maxsize=BATCHES_KEPT)(self._embed_together)
 
     def count_truncated(self, prompts: Sequence[str]) -> int:
         """Counts the prompts that, inside the template, need more than ``prompt_tokens`` tokens."""
@@ -55,8 +55,10 @@ class DiffusersGenerator(ABC):
         """
         sources = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
         with torch.no_grad():
-            embedded = [self._embed(self._sampling.fill_template(prompt)) for prompt in prompts]
-            conditions = self._conditions([torch.cat(parts) for parts in zip(*embedded, strict=True)])
+            texts = [self._sampling.fill_template(prompt) for prompt in prompts]
+            places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+            rows = [places[text] for text in texts]
+            conditions = self._conditions([embedded[rows] for embedded in self._embed(tuple(places))])
             return self._pipeline(
                 **conditions,
                 latents=self._draw_noise(sources).to(self._dtype),
@@ -109,8 +111,8 @@ class DiffusersGenerator(ABC):
         """The type the denoising network computes in."""
 
     @abstractmethod
-    def _embed_alone(self, text: str) -> tuple[torch.Tensor, ...]:
-        """Returns the text encoders' output for one text, each with a leading axis of 1."""
+    def _embed_together(self, texts: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
+        """Returns the text encoders' outputs, one row a text."""
 
     @abstractmethod
     def _conditions(self, embedded: list[torch.Tensor]) -> dict[str, Any]:

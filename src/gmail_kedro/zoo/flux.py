@@ -39,9 +39,9 @@ class FluxGenerator(DiffusersGenerator):
     def _dtype(self) -> torch.dtype:
         return self._pipeline.transformer.dtype
 
-    def _embed_alone(self, text: str) -> tuple[torch.Tensor, ...]:
+    def _embed_together(self, texts: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
         embedded, summary, _ = self._pipeline.encode_prompt(
-            text, device=self._pipeline.device, max_sequence_length=self.prompt_tokens
+            list(texts), device=self._pipeline.device, max_sequence_length=self.prompt_tokens
         )
         return embedded, summary
 

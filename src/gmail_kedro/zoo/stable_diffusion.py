@@ -34,13 +34,13 @@ class StableDiffusionGenerator(DiffusersGenerator):
     def _dtype(self) -> torch.dtype:
         return self._pipeline.unet.dtype
 
-    def _embed_alone(self, text: str) -> tuple[torch.Tensor, ...]:
-        embedded, _ = self._pipeline.encode_prompt(text, self._pipeline.device, 1, False)
+    def _embed_together(self, texts: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
+        embedded, _ = self._pipeline.encode_prompt(list(texts), self._pipeline.device, 1, False)
         return (embedded,)
 
     @cached_property
     def _unconditional(self) -> torch.Tensor:
-        return self._embed_alone(self._sampling.negative_prompt)[0]
+        return self._embed_together((self._sampling.negative_prompt,))[0]
 
     def _conditions(self, embedded: list[torch.Tensor]) -> dict[str, Any]:
         (prompts,) = embedded
