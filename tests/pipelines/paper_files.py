@@ -14,6 +14,7 @@ from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.question_files import write_mmmu, write_scienceqa
 from gmail_kedro.zoo.registry import packaged_weights
 
+from ..corpora.tars import write_tar
 from ..zoo.tiny import save_long_clip
 from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
 from ..zoo.tiny_pipelines import save_stable_diffusion_2
@@ -37,6 +38,8 @@ def save_weights(root: Path) -> None:
 def save_corpora(root: Path) -> None:
     """A few photographs of every captioned corpus and benchmark that the pipelines read."""
     _save_coco(root / RAW / "coco")
+    members = [member for number in range(4) for member in _web_sample(number)]
+    write_tar(root / RAW / "cc3m/00000.tar", members)
     _save_flickr30k(root / RAW / "flickr30k")
     _save_sharegpt4v(root / RAW / "sharegpt4v")
     questions = [_question(number) for number in range(4)]
@@ -44,30 +47,21 @@ def save_corpora(root: Path) -> None:
     write_mmmu(root / RAW / "mmmu", questions, split="validation")
 
 
-def write_profile(root: Path, *, benchmark: str = "") -> str:
-    """Writes a profile that is the paper's but for the counts, which a few photographs cannot have.
-
-    Args:
-        root: The project.
-        benchmark: A catalog entry that is measured on in place of the corpus, or empty.
-
-    Returns:
-        The profile's name.
-    """
-    profile = f"dry_{benchmark}" if benchmark else "dry"
-    folder = root / "conf" / profile
+def write_profile(root: Path) -> str:
+    """Writes a profile that is the paper's but for counts, which a few photographs cannot have; returns its name."""
+    folder = root / "conf" / "dry"
     shutil.copytree(root / "conf/paper", folder)
-    corpora = yaml.safe_load((folder / "catalog_corpus.yml").read_text())
-    for entry in corpora.values():
-        entry.get("dataset", entry)["expected"] = None
-    if benchmark:
-        corpora["benchmark_corpus"] = corpora[benchmark]
-    (folder / "catalog_corpus.yml").write_text(yaml.safe_dump(corpora))
-    questions = yaml.safe_load((folder / "catalog_questions.yml").read_text())
-    for entry in questions.values():
-        entry["check_counts"] = False
-    (folder / "catalog_questions.yml").write_text(yaml.safe_dump(questions))
-    return profile
+    for file, reader, changes in (
+        ("catalog_corpus.yml", "layout", {"expected": None}),
+        ("catalog_questions.yml", "benchmark", {"check_counts": False}),
+    ):
+        entries = yaml.safe_load((folder / file).read_text())
+        changed = {
+            name: {**entry, **changes} if isinstance(entry, dict) and reader in entry else entry
+            for name, entry in entries.items()
+        }
+        (folder / file).write_text(yaml.safe_dump(changed))
+    return folder.name
 
 
 def _save_coco(folder: Path) -> None:
@@ -101,6 +95,13 @@ def _save_flickr30k(folder: Path) -> None:
         _photograph(folder / "flickr30k-images" / name, 30 + number)
         lines += [f"{name}#{i}\t{text}" for i, text in _captions(30 + number)]
     (folder / "results_20130124.token").write_text("\n".join(lines) + "\n")
+
+
+def _web_sample(number: int) -> list[tuple[str, bytes]]:
+    picture = io.BytesIO()
+    _draw(60 + number).save(picture, "JPEG")
+    caption = _captions(60 + number)[0][1]
+    return [(f"{number:09d}.jpg", picture.getvalue()), (f"{number:09d}.txt", caption.encode())]
 
 
 def _save_sharegpt4v(folder: Path) -> None:

@@ -88,10 +88,18 @@ def test_the_run_had_the_papers_settings(dry):
 @pytest.mark.parametrize(("benchmark", "count"), BENCHMARKS.items())
 def test_other_corpora_are_measured_on(benchmark, count, dry, monkeypatch):
     monkeypatch.chdir(dry)
-    run(dry, write_profile(dry, benchmark=benchmark), "evaluation", run_id="coco", set="coco")
+    run(dry, "dry", "evaluation", run_id="coco", set="coco", benchmark_corpus=benchmark)
     scores = read(dry, "coco/scores.json")
     assert scores["protocol"]["image_count"] == count
     assert_scored(scores["retrieval"], "i2t_r1", "t2i_r1")
+
+
+def test_a_larger_corpus_is_generated_for_and_aligned_on(dry, monkeypatch):
+    monkeypatch.chdir(dry)
+    run(dry, "dry", "generation", "pairing", "align", run_id="cc3m", set="cc3m", corpus="cc3m")
+    card = json.loads((dry / "data/02_intermediate/cc3m/card.json").read_text())
+    assert "cc3m" in json.dumps(card)
+    assert (dry / "data/06_models/cc3m/adapter/adapter_model.safetensors").is_file()
 
 
 def test_another_encoder_goes_the_same_way(dry, monkeypatch):

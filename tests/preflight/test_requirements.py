@@ -58,7 +58,7 @@ def test_every_entry_of_the_papers_catalog_can_be_made(name):
 
 @pytest.mark.parametrize("name", [name for name in PAPER.corpora if name in PROTOCOLS])
 def test_files_of_a_corpus_are_where_its_catalog_entry_reads_them(name):
-    entry = CATALOG[name].get("dataset", CATALOG[name])
+    entry = CATALOG[name]
     files = PAPER.corpora[name].files
     assert entry["protocol"] == name
     if "tars" in entry:
@@ -87,14 +87,30 @@ def test_files_of_a_benchmark_are_where_its_catalog_entry_reads_them(name):
 @pytest.mark.parametrize(("number", "rows", "settings"), SETTINGS)
 def test_settings_of_every_table_are_valid(number, rows, settings):
     groups = {kind.GROUP: dict(PARAMETERS[kind.GROUP]) for kind in Parameters.__subclasses__()}
+    table = PAPER.tables[number]
+    corpora = {settings.pop(name, "coco_karpathy") for name in ("corpus", "benchmark_corpus")}
+    assert corpora <= {*table.corpora, "coco_karpathy"} and corpora <= set(CATALOG)
     for name, value in settings.items():
         group, field = name.split(".")
         assert field in groups[group]
         groups[group][field] = value
     assert all(kind(**groups[kind.GROUP]) for kind in Parameters.__subclasses__())
-    table = PAPER.tables[number]
     assert groups["run"]["encoder"] in table.encoders
     assert groups["generation"]["generator"] in table.generators
+
+
+@pytest.mark.parametrize(
+    ("chosen", "corpus", "benchmark"),
+    [
+        ({}, "coco_karpathy", "coco_karpathy"),
+        ({"corpus": "cc3m"}, "cc3m", "cc3m"),
+        ({"corpus": "coco_train2014", "benchmark_corpus": "coco_val2017"}, "coco_train2014", "coco_val2017"),
+    ],
+)
+def test_corpora_are_chosen_by_name(chosen, corpus, benchmark):
+    catalog = OmegaConfigLoader(str(ROOT / "conf"), env="paper", runtime_params=chosen, **CONFIG_LOADER_ARGS)["catalog"]
+    assert catalog["corpus"]["dataset"] == catalog[corpus]
+    assert catalog["benchmark_corpus"]["dataset"] == catalog[benchmark]
 
 
 def test_backbones_are_those_of_the_published_baselines():
