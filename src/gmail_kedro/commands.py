@@ -1,8 +1,8 @@
-"""The `gmail-kedro` command: several Kedro runs in one process, finished sets, published captioners.
+"""The `gmail-kedro` command: several Kedro runs in one process, finished sets, preflight, published captioners.
 
 A plain ``kedro run`` does one run. What it cannot say is "these runs, one after the other, without paying
-the start-up of the libraries each time", what is no run: "is this set whole?" (``set_commands``), and taking over a
-published captioner.
+the start-up of the libraries each time", what is no run: "is this set whole?" (``set_commands``), "is everything here?"
+(``preflight``), and taking over a published captioner.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro import set_commands
+from gmail_kedro.preflight import command as preflight
 
 DATA_PIPELINES = ["mini_world", "generation", "pairing"]
 REPRODUCTION, RECEIPT = "repro", "run.json"
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
     set_commands.add_parser(commands)
     commands.add_parser("links", help="where MLflow compares the runs of each table of the reproduction")
+    preflight.add_parser(commands)
     convert = commands.add_parser("convert", help="a published captioner as a folder for downstream.pretrained")
     convert.add_argument("kind", choices=["clipcap"], help="whose layout the file has")
     convert.add_argument("file", type=Path, help="the checkpoint")
@@ -47,9 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert.add_argument("--language-model-path", default=None, help="a local folder of its weights")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "set":
+        if options.command in ("set", "preflight"):
             given = _nest(_parse_parameters(getattr(options, "params", "")))
-            return options.act(set_commands.Project(_project_root(), getattr(options, "env", None), given), options)
+            project = set_commands.Project(_project_root(), getattr(options, "env", None), given)
+            if options.command == "set":
+                return options.act(project, options)
+            return preflight.run_preflight(project.root, project.group, options)
         if options.command == "run":
             run_cell(options.name, options.seed, options.env)
         elif options.command == "study":

@@ -1,9 +1,18 @@
 """Nouns of captions: by a tagger without data, by NLTK where its data is, or from a list of words."""
 
+from pathlib import Path
+
 import pytest
 
 from gmail_kedro.mini.captions import NOUNS
-from gmail_kedro.zoo.nouns import NLTK_DATA, _has_data, build_noun_finder, read_vocabulary
+from gmail_kedro.zoo.nouns import (
+    NLTK_DATA,
+    _has_data,
+    absent_nltk_data,
+    build_noun_finder,
+    nltk_folders,
+    read_vocabulary,
+)
 from gmail_kedro.zoo.registry import MissingWeightsError
 
 HAS_NLTK = all(_has_data(place) for place in NLTK_DATA.values())
@@ -54,3 +63,10 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(MissingWeightsError, match="is empty"):
         read_vocabulary(tmp_path / "empty.txt")
+
+
+def test_nltks_data_is_looked_for_where_nltk_looks():
+    import nltk
+
+    assert set(map(str, nltk_folders())) == set(nltk.data.path) | {str(Path.home() / "nltk_data")}
+    assert absent_nltk_data() == [name for name, place in NLTK_DATA.items() if not _has_data(place)]

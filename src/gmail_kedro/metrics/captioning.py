@@ -215,17 +215,41 @@ def _spice(references: Texts, predictions: Texts) -> float:
     """Returns SPICE 1.0, the mean over images, in [0, 1]."""
     from pycocoevalcap.spice import spice
 
-    _require_java("SPICE", "together with CoreNLP 3.6.0")
-    folder = Path(spice.__file__).with_name("lib")
-    missing = [jar for jar in SPICE_JARS if not (folder / jar).is_file()]
-    if missing:
-        raise MetricUnavailableError(f"SPICE needs CoreNLP 3.6.0. Put {' and '.join(missing)} into {folder}.")
+    _require_spice()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             score, _ = spice.Spice().compute_score(references, predictions)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise MetricUnavailableError(f"SPICE stopped with {error!r}. It was written for Java 8.") from error
     return _finite(score, "SPICE")
+
+
+def find_obstacle(tool: str) -> str:
+    """Returns why a tool in Java cannot run here and what to do, or an empty text; starts nothing.
+
+    Args:
+        tool: ``ptb``, ``meteor`` or ``spice``.
+    """
+    checks: dict[str, Callable[[], None]] = {
+        "ptb": lambda: _require_java("The ptb tokenizer", "or choose the tokenizer `simple`"),
+        "meteor": lambda: _require_java("METEOR", "or leave it out with with_meteor=False"),
+        "spice": _require_spice,
+    }
+    try:
+        checks[tool]()
+    except MetricUnavailableError as error:
+        return str(error)
+    return ""
+
+
+def _require_spice() -> None:
+    from pycocoevalcap.spice import spice
+
+    _require_java("SPICE", "together with CoreNLP 3.6.0")
+    folder = Path(spice.__file__).with_name("lib")
+    missing = [jar for jar in SPICE_JARS if not (folder / jar).is_file()]
+    if missing:
+        raise MetricUnavailableError(f"SPICE needs CoreNLP 3.6.0. Put {' and '.join(missing)} into {folder}.")
 
 
 def _finite(score: float, metric: str) -> float:

@@ -1,0 +1,133 @@
+"""What a look at the machine found, as text for a terminal and as JSON."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from gmail_kedro.preflight.checks import Finding, disk_gb, gpu_hours
+from gmail_kedro.preflight.requirements import Requirements, TableNeeds
+
+TITLES = {"weights": "Weights", "corpus": "Corpora", "tool": "Tools", "gpu": "GPU", "disk": "Disk"}
+UNNAMED = {"gpu": "GPU with {}", "disk": "disk {}"}
+QUOTE = '"'
+WIDTH = 120
+INDENT = " " * 12
+HOURS_A_DAY = 24
+
+
+def summarize(requirements: Requirements, tables: Sequence[int], findings: Sequence[Finding]) -> dict[str, Any]:
+    """Returns the findings by table, as they are written to JSON.
+
+    Args:
+        requirements: What the profile needs.
+        tables: The tables that were asked for.
+        findings: What was found for them.
+    """
+    chosen = {number: requirements.tables[number] for number in tables}
+    return {
+        "is_complete": all(finding.is_here for finding in findings),
+        "gpu_hours": gpu_hours(requirements, chosen),
+        "disk_gb": disk_gb(requirements, chosen),
+        "tables": {
+            str(number): {
+                "title": table.title,
+                "missing": _missing(findings, number),
+                "gpu_hours": gpu_hours(requirements, {number: table}),
+                "disk_gb": disk_gb(requirements, {number: table}),
+                "settings": dict(table.settings),
+            }
+            for number, table in chosen.items()
+        },
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def render(
+    requirements: Requirements,
+    tables: Sequence[int],
+    findings: Sequence[Finding],
+    *,
+    profile: str,
+    with_settings: bool = False,
+) -> str:
+    """Returns the findings as text: what is here and what is not, by kind; then every table with what it lacks.
+
+    Args:
+        requirements: What the profile needs.
+        tables: The tables that were asked for.
+        findings: What was found for them.
+        profile: Name of the profile.
+        with_settings: Whether the parameters of the tables' runs are told too.
+    """
+    lines = [f"Profile {profile}: {len(tables)} tables of the paper"]
+    for kind, title in TITLES.items():
+        of_kind = [finding for finding in findings if finding.kind == kind]
+        lines += ["", title] if of_kind else []
+        for finding in sorted(of_kind, key=lambda one: one.is_here):
+            lines += _finding_lines(finding)
+    chosen = {number: requirements.tables[number] for number in tables}
+    lines += ["", *_table_lines(requirements, chosen, findings)]
+    return "\n".join(lines + (_settings_lines(chosen) if with_settings else [])) + "\n"
+
+
+def _settings_lines(tables: Mapping[int, TableNeeds]) -> list[str]:
+    lines = []
+    for number, table in tables.items():
+        for rows, settings in table.settings.items():
+            given = ",".join(f"{name}={json.dumps(value).strip(QUOTE)}" for name, value in settings.items())
+            lines.append(f"Settings of table {number}, {rows}: --params={given}")
+    return ["", *lines] if lines else []
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    mark = "  here    " if finding.is_here else "  MISSING "
+    detail = textwrap.wrap(
+        finding.detail, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return [f"{mark}{finding.name}  (table {_ranges(finding.tables)})", *detail]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Returns sorted numbers as ``1-3, 5``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _table_lines(
+    requirements: Requirements, tables: Mapping[int, TableNeeds], findings: Sequence[Finding]
+) -> list[str]:
+    lines = ["Table  GPU time      Disk  Missing"]
+    for number, table in tables.items():
+        head = f"{number:>5}{_costs(requirements, {number: table})}  "
+        missing = ", ".join(_missing(findings, number)) or "nothing"
+        lines += textwrap.wrap(
+            missing, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+        )
+    lines.append(f"  all{_costs(requirements, tables)}  (what tables share is counted once)")
+    used = {name for table in tables.values() for name in table.work}
+    origins = [f"{name}: {work.origin}" for name, work in requirements.work.items() if name in used]
+    for origin in origins:
+        lines += textwrap.wrap(origin, WIDTH, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+    return lines
+
+
+def _costs(requirements: Requirements, tables: Mapping[int, TableNeeds]) -> str:
+    hours, gb = gpu_hours(requirements, tables), disk_gb(requirements, tables)
+    time = f"{hours / HOURS_A_DAY:,.1f} d" if hours >= 2 * HOURS_A_DAY else f"{hours:,.1f} h"
+    return f"{time:>10}{gb:>7,.0f} GB"
+
+
+def _missing(findings: Sequence[Finding], number: int) -> list[str]:
+    return [
+        UNNAMED.get(finding.kind, "{}").format(finding.name)
+        for finding in findings
+        if number in finding.tables and not finding.is_here
+    ]

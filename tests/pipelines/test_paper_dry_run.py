@@ -1,0 +1,143 @@
+"""The paper's profile from photographs to scores: true formats and layouts, tiny weights, a few steps."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gmail_kedro.commands import main
+
+from .conftest import make_project
+from .paper_files import WEIGHTS, save_corpora, save_weights, write_profile
+
+pytestmark = pytest.mark.slow
+SHORT = {
+    "run": {"image_batch_size": 8, "encoder_path": f"{WEIGHTS}/clip_vit_b_32", "precision": "float32"},
+    "generation": {
+        "generator_path": f"{WEIGHTS}/stable_diffusion_2_base",
+        "steps": 2, "resolution": 32, "batch_size": 8, "shard_size": 20,
+    },
+    "pairing": {"val_fraction": 0.25},
+    "alignment": {"steps": 3, "batch_size": 6},
+    "downstream": {"language_model_path": f"{WEIGHTS}/gpt2", "steps": 3, "batch_size": 6},
+    "diagnostics": {"codec_size": 32, "tsne_count": 20, "bootstrap_count": 20},
+    "evaluation": {"retrieval_protocol": None, "beam_size": 2, "bootstrap_count": 20, "meteor": False},
+    "vision_language": {
+        "model_path": f"{WEIGHTS}/llava_1_5_7b",
+        "dtype": "float32", "steps": 2, "batch_size": 4, "micro_batch_size": 2, "max_tokens": 4,
+    },
+}  # fmt: skip
+BENCHMARKS = {"coco_val2017": 3, "flickr30k_whole": 4, "sharegpt4v_1k": 4}
+
+
+def run(project: Path, profile: str, *pipelines: str, **changes: object) -> None:
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    given = {name: {**group, **changes.pop(name, {})} for name, group in SHORT.items()}
+    bootstrap_project(project)
+    with KedroSession.create(project_path=project, env=profile, runtime_params=given | changes) as session:
+        session.run(pipeline_names=list(pipelines))
+
+
+def read(project: Path, file: str) -> dict:
+    return json.loads((project / "data/08_reporting" / file).read_text())
+
+
+def assert_scored(group: dict, *names: str) -> None:
+    assert set(names) <= set(group["scores"])
+    assert all(math.isfinite(value) for value in group["scores"].values())
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory, repository):
+    """A project in which table 1's ClipCap row ran at the paper's settings, but for length and counts."""
+    project = make_project(tmp_path_factory.mktemp("paper"), repository)
+    save_weights(project)
+    save_corpora(project)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        tokenizer = {"caption_tokenizer": "ptb" if shutil.which("java") else "simple"}
+        run(project, write_profile(project), "gmail", run_id="coco", set="coco", evaluation=tokenizer)
+    return project
+
+
+def test_every_stage_leaves_scores_that_say_what_they_are_of(dry):
+    scores = read(dry, "coco/scores.json")
+    assert_scored(scores["captioning"], "bleu_4", "cider", "rouge_l")
+    assert {"spice", "wmd"} <= scores["captioning"]["unavailable"].keys() | scores["captioning"]["scores"].keys()
+    assert_scored(scores["retrieval"], "i2t_r1", "t2i_r10")
+    assert_scored(scores["gap"], "paired_cosine_before", "paired_cosine_after")
+    protocol = scores["protocol"]
+    assert protocol["corpus"] == "coco" and protocol["image_count"] == 3 and protocol["encoder"] == "clip_vit_b_32"
+    assert protocol["generator"] == "stable_diffusion_2_base" and protocol["generated_image_count"] == 40
+    cost = read(dry, "coco/cost.json")
+    assert cost["alignment"]["scores"]["steps"] == 3 and cost["captioner"]["scores"]["steps"] == 3
+
+
+def test_the_run_had_the_papers_settings(dry):
+    adapter = json.loads((dry / "data/06_models/coco/adapter/adapter_config.json").read_text())
+    assert adapter["r"] == 4
+    card = json.loads((dry / "data/02_intermediate/coco/card.json").read_text())
+    assert "RAIL" in json.dumps(card)
+
+
+@pytest.mark.parametrize(("benchmark", "count"), BENCHMARKS.items())
+def test_other_corpora_are_measured_on(benchmark, count, dry, monkeypatch):
+    monkeypatch.chdir(dry)
+    run(dry, "dry", "evaluation", run_id="coco", set="coco", benchmark_corpus=benchmark)
+    scores = read(dry, "coco/scores.json")
+    assert scores["protocol"]["image_count"] == count
+    assert_scored(scores["retrieval"], "i2t_r1", "t2i_r1")
+
+
+def test_a_larger_corpus_is_generated_for_and_aligned_on(dry, monkeypatch):
+    monkeypatch.chdir(dry)
+    run(dry, "dry", "generation", "pairing", "align", run_id="cc3m", set="cc3m", corpus="cc3m")
+    card = json.loads((dry / "data/02_intermediate/cc3m/card.json").read_text())
+    assert "cc3m" in json.dumps(card)
+    assert (dry / "data/06_models/cc3m/adapter/adapter_model.safetensors").is_file()
+
+
+def test_another_encoder_goes_the_same_way(dry, monkeypatch):
+    monkeypatch.chdir(dry)
+    encoder = {"encoder": "long_clip_b", "encoder_path": f"{WEIGHTS}/long_clip_b"}
+    run(dry, "dry", "experiment", run_id="long_clip", set="coco", run=encoder)
+    scores = read(dry, "long_clip/scores.json")
+    assert_scored(scores["retrieval"], "i2t_r1", "t2i_r1")
+    assert scores["protocol"]["encoder"] == "long_clip_b" and scores["retrieval"]["truncated_caption_count"] == 0
+
+
+@pytest.mark.parametrize("model", ["llava_1_5_7b", "clip_llama_3_8b"])
+def test_a_llava_answers_the_questions_of_both_benchmarks(model, dry, monkeypatch):
+    monkeypatch.chdir(dry)
+    tower = {"encoder": "clip_vision_l_14_336", "encoder_path": f"{WEIGHTS}/clip_vision_l_14_336"}
+    language = {"model": model, "model_path": f"{WEIGHTS}/{model}"}
+    run(dry, "dry", "align", "vision_language", run_id=model, set="coco", run=tower, vision_language=language)
+    scores = read(dry, f"{model}/vision_language.json")
+    assert_scored(scores["captioning"], "cider")
+    assert_scored(scores["scienceqa"], "accuracy")
+    assert_scored(scores["mmmu"], "accuracy")
+    assert scores["protocol"]["encoder"] == "clip_vision_l_14_336" and scores["protocol"]["model"] == model
+
+
+def test_preflight_finds_what_is_there_and_names_what_is_short(dry, monkeypatch, capsys):
+    monkeypatch.chdir(dry)
+    monkeypatch.setenv("HF_HUB_CACHE", str(dry / "no_cache"))
+    assert main(["preflight", "--env", "dry", "--table", "1", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    here = {one["name"] for one in found["findings"] if one["is_here"]}
+    weights = {"clip_vit_b_32", "clip_vision_l_14_336", "stable_diffusion_2_base", "gpt2", "llava_1_5_7b"}
+    assert weights | {"clip_llama_3_8b"} <= here
+    missing = {one["name"]: one["detail"] for one in found["findings"] if not one["is_here"]}
+    assert "train2014/*.jpg (6 of 82,783)" in missing["coco_karpathy"]
+    assert weights.isdisjoint(missing)
+
+
+def test_the_profile_differs_from_the_papers_only_in_counts(dry):
+    for file in (dry / "conf/paper").iterdir():
+        ours, papers = (yaml.safe_load((dry / "conf" / env / file.name).read_text()) for env in ("dry", "paper"))
+        assert (ours == papers) == (file.name not in ("catalog_corpus.yml", "catalog_questions.yml"))
