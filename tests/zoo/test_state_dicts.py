@@ -64,9 +64,7 @@ def test_a_folder_leads_to_its_one_checkpoint(tmp_path):
 def test_weights_of_another_size_are_refused(tmp_path):
     save_synclr(tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(
-        MissingWeightsError, match=r"do not fit 'synclr_vit_b_16': of \d+ expected .*missing"
-    ):
+    with pytest.raises(MissingWeightsError, match=r"do not fit 'synclr_vit_b_16': of \d+ expected .*missing"):
         build_encoder("synclr_vit_b_16", str(tmp_path), device=CPU)
 
 
