@@ -30,11 +30,12 @@ HISTORIES = {
     "retriever_history": "retriever",
     "vision_language_history": "vision_language",
 }
-SCORES = ("scores", "gap_scores", "cost_scores", "vision_language_scores", "*.scores")
+SCORES = ("scores", "gap_scores", "cost_scores", "transfer_scores", "vision_language_scores", "*.scores")
 ARTIFACTS = (
     "adapter",
     "feature_map",
     "scores",
+    "transfer_scores",
     "vision_language_scores",
     "*.scores",
     "*figure",

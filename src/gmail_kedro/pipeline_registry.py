@@ -12,6 +12,7 @@ from gmail_kedro.pipelines import (
     pairing,
     pretraining,
     reporting,
+    transfer,
     vision_language,
 )
 
@@ -20,8 +21,9 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Returns every pipeline by name.
 
     ``gmail`` is the paper on the corpus in the catalog, ``experiment`` is one row of a table on a set that is
-    already generated, and the default makes the mini world first. ``comparison`` sets a finished run beside another,
-    named by the parameter ``baseline``. ``pretraining`` makes the packaged mini weights.
+    already generated, and the default makes the mini world first. ``transfer`` measures a finished run on other
+    corpora; ``comparison`` sets it beside another, named by the parameter ``baseline``. ``pretraining`` makes the
+    packaged mini weights.
     """
     parts = {
         "mini_world": mini_world.create_pipeline(),
@@ -32,6 +34,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "diagnostics": diagnostics.create_pipeline(),
         "evaluation": evaluation.create_pipeline(),
         "reporting": reporting.create_pipeline(),
+        "transfer": transfer.create_pipeline(),
         "vision_language": vision_language.create_pipeline(),
     }
     training = parts["alignment"] + parts["downstream"]

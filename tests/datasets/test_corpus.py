@@ -14,11 +14,12 @@ from gmail_kedro.datasets.mini_world import MiniWorldDataset
 from gmail_kedro.hooks import CatalogHooks
 from gmail_kedro.mini import corpus as mini_corpus
 from gmail_kedro.mini.questions import TASKS
-from gmail_kedro.params import MiniWorldParams
+from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
 from gmail_kedro.pipelines.mini_world import create_pipeline
 from gmail_kedro.pipelines.mini_world.nodes import build_mini_world
 
 PARAMS = MiniWorldParams(train_count=20, val_count=3, test_count=5, seed=1)
+BENCHMARKS = MiniBenchmarksParams(flickr_count=6, long_caption_count=4, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_the_mini_world_is_an_ordinary_karpathy_corpus(world):
 
 
 def test_saving_the_same_world_again_writes_nothing(world, monkeypatch):
-    def refuse(folder, params):
+    def refuse(folder, params, kind):
         raise AssertionError("written again")
 
     monkeypatch.setattr("gmail_kedro.datasets.mini_world.write_mini_world", refuse)
@@ -227,7 +228,7 @@ def test_every_corpus_of_the_paper_says_what_it_misses(repository, tmp_path, mon
     entries = yaml.safe_load((repository / "conf/paper/catalog_corpus.yml").read_text())
     catalog = DataCatalog.from_config(entries)
     monkeypatch.chdir(tmp_path)
-    assert len(entries) == 9
+    assert len(entries) == 11
     for name in entries:
         with pytest.raises(DatasetError, match=f"'{tmp_path}/data/01_raw/.*' does not exist.*It comes from: "):
             catalog.load(name)
@@ -247,12 +248,15 @@ def test_the_benchmark_is_the_corpus_where_none_is_named(world):
 
 
 def test_the_pipeline_writes_the_world_through_the_catalog(tmp_path):
-    entry = {"type": "gmail_kedro.datasets.mini_world.MiniWorldDataset", "filepath": str(tmp_path / "world")}
-    catalog = DataCatalog.from_config({"corpus": entry})
-    catalog["params:mini_world"] = PARAMS
+    kinds = {"corpus": "main", "flickr_corpus": "flickr", "long_caption_corpus": "long_captions"}
+    dataset = "gmail_kedro.datasets.mini_world.MiniWorldDataset"
+    catalog = DataCatalog.from_config(
+        {name: {"type": dataset, "filepath": str(tmp_path / kind), "kind": kind} for name, kind in kinds.items()}
+    )
+    catalog["params:mini_world"], catalog["params:mini_benchmarks"] = PARAMS, BENCHMARKS
     SequentialRunner().run(create_pipeline(), catalog)
-    assert mini_corpus.holds_world(tmp_path / "world", PARAMS)
-    assert catalog.load("corpus").captions.image_id.nunique() == 28
+    assert mini_corpus.holds_world(tmp_path / "main", PARAMS)
+    assert [catalog.load(name).captions.image_id.nunique() for name in kinds] == [28, 6, 4]
 
 
 def test_the_node_hands_the_parameters_on():

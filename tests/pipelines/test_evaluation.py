@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from gmail_kedro import benchmark as benchmarks
+from gmail_kedro.benchmark import Benchmark
+from gmail_kedro.corpora.splits import evaluation_rows
+from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.params import EvaluationParams, ParameterError
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
-from gmail_kedro.pipelines.evaluation import nodes, scoring
-from gmail_kedro.pipelines.evaluation.nodes import Benchmark, evaluation_rows
+from gmail_kedro.pipelines.evaluation import scoring
 
 PARAMS = {
     "split": "test", "image_count": None, "beam_size": 1, "caption_tokenizer": "simple", "meteor": False,
@@ -73,11 +76,13 @@ def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path
             return (Path(__file__).parents[2] / "docs" / "pairs.png").read_bytes()
 
     teacher = build_encoder("mini_clip", None, device=torch.device("cpu"))
-    monkeypatch.setattr(nodes, "real_route", lambda adapter, run, device: teacher)
+    monkeypatch.setattr(benchmarks, "real_route", lambda adapter, run, device: teacher)
     corpus, run = corpus_of(6, 2), RunParams(0, "cpu", "float32", "mini_clip", None, 4, "local")
     corpus.images = OneMissing()
     with pytest.raises(FileNotFoundError, match="no photograph '3'"):
-        nodes.encode_benchmark(corpus, None, SimpleNamespace(kind="none"), tmp_path, tmp_path / "store", params(), run)
+        benchmarks.encode_benchmark(
+            corpus, None, SimpleNamespace(kind="none"), tmp_path, tmp_path / "store", params(), run
+        )
     assert not list(tmp_path.glob("store/*.safetensors"))
 
 
@@ -98,6 +103,7 @@ def benchmark():
     return Benchmark(
         image_ids=["a", "b"], image=torch.eye(2), captions=["a red 7.", "a 7 on yellow paper.", "a blue 4."],
         text=None, tuned_text=None, text_image_index=torch.tensor([0, 0, 1]), truncated_count=0,
+        origin=FeatureOrigin("mini_clip", ("real",)),
     )  # fmt: skip
 
 

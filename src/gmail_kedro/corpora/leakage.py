@@ -30,7 +30,7 @@ def refuse_leakage(corpus: Corpus, benchmark: Corpus) -> None:
     """
     trained = picture_names(corpus, ("train",))
     measured = picture_names(benchmark, EVALUATION_SPLITS)
-    leaked = trained.filter(pc.is_in(trained, value_set=measured))
+    leaked = _both(trained, measured)
     if len(leaked):
         shown = ", ".join(leaked[:SHOWN_COUNT].to_pylist()) + (", ..." if len(leaked) > SHOWN_COUNT else "")
         raise ValueError(
@@ -39,6 +39,20 @@ def refuse_leakage(corpus: Corpus, benchmark: Corpus) -> None:
             "memory. Choose protocols that share no picture, such as coco_train2014 with coco_val2017, or "
             "coco_karpathy with its own test split."
         )
+
+
+def count_leaked(corpus: Corpus, benchmark: Corpus) -> int:
+    """Returns how many training pictures of a corpus are among a benchmark's val and test pictures.
+
+    Args:
+        corpus: Its ``train`` split is trained on.
+        benchmark: Its ``val`` and ``test`` splits are measured on.
+    """
+    return len(_both(picture_names(corpus, ("train",)), picture_names(benchmark, EVALUATION_SPLITS)))
+
+
+def _both(trained: pa.Array, measured: pa.Array) -> pa.Array:
+    return trained.filter(pc.is_in(trained, value_set=measured))
 
 
 def picture_names(corpus: Corpus, splits: tuple[str, ...]) -> pa.Array:

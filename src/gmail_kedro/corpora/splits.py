@@ -3,6 +3,22 @@
 import pandas as pd
 
 from gmail_kedro.interfaces import Corpus
+from gmail_kedro.params import EvaluationParams
+from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
+
+
+def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
+    """Returns the captions that are scored: of the split, and as many of each photograph as the protocol takes.
+
+    Raises:
+        ValueError: If the split has no photographs, or not those of the retrieval protocol.
+    """
+    if params.retrieval_protocol is None:
+        return split_rows(corpus, params.split, image_count=params.image_count)
+    rows = split_rows(corpus, params.split, image_count=None)
+    taken = rows.groupby("image_id", sort=False).head(PROTOCOLS[params.retrieval_protocol].captions_per_image)
+    check_protocol(params.retrieval_protocol, image_count=taken["image_id"].nunique(), caption_count=len(taken))
+    return taken
 
 
 def split_rows(corpus: Corpus, split: str, *, image_count: int | None) -> pd.DataFrame:
@@ -20,7 +36,7 @@ def split_rows(corpus: Corpus, split: str, *, image_count: int | None) -> pd.Dat
     if rows.empty:
         raise ValueError(
             f"The corpus {corpus.name!r} has no photographs in the split {split!r}. Its splits: "
-            f"{sorted(corpus.captions['split'].unique())}. Set evaluation.split."
+            f"{sorted(corpus.captions['split'].unique())}. Set evaluation.split, or the split in its catalog entry."
         )
     if image_count is None:
         return rows

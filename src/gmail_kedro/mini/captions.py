@@ -5,6 +5,8 @@ Three registers, as in the real corpora. ``describe`` writes what an annotator w
 ``describe_at_length`` several sentences (the ShareGPT4V analogue).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from gmail_kedro.mini.scenes import INKS, Scene
@@ -41,6 +43,36 @@ CAPTION_COUNT = 5
 WEB_WRONG_FRACTION = 0.05
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How often annotators say what; shares in [0, 1].
+
+    Attributes:
+        size: Of captions with the size.
+        handwritten: Of captions that say ``handwritten``.
+        ink_first: Of captions with the ink before the number.
+        ink: Of captions with the ink anywhere; at least ``ink_first``.
+        position: Of captions with the position.
+        relation: Of captions of two digits that compare them.
+        figures: Of numbers written in figures; the others are in words.
+        number: Of captions with the number; at least 0.5.
+        paper: Of captions with the colour of the paper.
+    """
+
+    size: float = 0.4
+    handwritten: float = 0.25
+    ink_first: float = 0.35
+    ink: float = 0.85
+    position: float = 0.45
+    relation: float = 0.2
+    figures: float = 0.75
+    number: float = 0.9
+    paper: float = 0.6
+
+
+USUAL_MANNER = Manner()
+
+
 def number_in_words(digits: tuple[int, ...]) -> str:
     """Returns the number in words, such as ``forty two``; a leading zero is read digit by digit."""
     if len(digits) == 1:
@@ -53,11 +85,11 @@ def number_in_words(digits: tuple[int, ...]) -> str:
     return TENS[tens] if units == 0 else f"{TENS[tens]} {UNITS[units]}"
 
 
-def describe(scene: Scene, rng: np.random.Generator) -> list[str]:
+def describe(scene: Scene, rng: np.random.Generator, manner: Manner = USUAL_MANNER) -> list[str]:
     """Returns five different one-sentence captions of a scene, in an annotator's words."""
     captions: list[str] = []
     while len(captions) < CAPTION_COUNT:
-        caption = _sentence(scene, rng)
+        caption = _sentence(scene, rng, manner)
         if caption not in captions:
             captions.append(caption)
     return captions
@@ -115,43 +147,43 @@ def describe_at_length(scene: Scene, rng: np.random.Generator) -> str:
     return " ".join(sentences)
 
 
-def _sentence(scene: Scene, rng: np.random.Generator) -> str:
+def _sentence(scene: Scene, rng: np.random.Generator, manner: Manner) -> str:
     """Returns one caption: a number phrase and some of ink, paper, position and relation, in varying order."""
     adjectives = []
-    if rng.random() < 0.4:
+    if rng.random() < manner.size:
         adjectives.append(_choose(rng, SIZE_WORDS[scene.size]))
-    if rng.random() < 0.25:
+    if rng.random() < manner.handwritten:
         adjectives.append("handwritten")
     ink_style = rng.random()
-    if ink_style < 0.35:
+    if ink_style < manner.ink_first:
         adjectives.append(scene.ink)
-    subject = _subject(scene, adjectives, rng)
+    subject = _subject(scene, adjectives, rng, manner)
     tail = []
-    if 0.35 <= ink_style < 0.85:
+    if manner.ink_first <= ink_style < manner.ink:
         tail.append(_choose(rng, (f"in {scene.ink} ink", f"written in {scene.ink}")))
-    if rng.random() < 0.45:
+    if rng.random() < manner.position:
         tail.append(_choose(rng, POSITION_PHRASES[scene.position]))
-    tail.append(_sheet(scene, rng))
-    if len(scene.digits) == 2 and rng.random() < 0.2:
+    tail.append(_sheet(scene, rng, manner))
+    if len(scene.digits) == 2 and rng.random() < manner.relation:
         tail.append(f"where {_choose(rng, RELATION_PHRASES[scene.relation])}")
     return f"{subject} {' '.join(part for part in tail if part)}".strip() + "."
 
 
-def _subject(scene: Scene, adjectives: list[str], rng: np.random.Generator) -> str:
-    number = scene.number if rng.random() < 0.75 else number_in_words(scene.digits)
+def _subject(scene: Scene, adjectives: list[str], rng: np.random.Generator, manner: Manner) -> str:
+    number = scene.number if rng.random() < manner.figures else number_in_words(scene.digits)
     noun = "digit" if len(scene.digits) == 1 else "number"
     form = rng.random()
     if form < 0.5:
         phrase = " ".join((*adjectives, number))
         return f"{_article(phrase)} {phrase}"
-    if form < 0.9:
+    if form < manner.number:
         return " ".join(("the", *adjectives, noun, number))
     phrase = " ".join((*adjectives, noun))
     return f"{_article(phrase)} {phrase}"
 
 
-def _sheet(scene: Scene, rng: np.random.Generator) -> str:
-    colour = scene.paper if rng.random() < 0.6 else ""
+def _sheet(scene: Scene, rng: np.random.Generator, manner: Manner) -> str:
+    colour = scene.paper if rng.random() < manner.paper else ""
     said = 0.25 if scene.pattern == "plain" else 0.6
     pattern = _choose(rng, PATTERN_WORDS[scene.pattern]) if rng.random() < said else ""
     phrase = " ".join(word for word in (colour, pattern) if word)

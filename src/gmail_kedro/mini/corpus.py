@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,18 +20,21 @@ from tqdm import tqdm
 
 from gmail_kedro.mini import layouts
 from gmail_kedro.mini.captions import describe, describe_at_length
+from gmail_kedro.mini.long_texts import shuffle_sentences
 from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import render_scene, sample_scene
-from gmail_kedro.params import MiniWorldParams
+from gmail_kedro.mini.worlds import KINDS, MAIN, find_kind
+from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
+
+WorldParams = MiniWorldParams | MiniBenchmarksParams
 
 logger = logging.getLogger(__name__)
 
 DATASET_FILE, WORLD_FILE, IMAGE_FOLDER = "dataset_mini.json", "world.json", "images"
-CLASSIFICATION_FILE = "classification.json"
+CLASSIFICATION_FILE, LONG_CAPTION_FILE = "classification.json", "long_captions.json"
 WORLD_VERSION = 1  # raise it when the same parameters come to mean other scenes, captions or files
 JPEG_QUALITY = 95
-PAIR_FRACTION = 0.4
 _OWN_NAMES = frozenset(
     {
         DATASET_FILE,
@@ -39,7 +42,7 @@ _OWN_NAMES = frozenset(
         IMAGE_FOLDER,
         CLASSIFICATION_FILE,
         "annotations",
-        "long_captions.json",
+        LONG_CAPTION_FILE,
         "questions.json",
         ".gitkeep",
         ".DS_Store",
@@ -55,7 +58,7 @@ class _Page:
     pixels: np.ndarray
 
 
-def write_mini_world(folder: Path, params: MiniWorldParams) -> None:
+def write_mini_world(folder: Path, params: WorldParams, kind: str = MAIN) -> None:
     """Writes a complete mini world, in place of an older one.
 
     Each scene depends on the seed, its split and its position in the split alone: a larger world begins with
@@ -63,50 +66,58 @@ def write_mini_world(folder: Path, params: MiniWorldParams) -> None:
 
     Args:
         folder: Where the world goes. It may be absent, empty or an older mini world.
-        params: How many scenes of each split, and the seed.
+        params: How many scenes, and the seed.
+        kind: A key of ``KINDS``.
 
     Raises:
+        ValueError: If there is no such kind.
+        TypeError: If the parameters are those of another kind.
         FileExistsError: If the folder holds anything that is not part of a mini world; nothing is touched.
     """
+    scene_count = sum(find_kind(kind, params).counts(params).values())
     folder = Path(folder).absolute()
     _refuse_foreign_files(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid4().hex[:8]}")
     try:
-        _write_files(unfinished, params)
+        _write_files(unfinished, params, kind)
         _put_in_place(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    logger.info("Mini world of %d scenes written to %s", sum(_counts(params).values()), folder)
+    logger.info("Mini world of %d scenes written to %s", scene_count, folder)
 
 
-def holds_world(folder: Path, params: MiniWorldParams | None = None) -> bool:
+def holds_world(folder: Path, params: WorldParams | None = None, kind: str = MAIN) -> bool:
     """Says whether a folder holds a complete mini world and, if parameters are given, that very world.
 
     Args:
         folder: The world's folder.
         params: The parameters it must have been made from, or None for any.
+        kind: The kind it must be of.
     """
     facts = _read_world_file(Path(folder))
-    if facts is None:
+    if facts is None or facts.get("kind", MAIN) != kind:
         return False
-    return params is None or facts == {**_world_facts(params), "dataset_sha256": facts.get("dataset_sha256")}
+    return params is None or facts == {**_world_facts(params, kind), "dataset_sha256": facts.get("dataset_sha256")}
 
 
-def check_world(folder: Path) -> None:
+def check_world(folder: Path, kind: str = MAIN) -> None:
     """Checks that a folder holds a complete mini world with the dataset file it was written with.
 
     Args:
         folder: The world's folder.
+        kind: The kind it must be of.
 
     Raises:
         FileNotFoundError: If there is no complete world.
-        ValueError: If the dataset file was changed since.
+        ValueError: If it is of another kind, or the dataset file was changed since.
     """
     facts = _read_world_file(Path(folder))
     advice = "Delete the folder and write it again: kedro run --pipeline=mini_world"
     if facts is None:
         raise FileNotFoundError(f"The mini world '{folder}' is not complete: it has no usable {WORLD_FILE}. {advice}")
+    if facts.get("kind", MAIN) != kind:
+        raise ValueError(f"The mini world '{folder}' must be of the kind {kind!r}. Got {facts['kind']!r}. {advice}")
     dataset = Path(folder) / DATASET_FILE
     digest = _sha256(dataset) if dataset.is_file() else "no such file"
     if digest != facts.get("dataset_sha256"):
@@ -116,12 +127,10 @@ def check_world(folder: Path) -> None:
         )
 
 
-def _counts(params: MiniWorldParams) -> dict[str, int]:
-    return {"train": params.train_count, "val": params.val_count, "test": params.test_count}
-
-
-def _world_facts(params: MiniWorldParams) -> dict[str, Any]:
-    return {"version": WORLD_VERSION, "params": asdict(params)}
+def _world_facts(params: WorldParams, kind: str) -> dict[str, Any]:
+    """Returns what a world is made from; one of the main kind does not say its kind."""
+    own = {} if kind == MAIN else {"kind": kind}
+    return {"version": WORLD_VERSION, **own, "params": KINDS[kind].facts(params)}
 
 
 def _read_world_file(folder: Path) -> dict[str, Any] | None:
@@ -160,37 +169,40 @@ def _put_in_place(unfinished: Path, folder: Path) -> None:
     shutil.rmtree(older)
 
 
-def _write_files(folder: Path, params: MiniWorldParams) -> None:
+def _write_files(folder: Path, params: WorldParams, kind: str) -> None:
     entries = []
-    for page in tqdm(_draw_pages(params), total=sum(_counts(params).values()), desc="mini world", disable=None):
+    counts = KINDS[kind].counts(params)
+    for page in tqdm(_draw_pages(params, kind), total=sum(counts.values()), desc="mini world", disable=None):
         _write_jpeg(folder / IMAGE_FOLDER / page.entry.split / page.entry.file_name, page.pixels)
         entries.append(page.entry)
     _write_json(folder / DATASET_FILE, layouts.karpathy(entries))
-    for split in _counts(params):
+    for split in counts:
         own = [entry for entry in entries if entry.split == split]
         _write_json(folder / "annotations" / f"captions_{split}.json", layouts.coco_captions(own))
-    _write_json(folder / "long_captions.json", layouts.long_captions(entries))
+    _write_json(folder / LONG_CAPTION_FILE, layouts.long_captions(entries))
     _write_json(folder / "questions.json", layouts.questions(entries))
     _write_json(folder / CLASSIFICATION_FILE, layouts.classification(entries))
-    facts = {**_world_facts(params), "dataset_sha256": _sha256(folder / DATASET_FILE)}
+    facts = {**_world_facts(params, kind), "dataset_sha256": _sha256(folder / DATASET_FILE)}
     _write_json(folder / WORLD_FILE, facts)
 
 
-def _draw_pages(params: MiniWorldParams) -> Iterator[_Page]:
+def _draw_pages(params: WorldParams, kind: str = MAIN) -> Iterator[_Page]:
     """Yields every scene, split by split, with ids that run through the whole world."""
     position = 0
-    for split_index, (split, count) in enumerate(_counts(params).items()):
+    world = KINDS[kind]
+    for split, count in world.counts(params).items():
         scans = load_scans(split)
         for index in range(count):
-            key = (params.seed, split_index, index)
+            key = (params.seed, world.streams[split], index)
             scene_rng, caption_rng, long_rng, question_rng = (np.random.default_rng((*key, use)) for use in range(4))
-            scene = sample_scene(scene_rng, scans, pair_fraction=PAIR_FRACTION)
+            scene = sample_scene(scene_rng, scans, pair_fraction=world.pair_fraction, mix=world.mix)
+            long_caption = describe_at_length(scene, long_rng)
             entry = layouts.Entry(
                 position=position,
                 split=split,
                 scene=scene,
-                captions=tuple(describe(scene, caption_rng)),
-                long_caption=describe_at_length(scene, long_rng),
+                captions=tuple(describe(scene, caption_rng, world.manner)),
+                long_caption=shuffle_sentences(long_caption, long_rng) if world.shuffles else long_caption,
                 questions=tuple(ask(scene, question_rng)),
             )
             yield _Page(entry, render_scene(scene, scans))

@@ -72,13 +72,36 @@ class Scene:
         return "double" if first == second else "rising" if first < second else "falling"
 
 
-def sample_scene(rng: np.random.Generator, scans: Scans, *, pair_fraction: float = 0.4) -> Scene:
+@dataclass(frozen=True)
+class SceneMix:
+    """How often scenes show what; shares add up to 1.
+
+    Attributes:
+        inks: Share of each of ``INKS``; None for equal shares.
+        papers: Share of each of ``PAPERS``; None for equal shares.
+        patterns: Share of each of ``PATTERNS``.
+        sizes: Share of each of ``SIZES``; None for equal shares.
+    """
+
+    inks: tuple[float, ...] | None = None
+    papers: tuple[float, ...] | None = None
+    patterns: tuple[float, ...] = (0.5, 0.25, 0.25)
+    sizes: tuple[float, ...] | None = None
+
+
+USUAL_MIX = SceneMix()
+
+
+def sample_scene(
+    rng: np.random.Generator, scans: Scans, *, pair_fraction: float = 0.4, mix: SceneMix = USUAL_MIX
+) -> Scene:
     """Draws the facts of one scene.
 
     Args:
         rng: Source of every choice.
         scans: The handwriting to choose from.
         pair_fraction: Share of scenes that show two digits, in [0, 1].
+        mix: How often scenes show what else.
     """
     count = 2 if rng.random() < pair_fraction else 1
     digits = tuple(int(digit) for digit in rng.integers(0, 10, size=count))
@@ -86,10 +109,10 @@ def sample_scene(rng: np.random.Generator, scans: Scans, *, pair_fraction: float
     return Scene(
         digits=digits,
         scan_ids=tuple(int(rng.choice(scans.by_value[digit])) for digit in digits),
-        ink=str(rng.choice(list(INKS))),
-        paper=str(rng.choice(list(PAPERS))),
-        pattern=str(rng.choice(PATTERNS, p=[0.5, 0.25, 0.25])),
-        size=str(rng.choice(SIZES)),
+        ink=str(rng.choice(list(INKS), p=mix.inks)),
+        paper=str(rng.choice(list(PAPERS), p=mix.papers)),
+        pattern=str(rng.choice(PATTERNS, p=mix.patterns)),
+        size=str(rng.choice(SIZES, p=mix.sizes)),
         position=str(rng.choice(positions)),
         seed=int(rng.integers(0, 2**31)),
     )

@@ -9,10 +9,11 @@ from gmail_kedro.params.diagnostics import DiagnosticsParams
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams, RetrieverParams
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.generation import GenerationParams, PairingParams
-from gmail_kedro.params.mini_world import MiniWorldParams
+from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
 from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.transfer import TransferParams
 from gmail_kedro.params.vision_language import VisionLanguageParams
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "EvaluationParams",
     "GenerationParams",
     "IfcapParams",
+    "MiniBenchmarksParams",
     "MiniWorldParams",
     "PairingParams",
     "ParameterError",
@@ -30,5 +32,6 @@ __all__ = [
     "QualityParams",
     "RetrieverParams",
     "RunParams",
+    "TransferParams",
     "VisionLanguageParams",
 ]

@@ -52,5 +52,5 @@ def check_protocol(name: str, *, image_count: int, caption_count: int) -> None:
         raise ValueError(
             f"The retrieval protocol {name!r} ranks {protocol.image_count} photographs with {protocol.caption_count} "
             f"captions ({protocol.corpus}). Got {image_count} with {caption_count}. Complete the corpus or choose its "
-            "split, or set evaluation.retrieval_protocol: null, which names no protocol in the scores."
+            "split, or set the parameter that names the protocol to null; the scores then name none."
         )

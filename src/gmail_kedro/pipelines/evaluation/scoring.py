@@ -1,7 +1,6 @@
 """Nodes of the evaluation pipeline that turn captions and embeddings into scores, intervals and items."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gmail_kedro.benchmark import Benchmark, interval_of, item_rows, no_scores, real_route
 from gmail_kedro.interfaces import ClassificationTask, Corpus
 from gmail_kedro.metrics.captioning import CaptionResult, MetricUnavailableError
 from gmail_kedro.params import EvaluationParams, RunParams
-from gmail_kedro.pipelines.evaluation.nodes import Benchmark, real_route
 from gmail_kedro.zoo.student import StoredStudent
 
 WORD_VECTOR_SEED = 0  # own vectors are part of the measure, not of the run: every run must use the same
@@ -46,12 +45,12 @@ def score_captions(
         unavailable["wmd"] = str(error)
     scores = {
         "scores": result.scores | {name: float(values.mean()) for name, values in per_image.items()},
-        "intervals": {name: _interval(values, params) for name, values in per_image.items()},
+        "intervals": {name: interval_of(values, params) for name, values in per_image.items()},
         "unavailable": unavailable,
         "tokenizer": result.tokenizer,
         "word_vectors": params.word_vectors,
     }
-    return scores, pd.concat([_items(result.image_ids, name, values) for name, values in per_image.items()])
+    return scores, pd.concat([item_rows(result.image_ids, name, values) for name, values in per_image.items()])
 
 
 def _scene_tuples(said: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> np.ndarray:
@@ -86,50 +85,6 @@ def _word_movers(result: CaptionResult, corpus: Corpus, feature_store: Path, par
     return word_mover_scores(result.tokens, result.reference_tokens, vectors)
 
 
-def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Scores retrieval in both directions, every image with all its captions.
-
-    Returns:
-        The scores: ``i2t_r1`` and the like are zero-shot, ``tuned_i2t_r1`` those of the text tower tuned downstream;
-        and recall at 1 image by image: ``image_id``, ``measure``, ``value`` (text to image: mean over its captions).
-    """
-    scores: dict[str, float] = {}
-    intervals: dict[str, Any] = {}
-    items = [_items([], "i2t_r1", np.zeros(0))]
-    for prefix, text in (("", benchmark.text), ("tuned_", benchmark.tuned_text)):
-        if text is not None:
-            found, around, by_image = _retrieval(benchmark, text, params)
-            scores |= {f"{prefix}{name}": value for name, value in found.items()}
-            intervals |= {f"{prefix}{name}": value for name, value in around.items()}
-            items += [_items(benchmark.image_ids, f"{prefix}{name}", values) for name, values in by_image.items()]
-    result = {
-        "scores": scores,
-        "intervals": intervals,
-        "protocol": params.retrieval_protocol,
-        "image_count": len(benchmark.image),
-        "caption_count": len(benchmark.captions),
-        "truncated_caption_count": benchmark.truncated_count,
-    }
-    return result, pd.concat(items)
-
-
-def _retrieval(
-    benchmark: Benchmark, text: torch.Tensor, params: EvaluationParams
-) -> tuple[dict[str, float], dict[str, Any], dict[str, np.ndarray]]:
-    """Returns recalls, their intervals, and recall at 1 of each image."""
-    from gmail_kedro.metrics.retrieval import retrieval_scores
-
-    result = retrieval_scores(benchmark.image, text, benchmark.text_image_index)
-    photographs = benchmark.text_image_index.numpy()  # captions of one photograph are resampled together
-    intervals = {
-        f"{direction}_r{k}": _interval(values.astype(float) * 100, params, groups)
-        for direction, hits, groups in (("i2t", result.i2t_hits, None), ("t2i", result.t2i_hits, photographs))
-        for k, values in hits.items()
-    }
-    t2i = np.bincount(photographs, weights=result.t2i_hits[1] * 100.0) / np.bincount(photographs)
-    return result.scores(), intervals, {"i2t_r1": result.i2t_hits[1] * 100.0, "t2i_r1": t2i}
-
-
 def score_classification(
     corpus: Corpus,
     benchmark: Benchmark,
@@ -146,11 +101,11 @@ def score_classification(
     from gmail_kedro.engine.inference import encode_texts, run_encoding
     from gmail_kedro.metrics.classification import classification_result, zero_shot_weights
 
-    nothing = _items([], "acc1", np.zeros(0))
+    nothing = item_rows([], "acc1", np.zeros(0))
     if not corpus.labels:
-        return _no_scores(f"the corpus {corpus.name!r} has no labels"), nothing
+        return no_scores(f"the corpus {corpus.name!r} has no labels"), nothing
     if benchmark.text is None:
-        return _no_scores(f"the encoder {run.encoder!r} reads no texts"), nothing
+        return no_scores(f"the encoder {run.encoder!r} reads no texts"), nothing
     encoding = run_encoding(feature_store, run)
     encoder = real_route(adapter, run, encoding.device)
     scores: dict[str, float] = {}
@@ -164,8 +119,8 @@ def score_classification(
         result = classification_result(benchmark.image[rows], zero_shot_weights(embeddings), labels)
         scores |= {f"{name}_{measure}": value for measure, value in result.scores().items()}
         correct = result.correct * 100.0
-        intervals[f"{name}_acc1"] = _interval(correct, params)
-        items.append(_items(image_ids, f"{name}_acc1", correct))
+        intervals[f"{name}_acc1"] = interval_of(correct, params)
+        items.append(item_rows(image_ids, f"{name}_acc1", correct))
     return {"scores": scores, "intervals": intervals}, pd.concat(items)
 
 
@@ -177,9 +132,9 @@ def score_linear_probe(
     from gmail_kedro.metrics.linear_probe import linear_probe
 
     if not params.linear_probe:
-        return _no_scores("evaluation.linear_probe is off")
+        return no_scores("evaluation.linear_probe is off")
     if not corpus.labels:
-        return _no_scores(f"the corpus {corpus.name!r} has no labels")
+        return no_scores(f"the corpus {corpus.name!r} has no labels")
     encoding = run_encoding(feature_store, run)
     encoder = real_route(adapter, run, encoding.device)
     split_of = corpus.captions.drop_duplicates("image_id").set_index("image_id")["split"]
@@ -194,24 +149,10 @@ def score_linear_probe(
         labels = {split: np.array([task.labels[key] for key in ids]) for split, ids in keys.items()}
         probe = linear_probe(features, labels)
         scores |= {f"{name}_{measure}": value for measure, value in probe.result.scores().items()}
-        intervals[f"{name}_acc1"] = _interval(probe.result.correct * 100.0, params)
+        intervals[f"{name}_acc1"] = interval_of(probe.result.correct * 100.0, params)
         chosen[name] = probe.weight_decay
     return {"scores": scores, "intervals": intervals, "weight_decay": chosen}
 
 
 def _labelled(task: ClassificationTask, split_of: "pd.Series[str]", split: str) -> list[str]:
     return [image_id for image_id in split_of.index[split_of == split] if image_id in task.labels]
-
-
-def _no_scores(reason: str) -> dict[str, Any]:
-    return {"scores": {}, "intervals": {}, "unavailable": {"all": reason}}
-
-
-def _interval(values: np.ndarray, params: EvaluationParams, groups: np.ndarray | None = None) -> dict[str, float]:
-    from gmail_kedro.metrics.statistics import bootstrap_interval
-
-    return asdict(bootstrap_interval(values, count=params.bootstrap_count, seed=params.seed, groups=groups))
-
-
-def _items(image_ids: Sequence[str], measure: str, values: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"image_id": list(image_ids), "measure": measure, "value": values.astype(float)})

@@ -1,4 +1,4 @@
-"""Writes the embedded corpus."""
+"""Writes the embedded corpora."""
 
 from gmail_kedro.pipelines.mini_world.pipeline import create_pipeline
 

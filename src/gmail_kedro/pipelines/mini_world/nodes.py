@@ -1,6 +1,6 @@
-"""The node that asks for the embedded corpus."""
+"""The nodes that ask for the embedded corpora."""
 
-from gmail_kedro.params import MiniWorldParams
+from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
 
 
 def build_mini_world(params: MiniWorldParams) -> MiniWorldParams:
@@ -10,3 +10,12 @@ def build_mini_world(params: MiniWorldParams) -> MiniWorldParams:
         params: How many scenes of each split, and the seed.
     """
     return params
+
+
+def build_mini_benchmarks(params: MiniBenchmarksParams) -> tuple[MiniBenchmarksParams, MiniBenchmarksParams]:
+    """Returns the parameters of the two worlds that are only measured on; the catalog's entries write them.
+
+    Args:
+        params: How many scenes each has, and the seed.
+    """
+    return params, params

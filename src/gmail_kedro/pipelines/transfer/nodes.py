@@ -1,0 +1,73 @@
+"""Nodes of the transfer pipeline: retrieval on corpora that nothing was trained on."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from gmail_kedro.corpora.leakage import count_leaked, refuse_leakage
+from gmail_kedro.interfaces import Corpus
+from gmail_kedro.params import EvaluationParams, RunParams, TransferParams
+from gmail_kedro.zoo.student import StoredStudent
+
+logger = logging.getLogger(__name__)
+
+SPLIT = "test"
+
+
+def plan_transfer(
+    corpus: Corpus,
+    flickr_corpus: Corpus,
+    long_caption_corpus: Corpus,
+    params: TransferParams,
+    evaluation: EvaluationParams,
+) -> tuple[EvaluationParams, EvaluationParams, dict[str, dict[str, Any]]]:
+    """Returns what to measure on each of the two corpora, and what is known of them.
+
+    Pictures that are trained on are refused in Flickr's place. In ShareGPT4V's they are counted and said: its first
+    1,000 pictures are partly COCO's training pictures, and the paper measures on them all the same.
+
+    Raises:
+        ValueError: If ``flickr_corpus`` holds training pictures of ``corpus``.
+    """
+    refuse_leakage(corpus, flickr_corpus)
+    trained_count = count_leaked(corpus, long_caption_corpus)
+    if trained_count:
+        logger.warning(
+            "%d training pictures of %r are among those of %r; its scores are not of unseen pictures alone.",
+            trained_count,
+            corpus.name,
+            long_caption_corpus.name,
+        )
+    whole = replace(evaluation, split=SPLIT, image_count=None)
+    facts = {
+        "flickr": {"corpus": flickr_corpus.name, "split": SPLIT, "trained_picture_count": 0},
+        "long_captions": {"corpus": long_caption_corpus.name, "split": SPLIT, "trained_picture_count": trained_count},
+    }
+    return (
+        replace(whole, retrieval_protocol=params.flickr_protocol),
+        replace(whole, retrieval_protocol=params.long_caption_protocol),
+        facts,
+    )
+
+
+def collect_transfer(
+    flickr_scores: dict[str, Any],
+    long_caption_scores: dict[str, Any],
+    facts: dict[str, dict[str, Any]],
+    adapter: StoredStudent,
+    run: RunParams,
+) -> dict[str, Any]:
+    """Gathers the scores on both corpora with what they were measured on and through."""
+    return {
+        "flickr": flickr_scores | facts["flickr"],
+        "long_captions": long_caption_scores | facts["long_captions"],
+        "protocol": {"encoder": run.encoder, "real_path": adapter.spec.real_path, "seed": run.seed},
+    }
+
+
+def collect_transfer_items(flickr_items: pd.DataFrame, long_caption_items: pd.DataFrame) -> pd.DataFrame:
+    """Returns recall at 1 image by image: ``group``, ``image_id``, ``measure``, ``value``."""
+    parts = {"flickr": flickr_items, "long_captions": long_caption_items}
+    return pd.concat([items.assign(group=group) for group, items in parts.items()], ignore_index=True)
