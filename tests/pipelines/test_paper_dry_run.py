@@ -25,6 +25,7 @@ SHORT = {
     "downstream": {"language_model_path": f"{WEIGHTS}/gpt2", "steps": 3, "batch_size": 6},
     "diagnostics": {"codec_size": 32, "tsne_count": 20, "bootstrap_count": 20},
     "evaluation": {"retrieval_protocol": None, "beam_size": 2, "bootstrap_count": 20, "meteor": False},
+    "transfer": {"flickr_protocol": None, "long_caption_protocol": None},
     "vision_language": {
         "model_path": f"{WEIGHTS}/llava_1_5_7b",
         "dtype": "float32", "steps": 2, "batch_size": 4, "micro_batch_size": 2, "max_tokens": 4,
@@ -92,6 +93,15 @@ def test_other_corpora_are_measured_on(benchmark, count, dry, monkeypatch):
     scores = read(dry, "coco/scores.json")
     assert scores["protocol"]["image_count"] == count
     assert_scored(scores["retrieval"], "i2t_r1", "t2i_r1")
+
+
+def test_retrieval_is_measured_on_both_other_corpora_at_once(dry, monkeypatch):
+    monkeypatch.chdir(dry)
+    run(dry, "dry", "transfer", run_id="coco", set="coco")
+    scores = read(dry, "coco/transfer.json")
+    assert_scored(scores["flickr"], "i2t_r1", "t2i_r10")
+    assert_scored(scores["long_captions"], "i2t_r1", "t2i_r1")
+    assert scores["flickr"]["image_count"] == 4 and scores["long_captions"]["caption_count"] == 4
 
 
 def test_a_larger_corpus_is_generated_for_and_aligned_on(dry, monkeypatch):
