@@ -175,3 +175,8 @@ def test_shipped_reader_and_clip_read_unseen_handwriting():
     pixels = torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
     read = load_reader(packaged_weights("digit_reader")).read(pixels)
     assert float(read.number_is_right(pool.scenes).float().mean()) > 0.96
+
+
+def test_no_configuration_names_a_folder_of_the_machine_it_was_made_on():
+    for path in packaged_weights("clip").parent.rglob("*.json"):
+        assert not '_name_or_path": "/' in path.read_text(), path

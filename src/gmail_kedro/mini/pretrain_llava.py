@@ -44,6 +44,7 @@ def build_llava(
         image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
         tie_word_embeddings=True,
     )
+    config.vision_config._name_or_path = ""  # it would name a folder of this machine
     model = LlavaForConditionalGeneration(config)
     model.model.vision_tower.load_state_dict(tower.vision_model.state_dict())
     model.model.language_model.load_state_dict(language.model.state_dict())
