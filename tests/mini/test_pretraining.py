@@ -179,4 +179,4 @@ def test_shipped_reader_and_clip_read_unseen_handwriting():
 
 def test_no_configuration_names_a_folder_of_the_machine_it_was_made_on():
     for path in packaged_weights("clip").parent.rglob("*.json"):
-        assert not '_name_or_path": "/' in path.read_text(), path
+        assert '_name_or_path": "/' not in path.read_text(), path
