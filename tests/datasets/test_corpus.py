@@ -226,6 +226,7 @@ def test_a_wrong_entry_is_refused_before_anything_is_opened(changes, message):
 
 def test_every_corpus_of_the_paper_says_what_it_misses(repository, tmp_path, monkeypatch):
     entries = yaml.safe_load((repository / "conf/paper/catalog_corpus.yml").read_text())
+    entries = {name: entry for name, entry in entries.items() if "CorpusDataset" in str(entry)}  # no aliases
     catalog = DataCatalog.from_config(entries)
     monkeypatch.chdir(tmp_path)
     assert len(entries) == 11
