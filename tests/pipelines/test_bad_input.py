@@ -34,7 +34,8 @@ def photographs(tmp_path):
 @pytest.fixture
 def own(tmp_path, repository, run_in, photographs, monkeypatch):
     """Runs a pipeline on the photographs as a user of the own_corpus profile would."""
-    project = make_project(tmp_path / "project", repository) if (tmp_path / "project").mkdir() is None else None
+    (tmp_path / "project").mkdir()
+    project = make_project(tmp_path / "project", repository)
     monkeypatch.chdir(project)
 
     def run(*pipelines, **parameters):
@@ -66,8 +67,11 @@ def test_missing_photograph(own, photographs):
 def test_corrupt_photograph(own, photographs):
     path = photographs / "images/photo_4.jpg"
     path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(Exception, match=r"1 of the 30 pictures needed from the corpus 'own' cannot be used(.|\n)*4"):
+    told = r"1 of the 24 training photographs of the corpus 'own' cannot be used \(4.17%\)(.|\n)*picture '4'"
+    with pytest.raises(Exception, match=told):
         own("generation")
+    project = own("generation", quality={"max_unreadable": 0.05})
+    assert "4," in (project / "data/02_intermediate/own/unreadable_photographs.csv").read_text()
 
 
 def test_empty_captions_file(own, photographs):
