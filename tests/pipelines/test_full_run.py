@@ -53,6 +53,10 @@ def test_scores_say_what_was_measured_on_what(project):
 def test_what_training_took_is_recorded(project):
     cost = json.loads((project / "data/08_reporting/main/cost.json").read_text())
     assert [cost[name]["scores"]["steps"] for name in ("alignment", "captioner", "retriever")] == [6, 8, 4]
+    total = cost.pop("total")["scores"]
+    assert total["steps"] == 6 + 8 and total["total_flops"] == sum(
+        cost[name]["scores"]["total_flops"] for name in ("alignment", "captioner")
+    )
     for training in cost.values():
         took = training["scores"]
         assert took["seconds"] > 0 and took["trainable_parameters"] > 1000
