@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +51,14 @@ def test_a_stream_that_fails_leaves_the_table_as_it_was(tmp_path: Path) -> None:
 def test_refuses_a_form_it_does_not_know() -> None:
     with pytest.raises(DatasetError, match="load_as of the table x.parquet must be 'frame' or 'blocks'. Got 'polars'"):
         BlocksDataset.from_config("x", {"type": BlocksDataset, "filepath": "x.parquet", "load_as": "polars"})
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    dead = tmp_path / f"table.parquet.{child.pid}.partial"
+    alive = tmp_path / f"table.parquet.{os.getppid()}.partial"
+    for path in (dead, alive):
+        path.write_bytes(b"half a table")
+    BlocksDataset(filepath=str(tmp_path / "table.parquet")).save(FRAME)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.parquet", alive.name]

@@ -60,6 +60,7 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
         """
         path = Path(self._filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         if isinstance(data, pd.DataFrame):
             data = pa.Table.from_pandas(data, preserve_index=False).to_reader(max_chunksize=BLOCK_ROWS)
@@ -85,3 +86,12 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "load_as": self._load_as}
+
+
+def _remove_left_over(path: Path) -> None:
+    """Removes what processes that were killed while they wrote this table have left behind."""
+    for partial in path.parent.glob(f"{path.name}.*.partial"):
+        try:
+            os.kill(int(partial.name.split(".")[-2]), 0)
+        except ProcessLookupError:
+            partial.unlink(missing_ok=True)
