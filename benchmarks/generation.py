@@ -22,14 +22,18 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from kedro.config import OmegaConfigLoader
 
-from gmail_kedro.params import GenerationParams
+from gmail_kedro.params import GenerationParams, QualityParams
 from gmail_kedro.records.generate import GenerationWork, generate_shards
 from gmail_kedro.records.plan import plan_images
+from gmail_kedro.settings import CONFIG_LOADER_ARGS
 from gmail_kedro.zoo.generators import build_generator, find_generator
 from gmail_kedro.zoo.sampling import Sampling
 
 RESULTS = Path(__file__).with_name("generation.json")
+ROOT = Path(__file__).resolve().parents[1]
+BASE = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)["parameters"]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 COLOURS = ("red", "blue", "green", "purple", "orange", "black")
 
@@ -73,6 +77,7 @@ def draw_plan(setting: Setting) -> pd.DataFrame:
         generator_path=None,
         image_count=None,
         captions_per_image=1,
+        dedupe_prompts=False,
         samples_per_caption=setting.samples_per_caption,
         seed=0,
         **asdict(setting.sampling),
@@ -92,6 +97,7 @@ def our_run(setting: Setting, plan: pd.DataFrame) -> Callable[[Path], None]:
         build_generator=lambda: generator,
         settings={**asdict(setting.sampling), **settings},
         batch_size=setting.batch_size,
+        quality=QualityParams(**BASE["quality"]),
     )
 
     def run(folder: Path) -> None:
@@ -175,12 +181,12 @@ def compare(setting: Setting, *, rounds: int) -> dict:
 
 def list_settings(*, quick: bool) -> list[Setting]:
     """Returns both mini generators, with one and with eight pictures a caption, and FLUX in schnell's four steps."""
-    count = 32 if quick else 96
+    count = 32 if quick else 96  # captions: a sample has shards of its own, so they fill the batches
     stable_diffusion = Sampling(steps=12, guidance=5.0, resolution=32, precision="float32")
     flux = Sampling(steps=12, guidance=4.0, resolution=32, precision="float32")
     few = Sampling(steps=4, guidance=4.0, resolution=32, precision="float32")
     return [
-        Setting(name, sampling, count // samples, samples, batch_size=32)
+        Setting(name, sampling, count, samples, batch_size=32)
         for name, sampling in (("mini_stable_diffusion", stable_diffusion), ("mini_flux", flux), ("mini_flux", few))
         for samples in (1, 8)
     ]

@@ -69,12 +69,12 @@ def project(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def repro(project: Path) -> Repro:
-    """Runs ``dvc repro`` and returns the stages' commands that it started, shortened."""
+    """Runs ``dvc repro tables`` and returns the stages' commands that it started, shortened."""
 
     def run(*, fails: bool = False) -> list[str]:
         calls = project / "calls.txt"
         calls.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "dvc", "repro"]
+        command = [sys.executable, "-m", "dvc", "repro", "tables"]
         finished = subprocess.run(command, cwd=project, capture_output=True, text=True)
         assert bool(finished.returncode) == fails, finished.stdout + finished.stderr
         lines = calls.read_text().splitlines() if calls.exists() else []

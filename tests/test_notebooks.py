@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def execute(notebook: Path, folder: Path, **environment: str) -> list[str]:
     from nbclient import NotebookClient
 
     content = nbformat.read(notebook, as_version=4)
-    kernel = {"env": os.environ | environment}
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a notebook starts `kedro` by name
+    kernel = {"env": os.environ | environment | {"PATH": commands}}
     client = NotebookClient(content, timeout=300, resources={"metadata": {"path": str(folder)}}, kernel_name="python3")
     client.execute(**kernel)
     return ["\n".join(_said(output) for output in cell.outputs) for cell in content.cells if cell.cell_type == "code"]
