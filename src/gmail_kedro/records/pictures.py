@@ -102,9 +102,12 @@ class PictureMaker:
         """
         generator = self.generator
         # Counted here: a tokenizer must not be used by two threads at once.
-        truncated = [generator.count_truncated([row["prompt"]]) > 0 for row in rows]
+        prompts = [row["prompt"] for row in rows]
+        truncated = [False] * len(rows)
+        if generator.count_truncated(prompts):  # one by one only where there is one: tokenizers are fast on many
+            truncated = [generator.count_truncated([prompt]) > 0 for prompt in prompts]
         try:
-            latents = generator.denoise([row["prompt"] for row in rows], [row["seed"] for row in rows])
+            latents = generator.denoise(prompts, [row["seed"] for row in rows])
         except Exception as error:
             raise GeneratorError from error
         return Denoised(rows, truncated, latents)
