@@ -116,6 +116,7 @@ def test_a_shard_with_pictures_too_many_and_too_few_is_found(made: FinishedSet):
         (lambda rows: rows.assign(prompt="another"), "have other facts beside them than the manifest's"),
         (lambda rows: rows.iloc[[*range(2), *range(4, 10), 2, 3]], "its rows of shard 00000 do not lie together"),
         (lambda rows: rows.assign(shard_id=rows["shard_id"].replace("100001", "00007")), "belong to no shard"),
+        (lambda rows: rows.iloc[[1, 0, *range(2, 10)]], "2 pictures have another order than the manifest's rows"),
     ],
 )
 def test_a_changed_manifest_is_found(made: FinishedSet, change: Callable, words: str):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from gmail_kedro.corpora.stamps import file_stamp
+
 
 @dataclass(frozen=True)
 class FolderImages:
@@ -41,8 +43,7 @@ class FolderImages:
         Raises:
             FileNotFoundError: As ``read``.
         """
-        facts = self._find(key).stat()
-        return f"{facts.st_size} {facts.st_mtime_ns}"
+        return file_stamp(self._find(key))
 
     def _find(self, key: str) -> Path:
         path = self.paths.get(key)

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from gmail_kedro.corpora.stamps import file_stamp
 
 ESCAPING = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x{0}"
 
@@ -15,8 +18,10 @@ class TreeImages:
 
     Attributes:
         folder: Where they lie.
+        modality: ``real``: photographs may not go through a student's route of generated images.
     """
 
+    modality: ClassVar[str] = "real"
     folder: Path
 
     def path(self, key: str) -> Path:
@@ -41,13 +46,27 @@ class TreeImages:
         Raises:
             FileNotFoundError: If there is no such file; the message names it.
         """
+        return self._find(key).read_bytes()
+
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the file does, without reading it: its size and time of change.
+
+        Args:
+            key: Its path below the folder.
+
+        Raises:
+            FileNotFoundError: As ``read``.
+        """
+        return file_stamp(self._find(key))
+
+    def _find(self, key: str) -> Path:
         path = self.path(key)
         if not path.is_file():
             raise FileNotFoundError(
                 f"The picture {key!r} should be the file '{path.absolute()}', which does not exist. Put it there, "
                 "correct the images folder in conf/*/catalog*.yml, or set skip_missing there."
             )
-        return path.read_bytes()
+        return path
 
 
 def escapes(paths: pa.Array) -> pa.Array:

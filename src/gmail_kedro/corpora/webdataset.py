@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from gmail_kedro.corpora.columns import CaptionColumns, Reading
 from gmail_kedro.corpora.keys import KeyIndex
 from gmail_kedro.corpora.skipping import SKIP_LIMIT, Skipped
+from gmail_kedro.corpora.stamps import file_stamp
 from gmail_kedro.corpora.tar_index import index_tar
 from gmail_kedro.corpora.tree import require_file
 
@@ -41,8 +42,10 @@ class TarImages:
         tar_numbers: Position of each picture's tar, uint32 [N].
         offsets: First byte of each picture, uint64 [N].
         sizes: Bytes of each picture, uint32 [N].
+        modality: ``real``: photographs may not go through a student's route of generated images.
     """
 
+    modality: ClassVar[str] = "real"
     tars: Sequence[Path]
     keys: pa.Array
     tar_numbers: np.ndarray
@@ -62,12 +65,7 @@ class TarImages:
             FileNotFoundError: If there is no such picture, or its tar is gone.
             ValueError: If the tar was cut short since it was read.
         """
-        row = self._index.find(key)
-        if row is None:
-            known = self.keys[0].as_py() if len(self) else None
-            raise FileNotFoundError(
-                f"There is no picture {key!r} among the {len(self)} in the tars, such as {known!r}."
-            )
+        row = self._find(key)
         tar, size = self.tars[self.tar_numbers[row]], int(self.sizes[row])
         with tar.open("rb") as file:
             file.seek(int(self.offsets[row]))
@@ -75,6 +73,27 @@ class TarImages:
         if len(content) != size:
             raise ValueError(f"The picture {key!r} ends beyond '{tar}', which was cut short. Fetch the tar again.")
         return content
+
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the picture does, without reading it: its tar's stamp, and its place in it.
+
+        Args:
+            key: ``name of the tar/key of the sample``.
+
+        Raises:
+            FileNotFoundError: If there is no such picture, or its tar is gone.
+        """
+        row = self._find(key)
+        return f"{file_stamp(self.tars[self.tar_numbers[row]])} {self.offsets[row]} {self.sizes[row]}"
+
+    def _find(self, key: str) -> int:
+        row = self._index.find(key)
+        if row is None:
+            known = self.keys[0].as_py() if len(self) else None
+            raise FileNotFoundError(
+                f"There is no picture {key!r} among the {len(self)} in the tars, such as {known!r}."
+            )
+        return row
 
     @cached_property
     def _index(self) -> KeyIndex:

@@ -83,13 +83,19 @@ class ShardCheck:
             yield self._problem(path, f"{len(keys)} pictures {what} (first: {keys[0]!r})")
 
     def _read(self, file: BinaryIO, path: Path, position: int, rows: dict[str, Mapping[Any, Any]]) -> None:
+        expected, found = list(rows), []
         for entry in tar_layout.read_entries(file, path, position):
             self.image_count += 1
+            if entry.key in rows:
+                found.append(entry.key)
             for what in self._check_entry(file, path, position, entry, rows.pop(entry.key, None)):
                 self._bad.setdefault(what, []).append(entry.key)
             position = entry.facts.end
         for key in rows:
             self._bad.setdefault("of the manifest are not in the shard", []).append(key)
+        present = [key for key in expected if key not in rows]
+        if moved := [key for key, wanted in zip(found, present, strict=True) if key != wanted]:
+            self._bad["have another order than the manifest's rows"] = moved
 
     def _check_entry(
         self, file: BinaryIO, path: Path, start: int, entry: Entry, row: Mapping[Any, Any] | None
