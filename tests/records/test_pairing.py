@@ -32,6 +32,7 @@ def test_each_picture_meets_the_photograph_of_its_caption() -> None:
 
 
 def test_captions_a_photograph_may_vary() -> None:
+    """Test 15 of the fault tests: one photograph, N captions, N varying."""
     captions = make_captions(4).drop(index=[1, 4, 5])
     pairs = pair_by_caption(captions, make_manifest(captions), params=PairingParams(val_fraction=0.5, seed=1))
     assert pairs["caption_id"].tolist() == ["cap_0_0", "cap_1_0", "cap_3_0", "cap_1_1", "cap_3_1"]
@@ -108,6 +109,7 @@ MANIFEST = make_manifest(CAPTIONS)
 def test_refuses_what_does_not_fit_and_shows_the_row(
     captions: pd.DataFrame, manifest: pd.DataFrame, message: str
 ) -> None:
+    """Test 15 of the fault tests: an orphan, a wrong photograph or caption, a pair twice, a picture not made."""
     with pytest.raises(ValueError, match=message):
         pair_by_caption(captions, manifest, params=HALF)
 

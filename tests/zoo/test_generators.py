@@ -81,6 +81,7 @@ def test_folder_of_another_kind_is_named(tmp_path):
     ],
 )
 def test_absent_hub_weights_name_every_home_and_the_local_option(name, advice, monkeypatch):
+    """Test 9 of the fault tests."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(MissingWeightsError, match=f"{advice}.*generation.generator_path"):
