@@ -140,7 +140,7 @@ def test_mlflow_has_one_finished_run_with_curves_parameters_adapter_and_lineage(
         if run.data.params.get("mini_world.train_count") == "40" and run.data.tags["run_name"] == "main"
     ]
     assert len(runs) == 1 and runs[0].info.status == "FINISHED"
-    assert runs[0].data.params["alignment.lora_rank"] == "4"
+    assert runs[0].data.params["alignment.lora_rank"] == "4" and runs[0].data.params["alignment"] == "alignment"
     assert len(client.get_metric_history(runs[0].info.run_id, "alignment/loss")) == 6
     assert "captioning/cider" in runs[0].data.metrics
     assert {"generated_set", "weights"} <= runs[0].data.tags.keys()

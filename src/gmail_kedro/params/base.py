@@ -36,6 +36,10 @@ class Parameters:
             if field.name in self.RULES and value is not None:
                 _check_rule(where, value, self.RULES[field.name])
 
+    def __str__(self) -> str:
+        """Returns the group's name alone: MLflow's plug-in records this text, and each value has a row of its own."""
+        return self.GROUP
+
     def refuse_unless(self, holds: bool, name: str, expected: str) -> None:
         """Refuses a value that does not go with another one.
 
