@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 pytestmark = pytest.mark.slow
-NEEDED = ("conf", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "src")
+NEEDED = ("conf", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml", "Makefile", "src")
 STAND_IN = """#!{python}
 import pathlib, sys
 words = sys.argv[1:]
@@ -24,6 +24,7 @@ corpora = ("mini_world", "mini_flickr", "mini_long_captions")
 made = {{"mini_world": [f"01_raw/{{corpus}}/world.json" for corpus in corpora],
          "generation": [f"02_intermediate/{{of_set}}/manifest"],
          "pairing": [f"03_primary/{{of_set}}/pairs"],
+         "report": [f"08_reporting/report/report.{{end}}" for end in ("html", "md")],
          "tables": ["08_reporting/tables/" + end for end in
                     ("laws.json", "scaling.csv", "tables.md", "tables.parquet", "numbers.json")]}}
 if name == "run":
@@ -35,6 +36,9 @@ for path in made[name]:
     file = pathlib.Path("data", path)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{{}}" if path.endswith("json") else " ".join(words))
+"""
+DVC = """#!/bin/sh
+exec {python} -m dvc "$@"
 """
 
 Repro = Callable[..., list[str]]
@@ -54,14 +58,18 @@ def project(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (repository / name).is_dir() else shutil.copy
         copy(repository / name, tmp_path / name)
-    for name in ("kedro", "gmail-kedro"):
+    for name, script in {"kedro": STAND_IN, "gmail-kedro": STAND_IN, "dvc": DVC}.items():
         command = tmp_path / "bin" / name
         command.parent.mkdir(exist_ok=True)
-        command.write_text(STAND_IN.format(python=sys.executable))
+        command.write_text(script.format(python=sys.executable))
         command.chmod(0o755)
-    few = {"mini_sd": ["clipcap_base", "eq1"], "mini_sd_from_clipcap": ["eq1_tuned", "rank_2_tuned"]}
+    few = {"mini_sd_first": ["clipcap_base"], "mini_sd": ["eq1"], "mini_sd_from_clipcap": ["eq1_tuned", "rank_2_tuned"]}
     edit(tmp_path, "experiments.yml", lambda all_: all_.update(reproduce=dict.fromkeys(all_["reproduce"], []) | few))
-    edit(tmp_path, "sets.yml", lambda all_: all_.update(sets={"mini_sd": all_["sets"]["mini_sd"]}))
+    edit(
+        tmp_path,
+        "sets.yml",
+        lambda all_: all_.update(sets={name: all_["sets"][name] for name in ("mini_sd", "mini_flux")}),
+    )
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     return tmp_path
@@ -126,6 +134,23 @@ def test_an_interrupted_reproduction_goes_on_where_it_was(project: Path, repro: 
     after = repro()
     assert "eq1_tuned-0" in after and after[-1] == "--pipeline=tables"
     assert set(before) & set(after) == {"eq1_tuned-0"}
+
+
+def test_make_repro_runs_everything_once_and_says_what_failed(project: Path):
+    def make() -> tuple[int, list[str]]:
+        command = ["make", "--old-file=install", "repro", "BIN=bin"]
+        finished = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        calls = project / "calls.txt"
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        calls.unlink(missing_ok=True)
+        return finished.returncode, lines
+
+    (project / "fail-eq1").touch()
+    code, ran = make()
+    assert code != 0 and "run rank_2_tuned --seed 0" in ran
+    (project / "fail-eq1").unlink()
+    assert make() == (0, ["run eq1 --seed 0", "run --pipeline=tables", "run --pipeline=report"])
+    assert make() == (0, [])
 
 
 def test_the_lists_name_runs_that_stand_on_what_their_stage_waits_for(repository: Path):
