@@ -7,6 +7,7 @@ Kedro's default would erase them.
 import logging
 import os
 
+from gmail_kedro.definitions import FILES
 from gmail_kedro.hooks import CatalogHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
@@ -26,6 +27,6 @@ HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), TrackingHooks(), SummaryHoo
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+    "merge_strategy": dict.fromkeys(("parameters", "mlflow", *FILES), "soft"),
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]} | {name: [f"{name}.yml"] for name in FILES},
 }
