@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from gmail_kedro.commands.project import Project
 from PIL import Image
 
 from gmail_kedro.commands import main
+from gmail_kedro.commands.project import Project
 from gmail_kedro.params import GenerationParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.nodes import prepare_generation
 from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER

@@ -23,6 +23,7 @@ class Project:
 
     def __init__(self, root: Path, env: str | None = None, parameters: Mapping[str, Any] | None = None) -> None:
         self.root, self.env, self._parameters = root, env, dict(parameters or {})
+        self._defined: dict[str, dict[str, Any]] = {}
 
     @property
     def profile(self) -> str:
@@ -37,7 +38,7 @@ class Project:
     @property
     def reproduction(self) -> str:
         """Name of the folders in which the reproduction's runs lie."""
-        return self._loader["globals"]["reproduction"]
+        return self._globals["reproduction"]
 
     def folder(self, name: str) -> Path:
         """Returns the folder of a set, from its name or its path."""
@@ -45,15 +46,18 @@ class Project:
 
     def define(self, file: str) -> dict[str, Any]:
         """Returns what a file of definitions says in this profile; see ``definitions``."""
-        return read_definitions(self._loader, file)
+        if file not in self._defined:
+            self._defined[file] = read_definitions(self._loader, file)
+        return self._defined[file]
 
     def group(self, name: str) -> dict[str, Any]:
         """Returns a group of parameters as ``kedro run`` would compose it."""
         return self._loader["parameters"][name]
 
+    @property
     def default_set(self) -> str:
-        """Returns the generated set of runs that name none."""
-        return self._loader["globals"]["set"]
+        """The generated set of runs that name none."""
+        return self._globals["set"]
 
     def corpus(self) -> Any:
         """Returns the corpus of the catalog.
@@ -64,6 +68,10 @@ class Project:
         from kedro.io import DataCatalog
 
         return DataCatalog.from_config({"corpus": self._loader["catalog"]["corpus"]}).load("corpus")
+
+    @cached_property
+    def _globals(self) -> dict[str, Any]:
+        return dict(self._loader["globals"])
 
     @cached_property
     def _loader(self) -> Any:

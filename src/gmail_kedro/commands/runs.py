@@ -26,7 +26,7 @@ def find_run(project: Project, name: str) -> dict[str, Any]:
     """
     known = project.define("experiments")["runs"]
     if name not in known:
-        raise ValueError(f"There is no run {name!r} in conf/{project.profile}/experiments.yml. Known: {list(known)}.")
+        raise ValueError(f"The profile {project.profile} has no run {name!r} (experiments.yml). Known: {list(known)}.")
     row = dict(known[name])
     return find_run(project, row.pop("like")) | row if "like" in row else row
 
@@ -70,7 +70,7 @@ def run_cell(project: Project, name: str, seed: int) -> None:
         start, first = cell_id(project, row["starts_from"], seed), run_command(project, row["starts_from"], seed)
     pipelines = _run_row(project, {"run.seed": seed} | row, run_id=run_id, start=start, first=first)
     facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
-    facts |= _set_facts(project, row.get("set", project.default_set())) | git_state(project.root)
+    facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
     unfinished = receipt.with_name(f"{RECEIPT}.unfinished")
     unfinished.write_text(json.dumps(facts, indent=1) + "\n")
     unfinished.replace(receipt)

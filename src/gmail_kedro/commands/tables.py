@@ -84,7 +84,7 @@ def plan_tables(project: Project, tables: Sequence[Table]) -> list[Step]:
         ValueError: If a table names a run, or a run a set, that the profile does not have.
     """
     cells = _cells(project, tables)
-    set_of = {name: runs.find_run(project, name).get("set", project.default_set()) for name, _ in cells}
+    set_of = {name: runs.find_run(project, name).get("set", project.default_set) for name, _ in cells}
     run_steps = [_run_step(project, name, seed, about) for (name, seed), about in cells.items()]
     return [*_corpus_steps(project), *_set_steps(project, dict.fromkeys(set_of.values())), *run_steps, _last(project)]
 
@@ -92,7 +92,7 @@ def plan_tables(project: Project, tables: Sequence[Table]) -> list[Step]:
 def _choose(project: Project, numbers: Sequence[int]) -> list[Table]:
     tables = {table.number: table for table in read_tables(project.define("tables"))}
     if unknown := [number for number in numbers if number not in tables]:
-        raise ValueError(f"There is no table {unknown} in the profile {project.profile}. Known: {list(tables)}.")
+        raise ValueError(f"The profile {project.profile} has no table {unknown}. Known: {list(tables)}.")
     return [tables[number] for number in numbers or tables]
 
 
@@ -133,7 +133,7 @@ def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
     declared, steps = project.define("sets")["sets"], []
     for name in names:
         if name not in declared:
-            raise ValueError(f"There is no set {name!r} in conf/{project.profile}/sets.yml. Known: {list(declared)}.")
+            raise ValueError(f"The profile {project.profile} has no set {name!r} (sets.yml). Known: {list(declared)}.")
         params = declared[name]["params"]
         paths = find_paths(project, parse_parameters(params), OF_A_SET)
         told = ",".join([f"set={name}", params, *(f"{setting}={path}" for setting, path in paths.items())])
