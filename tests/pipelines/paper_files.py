@@ -64,6 +64,16 @@ def write_profile(root: Path) -> str:
     return folder.name
 
 
+def write_short_profile(root: Path, source: str, changes: dict[str, dict[str, Any]]) -> str:
+    """Copies a profile with changes of its parameter groups written into its files; returns the copy's name."""
+    folder = root / "conf" / "short"
+    shutil.copytree(root / "conf" / source, folder)
+    for file in folder.glob("parameters*.yml"):
+        groups = yaml.safe_load(file.read_text())
+        file.write_text(yaml.safe_dump({name: group | changes.get(name, {}) for name, group in groups.items()}))
+    return folder.name
+
+
 def _save_coco(folder: Path) -> None:
     """Karpathy's file over the 2014 photographs, and the 2017 ones with COCO's own annotations."""
     entries = []

@@ -5,13 +5,16 @@ import math
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from gmail_kedro.commands import main
+from gmail_kedro.commands.project import Project
+from gmail_kedro.commands.runs import run_pipelines
 
 from .conftest import make_project
-from .paper_files import WEIGHTS, save_corpora, save_weights, write_profile
+from .paper_files import WEIGHTS, save_corpora, save_weights, write_profile, write_short_profile
 
 pytestmark = pytest.mark.slow
 SHORT = {
@@ -145,6 +148,28 @@ def test_preflight_finds_what_is_there_and_names_what_is_short(dry, monkeypatch,
     missing = {one["name"]: one["detail"] for one in found["findings"] if not one["is_here"]}
     assert "train2014/*.jpg (6 of 82,783)" in missing["coco_karpathy"]
     assert weights.isdisjoint(missing)
+
+
+def test_a_row_is_one_command_and_the_tables_find_it(dry, monkeypatch, capsys):
+    """No weights, set, corpus or encoder is named: the row, the profile and the folder of weights say it all."""
+    monkeypatch.chdir(dry)
+    told = {group: {key: value for key, value in SHORT[group].items() if "path" not in key} for group in SHORT}
+    told["evaluation"] = told["evaluation"] | {"caption_tokenizer": "simple"}
+    profile = write_short_profile(dry, "dry", told)
+    assert main(["run", "clip_frozen", "--env", profile]) == 0
+    receipt = read(dry, "repro_paper/clip_frozen-0/run.json")
+    assert receipt["set"] == "coco" and receipt["generator"] == "stable_diffusion_2_base"
+    assert read(dry, "repro_paper/clip_frozen-0/scores.json")["protocol"]["encoder"] == "clip_vit_b_32"
+    assert main(["table", "14", "--env", profile, "--dry-run"]) == 0
+    done = [line for line in capsys.readouterr().out.splitlines() if "# done; " in line]
+    assert [line.split()[:3] for line in done] == [["kedro", "run", "--env"]] * 2 + [
+        ["gmail-kedro", "run", "clip_frozen"]
+    ]
+    run_pipelines(Project(dry, profile), ["tables"], {})
+    cells = pd.read_parquet(dry / "data/08_reporting/tables_paper/tables.parquet").set_index(["table", "row"])
+    assert cells.loc[(14, "without alignment"), "run_ids"] == "repro_paper/clip_frozen-0"
+    assert cells.loc[(3, "CLIP"), "reason"].iloc[0] == "not run: gmail-kedro run clip_b_16_frozen --seed 0 --env paper"
+    assert 102 not in cells.index.get_level_values("table")
 
 
 def test_the_profile_differs_from_the_papers_only_in_counts(dry):
