@@ -100,7 +100,7 @@ def _table_lines(
         lines += textwrap.wrap(
             missing, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
         )
-    lines.append(f"  all{_costs(requirements, tables)}  (what tables share is counted once)")
+    lines.append(f"  all{_costs(requirements, tables)}  (a set that tables share counts once, a run for each table)")
     used = {name for table in tables.values() for name in table.work}
     origins = [f"{name}: {work.origin}" for name, work in requirements.work.items() if name in used]
     for origin in origins:
