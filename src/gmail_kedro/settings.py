@@ -7,7 +7,7 @@ Kedro's default would erase them.
 import logging
 import os
 
-from gmail_kedro.hooks import CatalogHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
+from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
@@ -21,7 +21,7 @@ logging.getLogger("py.warnings").addFilter(
     lambda record: not any(words in record.getMessage() for words in STARTUP_NOISE)
 )
 
-HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), TrackingHooks(), SummaryHooks())
+HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), ClassSetHooks(), TrackingHooks(), SummaryHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
