@@ -135,38 +135,32 @@ def layer_groups(model: Any, params: FineTuningParams, *, learning_rate: float) 
     ]
 
 
-def training_transform(model: Any, params: FineTuningParams) -> Transform:
+def training_transform(encoder: TowerEncoder, params: FineTuningParams) -> Transform:
     """Returns what maps a picture to float32 [3, H, W] at random: crop, flip, policy, erasing; CLIP's normalisation."""
-    from timm.data import create_transform
-    from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-
-    return create_transform(
-        model.patch_embed.img_size,
+    return _transform(
+        encoder,
         is_training=True,
         hflip=params.flip,
         color_jitter=None,
         auto_augment=params.auto_augment,
-        interpolation="bicubic",
-        mean=OPENAI_CLIP_MEAN,
-        std=OPENAI_CLIP_STD,
         re_prob=params.random_erasing,
         re_mode=ERASING,
     )
 
 
-def measuring_transform(model: Any, params: FineTuningParams) -> Transform:
+def measuring_transform(encoder: TowerEncoder, params: FineTuningParams) -> Transform:
     """Returns what maps a picture to float32 [3, H, W] when it is measured: resized, its middle cut out."""
+    return _transform(encoder, is_training=False, crop_pct=params.crop_share)
+
+
+def _transform(encoder: TowerEncoder, **options: Any) -> Transform:
+    """Returns timm's transform to pictures of the encoder's size, normalised as SynCLR's are, which is CLIP's way."""
+    from PIL import Image
     from timm.data import create_transform
     from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-    return create_transform(
-        model.patch_embed.img_size,
-        is_training=False,
-        interpolation="bicubic",
-        mean=OPENAI_CLIP_MEAN,
-        std=OPENAI_CLIP_STD,
-        crop_pct=params.crop_share,
-    )
+    side = encoder.preprocess(Image.new("RGB", (8, 8))).shape[-1]
+    return create_transform(side, interpolation="bicubic", mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD, **options)
 
 
 def build_mixup(class_count: int, params: FineTuningParams) -> "Mixup":

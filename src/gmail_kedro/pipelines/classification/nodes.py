@@ -178,7 +178,8 @@ def score_fine_tuning(
         encoder = real_route(adapter, run, device)
         guard_route(encoder, one.images)
         model = load_classifier(encoder, classifiers, name, len(one.task.classes))
-        results[name] = result_of(predict_classes(model, one, params, run), np.array(list(one.task.labels.values())))
+        predicted = predict_classes(model, encoder, one, params, run)
+        results[name] = result_of(predicted, np.array(list(one.task.labels.values())))
     return _scored(found, results, evaluation, prefix=FINE_TUNED)
 
 

@@ -111,7 +111,7 @@ def fine_tune_on(
     }
     class_count = len(found.task.classes)
     model = build_classifier(encoder, class_count, drop_path=params.drop_path, seed=run.seed).train()
-    pictures = Pictures(splits.images, labels, training_transform(model, params), seed=run.seed)
+    pictures = Pictures(splits.images, labels, training_transform(encoder, params), seed=run.seed)
     plan = plan_fine_tuning(found.name, len(labels), params)
     step = FineTuningStep(model, pictures, params, steps=plan.steps, seed=run.seed, class_count=class_count)
     checkpoint = Checkpoint(
