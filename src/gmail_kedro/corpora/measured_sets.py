@@ -50,11 +50,9 @@ def check_class_sets(
         ValueError: If sets are damaged, or a name is unknown.
     """
     wanted = list(class_sets) if params.class_sets is None else params.class_sets
-    named = {*wanted, *fine_tuning.sets}
-    others = None if named <= class_sets.keys() else own()
+    others = [] if {*wanted, *fine_tuning.sets} <= class_sets.keys() else own()
     if others is not None:
-        wanted_names(params, [*others, *class_sets])
-        refuse_unmeasured(fine_tuning, [*others, *wanted] if params.class_sets is None else wanted)
+        refuse_unmeasured(fine_tuning, wanted_names(params, [*others, *class_sets]))
     present = {name: class_sets[name] for name in wanted if name in class_sets}
     read_all(present, trained=present if params.linear_probe else fine_tuning.sets)
 

@@ -108,8 +108,8 @@ def load_classifier(encoder: TowerEncoder, folder: Path, name: str, class_count:
         raise MissingWeightsError(f"There is no classifier for {name!r} in {folder}. {advice}")
     if facts["encoder"] != encoder.fingerprint or facts["class_counts"][name] != class_count:
         raise ValueError(
-            f"The classifier for {name!r} in {folder} was fine-tuned from another real route than {encoder.name!r}'s, "
-            f"or on another number of classes than {class_count}. {advice}"
+            f"The classifier for {name!r} in {folder} was fine-tuned from another real route of {encoder.name!r}, or "
+            f"on another number of classes than {class_count}. {advice}"
         )
     model = build_classifier(encoder, class_count, drop_path=0.0, seed=0)
     model.load_state_dict(load_file(folder / f"{name}.safetensors"))
