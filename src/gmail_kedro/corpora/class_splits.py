@@ -68,7 +68,8 @@ def draw_from_each_class(labels: Mapping[str, int], count: int, *, name: str) ->
     Raises:
         ValueError: If nothing would be left of a class.
     """
-    rng, drawn = np.random.default_rng(SEED), set()
+    rng = np.random.default_rng(SEED)
+    drawn: set[str] = set()
     members: dict[int, list[str]] = {}
     for key in sorted(labels):
         members.setdefault(labels[key], []).append(key)

@@ -86,8 +86,8 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
                 f"{training_listing!r}, {train_per_class!r}."
             )
         self._name, self._root, self._tars = name, root, tars
-        places = (None if given is None else Path(given) for given in (listing, training_listing))
-        self._division = Division(*places, train_per_class)
+        listed, trained = (None if given is None else Path(given) for given in (listing, training_listing))
+        self._division = Division(listed, trained, train_per_class)
         self._check_counts = check_counts
         self.metadata = metadata
 

@@ -81,7 +81,8 @@ def build_classifier(encoder: TowerEncoder, class_count: int, *, drop_path: floa
         model.reset_classifier(class_count)
         trunc_normal_(model.head.weight, std=HEAD_DEVIATION)
         torch.nn.init.zeros_(model.head.bias)
-    for rate, block in zip(calculate_drop_path_rates(drop_path, len(model.blocks)), model.blocks, strict=True):
+    rates: list[Any] = calculate_drop_path_rates(drop_path, len(model.blocks))
+    for rate, block in zip(rates, model.blocks, strict=True):
         block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
     return model.to(device).requires_grad_(True)
 
