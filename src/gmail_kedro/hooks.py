@@ -16,6 +16,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
+from gmail_kedro.corpora.measured_sets import check_class_sets
 from gmail_kedro.definitions import read_definitions
 from gmail_kedro.matrix_runs import links_text, matrix_tags, parent_run, table_links
 from gmail_kedro.tracking import RunRecorder, default_uri, git_state, lineage_of, prepare_store
@@ -25,12 +26,13 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
-BENCHMARK = "benchmark_corpus"
+BENCHMARK, CLASS_SETS = "benchmark_corpus", "class_sets"
 DEFINITIONS = {"table_definitions": "tables", "seeds": "seeds"}  # datasets, and the files of definitions they are
 HISTORIES = {
     "alignment_history": "alignment",
     "captioner_history": "captioner",
     "retriever_history": "retriever",
+    "fine_tuning_history": "fine_tuning",
     "vision_language_history": "vision_language",
 }
 SCORES = ("scores", "gap_scores", "cost_scores", "transfer_scores", "vision_language_scores", "*.scores")
@@ -112,6 +114,22 @@ class ModelHooks:
         """Looks up every model that the pipeline's parameter groups name, before an MLflow run is started."""
         groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
         check_models({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
+
+
+class ClassSetHooks:
+    """Refuses classification sets that are not there before the first node runs."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Opens the sets of the catalog that the pipeline measures, and what of them it trains on; reads no picture."""
+        if CLASS_SETS in pipeline.inputs():
+            evaluation, fine_tuning = (catalog[f"{PARAMETERS}{name}"].load() for name in ("evaluation", "fine_tuning"))
+            check_class_sets(catalog[CLASS_SETS].load(), lambda: _labels_of(catalog), evaluation, fine_tuning)
+
+
+def _labels_of(catalog: CatalogProtocol) -> list[str] | None:
+    """Returns the names of the corpus's own tasks, or None where the pipeline has yet to make the corpus."""
+    return list(catalog[BENCHMARK].load().labels) if catalog.exists(BENCHMARK) else None
 
 
 class SummaryHooks:

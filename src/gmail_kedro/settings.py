@@ -8,7 +8,7 @@ import logging
 import os
 
 from gmail_kedro.definitions import FILES
-from gmail_kedro.hooks import CatalogHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
+from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
@@ -22,7 +22,7 @@ logging.getLogger("py.warnings").addFilter(
     lambda record: not any(words in record.getMessage() for words in STARTUP_NOISE)
 )
 
-HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), TrackingHooks(), SummaryHooks())
+HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), ClassSetHooks(), TrackingHooks(), SummaryHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
