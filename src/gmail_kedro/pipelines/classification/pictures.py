@@ -66,7 +66,7 @@ def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
     """Everything random in the body comes from these numbers alone; afterwards the generators are as they were.
 
     Args:
-        numbers: What is drawn depends on; 0 or greater.
+        *numbers: What is drawn depends on; 0 or greater.
         device: A GPU whose generator is meant too.
     """
     words = np.random.SeedSequence(numbers).generate_state(3)
@@ -77,7 +77,8 @@ def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
         np.random.seed(int(words[1]))
         torch.default_generator.manual_seed(int(words[2]))
         if is_gpu:
-            torch.cuda.manual_seed(int(words[2]))
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(int(words[2]))
         try:
             yield
         finally:
