@@ -143,7 +143,7 @@ def registry() -> dict:
 
 def test_registry_names_every_pipeline(registry: dict):
     parts = {"mini_world", "generation", "pairing", "alignment", "downstream", "diagnostics", "evaluation"}
-    parts |= {"reporting", "pretraining", "report", "tables", "transfer", "vision_language"}
+    parts |= {"fine_tuning", "reporting", "pretraining", "report", "tables", "transfer", "vision_language"}
     assert parts | {"align", "comparison", "experiment", "gmail", "__default__"} == set(registry["pipelines"])
 
 

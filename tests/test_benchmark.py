@@ -10,7 +10,7 @@ from gmail_kedro.params import EvaluationParams
 
 PARAMS = EvaluationParams(
     split="test", image_count=None, beam_size=1, caption_tokenizer="simple", meteor=False, word_vectors=None,
-    scene_tuples=False, retrieval_protocol=None, linear_probe=False, bootstrap_count=20, seed=0,
+    scene_tuples=False, retrieval_protocol=None, class_sets=None, linear_probe=False, bootstrap_count=20, seed=0,
 )  # fmt: skip
 RIGHT = torch.eye(3)[[0, 0, 1, 2]]
 ONE_WRONG = torch.eye(3)[[0, 1, 1, 2]] + 0.1 * torch.eye(3)[[0, 0, 1, 2]]  # the second caption looks for b, not a

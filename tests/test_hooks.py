@@ -136,7 +136,8 @@ def test_a_run_keeps_what_its_nodes_gave(runs: dict[str, SimpleNamespace], name:
 
 def test_a_run_of_the_matrix_carries_its_rows_and_hangs_under_the_reproduction(runs: dict[str, SimpleNamespace]):
     tags = runs["repro/gmail-3"].data.tags
-    assert {name: tags[name] for name in ("repro", "seed", "tables", "row.6")} == {
+    assert {name: tags[name] for name in ("reproduction", "repro", "seed", "tables", "row.6")} == {
+        "reproduction": "repro",
         "repro": "gmail",
         "seed": "3",
         "tables": "6",

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-import yaml
 
 from gmail_kedro.matrix_runs import (
     PARENT,
@@ -15,7 +14,6 @@ from gmail_kedro.matrix_runs import (
     matrix_tags,
     parent_run,
     project_links,
-    read_definitions,
     table_links,
 )
 from gmail_kedro.tracking import prepare_store
@@ -65,6 +63,7 @@ def selected(link: str) -> list[str]:
 
 def test_a_run_knows_every_row_it_is():
     assert matrix_tags("repro/gmail-0", DEFINITIONS) == {
+        "reproduction": "repro",
         "repro": "gmail",
         "seed": "0",
         "tables": "1,6",
@@ -72,7 +71,8 @@ def test_a_run_knows_every_row_it_is():
         "row.6": "with; again",
     }
     assert matrix_tags("repro/gmail-1", DEFINITIONS)["row.106"] == "seed 1"
-    assert matrix_tags("repro/unused-12", DEFINITIONS) == {"repro": "unused", "seed": "12", "tables": ""}
+    unused = {"reproduction": "repro_paper", "repro": "unused", "seed": "12", "tables": ""}
+    assert matrix_tags("repro_paper/unused-12", DEFINITIONS) == unused
     assert matrix_tags("main", DEFINITIONS) == matrix_tags("study/final/gmail-0", DEFINITIONS) == {}
 
 
@@ -106,16 +106,26 @@ def test_a_link_selects_the_newest_finished_run_of_every_row(store: tuple[Any, s
 def test_the_links_of_a_project_are_lines_for_a_terminal(store: tuple[Any, str], tmp_path: Path):
     client, experiment_id = store
     experiment = client.get_experiment(experiment_id).name
-    (tmp_path / "conf/base").mkdir(parents=True)
-    assert read_definitions(tmp_path) == {}
-    (tmp_path / "conf/base/tables.yml").write_text(yaml.safe_dump({"tables": DEFINITIONS}))
-    assert read_definitions(tmp_path) == DEFINITIONS
-    assert "no two finished runs" in project_links(tmp_path, experiment)
+    assert "no two finished runs" in project_links(tmp_path, experiment, DEFINITIONS)
     for name in ("repro/frozen-0", "repro/gmail-0"):
         record(client, experiment_id, name)
-    assert "Table 1, Captioning (2 runs)\n  compare  http://127.0.0.1:5000/#/" in project_links(tmp_path, experiment)
+    told = project_links(tmp_path, experiment, DEFINITIONS)
+    assert "Table 1, Captioning (2 runs)\n  compare  http://127.0.0.1:5000/#/" in told
+    assert "no two finished" in project_links(tmp_path, experiment, DEFINITIONS, reproduction="repro_paper")
     with pytest.raises(ValueError, match="has no experiment 'other'"):
-        project_links(tmp_path, "other")
+        project_links(tmp_path, "other", DEFINITIONS)
+
+
+def test_each_profiles_runs_are_compared_among_themselves(store: tuple[Any, str]):
+    client, experiment_id = store
+    for name in ("repro/frozen-0", "repro/gmail-0", "repro_paper/gmail-0"):
+        record(client, experiment_id, name)
+    frozen = record(client, experiment_id, "repro_paper/frozen-0")
+    (link, *_) = table_links(client, experiment_id, DEFINITIONS, reproduction="repro_paper")
+    assert frozen in selected(link.compare) and len(selected(link.compare)) == 2
+    condition = unquote(link.filtered.partition("searchFilter=")[2])
+    found = client.search_runs([experiment_id], filter_string=condition)
+    assert {run.info.run_id for run in found} == set(selected(link.compare))
 
 
 def test_a_run_that_mlflow_lacks_is_named(store: tuple[Any, str]):

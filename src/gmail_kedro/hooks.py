@@ -13,10 +13,12 @@ from typing import Any
 from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol, DataCatalog
+from kedro.io import CatalogProtocol, DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
-from gmail_kedro.matrix_runs import links_text, matrix_tags, parent_run, read_definitions, table_links
+from gmail_kedro.corpora.measured_sets import check_class_sets
+from gmail_kedro.definitions import read_definitions
+from gmail_kedro.matrix_runs import links_text, matrix_tags, parent_run, table_links
 from gmail_kedro.tracking import RunRecorder, default_uri, git_state, lineage_of, prepare_store
 from gmail_kedro.zoo.checking import check_models
 
@@ -24,11 +26,13 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
-BENCHMARK = "benchmark_corpus"
+BENCHMARK, CLASS_SETS = "benchmark_corpus", "class_sets"
+DEFINITIONS = {"table_definitions": "tables", "seeds": "seeds"}  # datasets, and the files of definitions they are
 HISTORIES = {
     "alignment_history": "alignment",
     "captioner_history": "captioner",
     "retriever_history": "retriever",
+    "fine_tuning_history": "fine_tuning",
     "vision_language_history": "vision_language",
 }
 SCORES = ("scores", "gap_scores", "cost_scores", "transfer_scores", "vision_language_scores", "*.scores")
@@ -80,6 +84,21 @@ class StoreHooks:
 class CatalogHooks:
     """Fills in what a catalog leaves out."""
 
+    def __init__(self) -> None:
+        self._configuration: Mapping[str, Any] = {}
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remembers how the profile is configured."""
+        self._configuration = context.config_loader
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Gives pipelines that ask for them the definitions of the profile: no catalog entry could merge files."""
+        for name, file in DEFINITIONS.items():
+            if name in pipeline.inputs():
+                catalog[name] = MemoryDataset(read_definitions(self._configuration, file))
+
     @hook_impl
     def after_catalog_created(self, catalog: CatalogProtocol) -> None:
         """Measures on the corpus itself where the catalog names no ``benchmark_corpus``."""
@@ -95,6 +114,22 @@ class ModelHooks:
         """Looks up every model that the pipeline's parameter groups name, before an MLflow run is started."""
         groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
         check_models({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
+
+
+class ClassSetHooks:
+    """Refuses classification sets that are not there before the first node runs."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Opens the sets of the catalog that the pipeline measures, and what of them it trains on; reads no picture."""
+        if CLASS_SETS in pipeline.inputs():
+            evaluation, fine_tuning = (catalog[f"{PARAMETERS}{name}"].load() for name in ("evaluation", "fine_tuning"))
+            check_class_sets(catalog[CLASS_SETS].load(), lambda: _labels_of(catalog), evaluation, fine_tuning)
+
+
+def _labels_of(catalog: CatalogProtocol) -> list[str] | None:
+    """Returns the names of the corpus's own tasks, or None where the pipeline has yet to make the corpus."""
+    return list(catalog[BENCHMARK].load().labels) if catalog.exists(BENCHMARK) else None
 
 
 class SummaryHooks:
@@ -113,13 +148,14 @@ class TrackingHooks:
 
     def __init__(self) -> None:
         self._project = Path.cwd()
+        self._configuration: Mapping[str, Any] = {}
         self._catalog: CatalogProtocol = DataCatalog()
         self._recorder: RunRecorder | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Remembers where the project is."""
-        self._project = Path(context.project_path)
+        """Remembers where the project is and how the profile is configured."""
+        self._project, self._configuration = Path(context.project_path), context.config_loader
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -139,7 +175,7 @@ class TrackingHooks:
             tags = {"run_name": run_name, "mlflow.runName": shown_name}
             self._recorder.set_lineage(git_state(self._project) | tags)
         with _warns_instead_of_failing("which tables this run belongs to"):
-            tags = matrix_tags(run_name, read_definitions(self._project))
+            tags = matrix_tags(run_name, self._tables())
             if tags:
                 parent = parent_run(mlflow.MlflowClient(), run.info.experiment_id, mlflow.get_tracking_uri())
                 self._recorder.set_lineage(tags | {"mlflow.parentRunId": parent})
@@ -181,9 +217,13 @@ class TrackingHooks:
         import mlflow
 
         experiment_id = mlflow.active_run().info.experiment_id
-        links = table_links(mlflow.MlflowClient(), experiment_id, read_definitions(self._project))
+        reproduction = self._configuration["globals"]["reproduction"]
+        links = table_links(mlflow.MlflowClient(), experiment_id, self._tables(), reproduction=reproduction)
         sys.stdout.write(f"\n{links_text(links)}")
         sys.stdout.flush()
+
+    def _tables(self) -> dict[int, dict[str, Any]]:
+        return read_definitions(self._configuration, "tables")["tables"]
 
     def _stored_at(self, name: str) -> Path | None:
         dataset = self._catalog.get(name)

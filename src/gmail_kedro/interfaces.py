@@ -1,6 +1,6 @@
 """What the rooms agree on: protocols of the models and the value types that flow between nodes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -230,20 +230,36 @@ class ClassificationTask:
 
 
 @dataclass(frozen=True)
+class TrainingSplits:
+    """What of a classification set may be trained on.
+
+    Attributes:
+        images: The pictures, by the ids of the labels.
+        labels: The class index of each picture of ``train`` and of ``val``, by split and id.
+    """
+
+    images: ImageSource
+    labels: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
 class LabelledImages:
-    """A classification set that stands by itself: its own pictures, classes and metric.
+    """A classification set: its own pictures, classes and metric.
 
     Attributes:
         name: What reports call it.
-        images: The pictures, by the ids of the task's labels.
-        task: Classes, templates and labels.
+        images: The pictures that are measured on, by the ids of the task's labels.
+        task: Classes, templates, and the labels of what is measured on.
         metric: What the literature reports on it: ``acc1`` or ``mean_per_class_recall``.
+        training: Reads what may be trained on, none of it measured on. Zero-shot measurements never ask for it, so its
+            files need not be there for them.
     """
 
     name: str
     images: ImageSource
     task: ClassificationTask
     metric: str
+    training: Callable[[], TrainingSplits]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The runs of the reproduction in MLflow: which rows of which tables they are, their parent, links that compare them.
 
-A run of the matrix has the run id ``repro/<name>-<seed>``. Its tags name its tables, so that one filters by them in the
-browser: ``tags."row.6" LIKE '%'`` are the rows of table 6.
+A run of the matrix has the run id ``repro/<name>-<seed>``, or ``repro_<profile>/…``: each profile has a reproduction of
+its own. Its tags name its tables, so that one filters by them in the browser: ``tags."row.6" LIKE '%'`` are the rows of
+table 6.
 """
 
 import json
@@ -17,8 +18,8 @@ from gmail_kedro.tracking import SQLITE, default_uri, exclusive
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MATRIX_RUN = re.compile(r"repro/(?P<name>.+)-(?P<seed>\d+)")
-DEFINITIONS = Path("conf/base/tables.yml")
+MATRIX_RUN = re.compile(r"(?P<reproduction>repro\w*)/(?P<name>.+)-(?P<seed>\d+)")
+REPRODUCTION = "repro"
 PARENT = "reproduction"
 ADDRESS = "http://127.0.0.1:5000"  # where `make ui` shows the store
 
@@ -43,18 +44,6 @@ class TableLink(NamedTuple):
     missing: tuple[str, ...]
 
 
-def read_definitions(project: Path) -> dict[int, dict[str, Any]]:
-    """Returns the tables by number as ``conf/base/tables.yml`` defines them; nothing where there is no such file.
-
-    Args:
-        project: The project's folder.
-    """
-    import yaml
-
-    path = project / DEFINITIONS
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["tables"] if path.is_file() else {}
-
-
 def matrix_tags(run_name: str, definitions: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:
     """Returns the tags of a run of the matrix; none for any other run.
 
@@ -63,11 +52,12 @@ def matrix_tags(run_name: str, definitions: Mapping[int, Mapping[str, Any]]) -> 
         definitions: The tables by number: ``rows`` by name, each with its ``run`` and perhaps its ``seeds``.
 
     Returns:
-        ``repro`` (the name), ``seed``, ``tables`` (numbers, comma-separated), and ``row.<table>`` with the row's name.
+        ``reproduction`` (whose it is), ``repro`` (the name), ``seed``, ``tables`` (numbers, comma-separated), and
+        ``row.<table>`` with the row's name.
 
     Example:
         >>> matrix_tags("repro/gmail-0", {6: {"rows": {"with alignment": {"run": "gmail"}}}})
-        {'repro': 'gmail', 'seed': '0', 'tables': '6', 'row.6': 'with alignment'}
+        {'reproduction': 'repro', 'repro': 'gmail', 'seed': '0', 'tables': '6', 'row.6': 'with alignment'}
     """
     match = MATRIX_RUN.fullmatch(run_name)
     if match is None:
@@ -76,7 +66,8 @@ def matrix_tags(run_name: str, definitions: Mapping[int, Mapping[str, Any]]) -> 
     for number, row, name, seeds in _rows(definitions):
         if name == match["name"] and (seeds is None or int(match["seed"]) in seeds):
             rows.setdefault(number, []).append(row)
-    tags = {"repro": match["name"], "seed": match["seed"], "tables": ",".join(str(number) for number in rows)}
+    tags = {"reproduction": match["reproduction"], "repro": match["name"], "seed": match["seed"]}
+    tags["tables"] = ",".join(str(number) for number in rows)
     return tags | {f"row.{number}": "; ".join(names) for number, names in rows.items()}
 
 
@@ -111,7 +102,11 @@ def _find_or_make_parent(client: "MlflowClient", experiment_id: str) -> str:
 
 
 def table_links(
-    client: "MlflowClient", experiment_id: str, definitions: Mapping[int, Mapping[str, Any]], *, address: str = ADDRESS
+    client: "MlflowClient",
+    experiment_id: str,
+    definitions: Mapping[int, Mapping[str, Any]],
+    *,
+    reproduction: str = REPRODUCTION,
 ) -> list[TableLink]:
     """Returns a link for every table that has two runs or more in the store.
 
@@ -121,27 +116,28 @@ def table_links(
         client: Client of the store.
         experiment_id: The experiment of the runs.
         definitions: See ``matrix_tags``.
-        address: Where the browser finds MLflow.
+        reproduction: Whose runs; each profile's are compared among themselves.
     """
-    newest = _newest_runs(client, experiment_id)
+    newest = _newest_runs(client, experiment_id, reproduction)
+    condition = f"tags.reproduction = '{reproduction}'"
     links = []
     for number, table in definitions.items():
         names = list(dict.fromkeys(name for _, _, name, _ in _rows({number: table}) if name))
         chosen = [run_id for (name, _), run_id in newest.items() if name in names]
         if len(chosen) > 1:
             missing = tuple(name for name in names if name not in {known for known, _ in newest})
-            links.append(_link(int(number), table["title"], chosen, experiment_id, address, missing))
+            links.append(_link(int(number), table["title"], chosen, experiment_id, condition, missing))
     return links
 
 
-def _newest_runs(client: "MlflowClient", experiment_id: str) -> dict[tuple[str, str], str]:
+def _newest_runs(client: "MlflowClient", experiment_id: str, reproduction: str) -> dict[tuple[str, str], str]:
     """Returns the id of the newest finished run by name and seed."""
     newest: dict[tuple[str, str], str] = {}
     token = None
     while True:
         page = client.search_runs(
             [experiment_id],
-            filter_string="tags.repro LIKE '%' AND attributes.status = 'FINISHED'",
+            filter_string=f"tags.reproduction = '{reproduction}' AND attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
             page_token=token,
         )
@@ -153,26 +149,30 @@ def _newest_runs(client: "MlflowClient", experiment_id: str) -> dict[tuple[str, 
 
 
 def _link(
-    table: int, title: str, runs: Sequence[str], experiment_id: str, address: str, missing: tuple[str, ...]
+    table: int, title: str, runs: Sequence[str], experiment_id: str, condition: str, missing: tuple[str, ...]
 ) -> TableLink:
     listed, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (list(runs), [experiment_id]))
-    condition = quote(f"tags.\"row.{table}\" LIKE '%'")
+    listing = quote(f"tags.\"row.{table}\" LIKE '%' AND {condition}")
     return TableLink(
         table=table,
         title=title,
-        compare=f"{address}/#/compare-runs?runs={listed}&experiments={experiments}",
-        filtered=f"{address}/#/experiments/{experiment_id}/runs?searchFilter={condition}",
+        compare=f"{ADDRESS}/#/compare-runs?runs={listed}&experiments={experiments}",
+        filtered=f"{ADDRESS}/#/experiments/{experiment_id}/runs?searchFilter={listing}",
         run_count=len(runs),
         missing=missing,
     )
 
 
-def project_links(project: Path, experiment: str) -> str:
+def project_links(
+    project: Path, experiment: str, definitions: Mapping[int, Mapping[str, Any]], *, reproduction: str = REPRODUCTION
+) -> str:
     """Returns the links of a project's store, as ``links_text`` writes them.
 
     Args:
         project: The project's folder.
         experiment: Name of the experiment.
+        definitions: See ``matrix_tags``.
+        reproduction: See ``table_links``.
 
     Raises:
         ValueError: If the store has no such experiment.
@@ -187,7 +187,7 @@ def project_links(project: Path, experiment: str) -> str:
             f"The MLflow store {uri} has no experiment {experiment!r}. Run the reproduction, or set "
             "MLFLOW_TRACKING_URI to the store that has it."
         )
-    return links_text(table_links(client, stored.experiment_id, read_definitions(project)))
+    return links_text(table_links(client, stored.experiment_id, definitions, reproduction=reproduction))
 
 
 def links_text(links: Sequence[TableLink]) -> str:

@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline
 
 from gmail_kedro.pipelines import (
     alignment,
+    classification,
     diagnostics,
     downstream,
     evaluation,
@@ -23,7 +24,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     ``gmail`` is the paper on the corpus in the catalog, ``experiment`` is one row of a table on a set that is
     already generated, and the default makes the mini world first. ``transfer`` measures a finished run on other
     corpora; ``comparison`` sets it beside another, named by the parameter ``baseline``; ``tables`` gathers the runs of
-    the reproduction, ``report`` shows them in one page. ``pretraining`` makes the packaged mini weights.
+    the reproduction, ``report`` shows them in one page. ``fine_tuning`` trains classifiers on the sets that
+    ``fine_tuning.sets`` names. ``pretraining`` makes the packaged mini weights.
     """
     parts = {
         "mini_world": mini_world.create_pipeline(),
@@ -31,13 +33,14 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pairing": pairing.create_pipeline(),
         "alignment": alignment.create_pipeline(),
         "downstream": downstream.create_pipeline(),
+        "fine_tuning": classification.create_fine_tuning(),
         "diagnostics": diagnostics.create_pipeline(),
-        "evaluation": evaluation.create_pipeline(),
+        "evaluation": evaluation.create_pipeline() + classification.create_pipeline(),
         "reporting": reporting.create_pipeline(),
         "transfer": transfer.create_pipeline(),
         "vision_language": vision_language.create_pipeline(),
     }
-    training = parts["alignment"] + parts["downstream"]
+    training = parts["alignment"] + parts["downstream"] + parts["fine_tuning"]
     experiment = training + parts["diagnostics"] + parts["evaluation"] + parts["reporting"]
     gmail = parts["generation"] + parts["pairing"] + experiment
     return parts | {

@@ -7,7 +7,8 @@ Kedro's default would erase them.
 import logging
 import os
 
-from gmail_kedro.hooks import CatalogHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
+from gmail_kedro.definitions import FILES
+from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
@@ -21,11 +22,11 @@ logging.getLogger("py.warnings").addFilter(
     lambda record: not any(words in record.getMessage() for words in STARTUP_NOISE)
 )
 
-HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), TrackingHooks(), SummaryHooks())
+HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), ClassSetHooks(), TrackingHooks(), SummaryHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    "merge_strategy": {"parameters": "soft", "mlflow": "soft"},
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+    "merge_strategy": dict.fromkeys(("parameters", "mlflow", *FILES), "soft"),
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]} | {name: [f"{name}.yml"] for name in FILES},
 }

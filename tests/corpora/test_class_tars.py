@@ -56,3 +56,34 @@ def test_missing_parts_are_named(copy):
     (copy / "classnames.txt").unlink()
     with pytest.raises(FileNotFoundError, match="classnames.txt' does not exist"):
         _read(copy)
+
+
+def test_what_is_trained_on_lies_beside(copy, encode, photograph):
+    found = _read(copy)
+    with pytest.raises(FileNotFoundError, match=r"train/\*.tar' does not exist"):
+        found.training()
+    picture = encode(photograph)
+    members = [
+        (f"s{number}.{kind}", content)
+        for number in range(5)
+        for kind, content in (("cls", str(number % 2).encode()), ("jpg", picture))
+    ]
+    write_tar(copy / "train/0.tar", members)
+    splits = found.training()
+    assert sorted([*splits.labels["train"], *splits.labels["val"]]) == [f"train/0/s{number}" for number in range(5)]
+    assert len(splits.labels["val"]) == 1
+    assert splits.images.read("train/0/s3") == encode(photograph)
+
+
+@pytest.mark.parametrize(("templates", "wrong"), [("a photo of {c}.\na photo.\n", "'a photo.'"), ("\n", "")])
+def test_a_template_without_a_class_is_refused(copy, templates, wrong):
+    (copy / "zero_shot_classification_templates.txt").write_text(templates)
+    with pytest.raises(ValueError, match=rf"'dtd' must have templates with one {{}} for the class name. Got \[{wrong}"):
+        _read(copy)
+
+
+def test_a_single_class_is_refused(copy):
+    (copy / "classnames.txt").write_text("banded\n")
+    write_tar(copy / "test/0.tar", [("s0.cls", b"0"), ("s0.jpg", b"x")])
+    with pytest.raises(ValueError, match=r"'dtd' must have two classes or more. Got \['banded'\]"):
+        _read(copy)

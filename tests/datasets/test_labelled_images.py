@@ -11,7 +11,9 @@ from gmail_kedro.datasets.labelled_images import LabelledImagesDataset
 def test_every_set_of_the_paper_says_what_it_misses(repository, tmp_path, monkeypatch):
     """Peers test 25."""
     entries = yaml.safe_load((repository / "conf/paper/catalog_class_sets.yml").read_text())
+    together = entries.pop("class_sets")
     assert set(entries) == set(CLASS_SETS)
+    assert together["sets"] == {name: f"${{{name}}}" for name in CLASS_SETS}
     catalog = DataCatalog.from_config(entries)
     monkeypatch.chdir(tmp_path)
     for name in entries:
@@ -25,12 +27,12 @@ def test_counts_may_be_waived_in_the_entry(tmp_path):
     (base / "meta").mkdir(parents=True)
     (base / "images/waffles").mkdir(parents=True)
     (base / "images/waffles/2.jpg").write_bytes(b"x")
-    (base / "meta/test.json").write_text('{"waffles": ["waffles/2"]}')
-    with pytest.raises(DatasetError, match="'food101' must have 101 classes. Got 1 instead"):
+    (base / "meta/test.json").write_text('{"waffles": ["waffles/2"], "ramen": []}')
+    with pytest.raises(DatasetError, match="'food101' must have 101 classes. Got 2 instead"):
         LabelledImagesDataset(name="food101", root=str(tmp_path)).load()
     part = LabelledImagesDataset(name="food101", root=str(tmp_path), check_counts=False)
     assert part.exists()
-    assert part.load().task.labels == {"food-101/images/waffles/2.jpg": 0}
+    assert part.load().task.labels == {"food-101/images/waffles/2.jpg": 1}
     with pytest.raises(DatasetError, match="'food101' is read-only"):
         part.save("x")
 
@@ -39,6 +41,11 @@ def test_counts_may_be_waived_in_the_entry(tmp_path):
     ("entry", "message"),
     [
         ({"name": "cifar", "root": "x"}, "'cifar' is unknown"),
+        (
+            {"name": "sun397", "root": "x", "listing": "y", "train_per_class": 30},
+            "listings or train_per_class, 1 or more",
+        ),
+        ({"name": "caltech101", "root": "x", "train_per_class": 0}, "Got None, None, 0"),
         ({"name": "dtd"}, "takes root or tars, one of them. Got None, None"),
         ({"name": "dtd", "root": "x", "tars": "y"}, "takes root or tars, one of them. Got 'x', 'y'"),
     ],

@@ -14,6 +14,7 @@ from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.question_files import write_mmmu, write_scienceqa
 from gmail_kedro.zoo.registry import packaged_weights
 
+from ..corpora.class_set_files import COPIES
 from ..corpora.tars import write_tar
 from ..zoo.tiny import save_long_clip
 from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
@@ -27,7 +28,7 @@ PLACES = ["on the beach", "in a street", "near a table", "under a tree", "at nig
 
 def save_weights(root: Path) -> None:
     """Tiny stand-ins by the zoo's names, each in the layout its original is published in."""
-    for name, packaged in (("clip_vit_b_32", "clip"), ("gpt2", "gpt2")):
+    for name, packaged in (("clip_vit_b_32", "clip"), ("synclr_vit_b_16", "synclr"), ("gpt2", "gpt2")):
         shutil.copytree(packaged_weights(packaged), root / WEIGHTS / name)
     save_stable_diffusion_2(root / WEIGHTS / "stable_diffusion_2_base")
     save_long_clip(root / WEIGHTS / "long_clip_b")
@@ -47,6 +48,14 @@ def save_corpora(root: Path) -> None:
     write_mmmu(root / RAW / "mmmu", questions, split="validation")
 
 
+def save_class_sets(root: Path) -> None:
+    """A few pictures of each of the eight classification sets, to measure and to train on."""
+    picture = io.BytesIO()
+    _draw(80).save(picture, "JPEG")
+    for name, write in COPIES.items():
+        write(root / RAW / ("imagenet" if name == "imagenet" else ""), picture.getvalue())
+
+
 def write_profile(root: Path) -> str:
     """Writes a profile that is the paper's but for counts, which a few photographs cannot have; returns its name."""
     folder = root / "conf" / "dry"
@@ -54,6 +63,8 @@ def write_profile(root: Path) -> str:
     for file, reader, changes in (
         ("catalog_corpus.yml", "layout", {"expected": None}),
         ("catalog_questions.yml", "benchmark", {"check_counts": False}),
+        ("catalog_class_sets.yml", "root", {"check_counts": False}),
+        ("catalog_class_sets.yml", "train_per_class", {"train_per_class": 2}),
     ):
         entries = yaml.safe_load((folder / file).read_text())
         changed = {
@@ -61,6 +72,16 @@ def write_profile(root: Path) -> str:
             for name, entry in entries.items()
         }
         (folder / file).write_text(yaml.safe_dump(changed))
+    return folder.name
+
+
+def write_short_profile(root: Path, source: str, changes: dict[str, dict[str, Any]]) -> str:
+    """Copies a profile with changes of its parameter groups written into its files; returns the copy's name."""
+    folder = root / "conf" / "short"
+    shutil.copytree(root / "conf" / source, folder)
+    for file in folder.glob("parameters*.yml"):
+        groups = yaml.safe_load(file.read_text())
+        file.write_text(yaml.safe_dump({name: group | changes.get(name, {}) for name, group in groups.items()}))
     return folder.name
 
 

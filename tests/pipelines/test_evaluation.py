@@ -17,7 +17,7 @@ from gmail_kedro.pipelines.evaluation import scoring
 
 PARAMS = {
     "split": "test", "image_count": None, "beam_size": 1, "caption_tokenizer": "simple", "meteor": False,
-    "word_vectors": None, "scene_tuples": True, "retrieval_protocol": None, "linear_probe": False,
+    "word_vectors": None, "scene_tuples": True, "retrieval_protocol": None, "class_sets": None, "linear_probe": False,
     "bootstrap_count": 20, "seed": 0,
 }  # fmt: skip
 CAPTIONS = ["a red 7.", "the number 7 in red ink.", "a small 7 on yellow paper.", "a 7.", "a red digit.", "a sixth."]

@@ -39,6 +39,7 @@ def test_scores_say_what_was_measured_on_what(project):
     assert scores["captioning"]["scores"]["cider"] >= 0 and 0 <= scores["captioning"]["scores"]["bleu_4"] <= 100
     assert {"wmd", "scene_tuples"} <= scores["captioning"]["scores"].keys()
     assert scores["linear_probe"]["unavailable"] == {"all": "evaluation.linear_probe is off"}
+    assert scores["fine_tuning"]["unavailable"] == {"all": "fine_tuning.sets is empty"}
     assert "spice" in scores["captioning"]["scores"] or "CoreNLP" in scores["captioning"]["unavailable"]["spice"]
     assert {"digit_acc1", "ink_acc1", "position_acc1"} <= scores["classification"]["scores"].keys()
     assert scores["classification"]["scores"]["ink_acc1"] > 50

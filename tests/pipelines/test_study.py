@@ -1,13 +1,15 @@
 """Studies: what is compared with what, and that nothing is run twice."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from gmail_kedro import commands
+from gmail_kedro.commands import main
+from gmail_kedro.commands import runs as named_runs
 from gmail_kedro.pipelines.reporting.study import GAP_MEASURES, study_markdown, study_table
 
 IMAGES = [str(number) for number in range(30)]
@@ -64,7 +66,7 @@ def test_markdown_shows_what_ran_and_a_dash_for_what_did_not(runs):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path, repository, monkeypatch):
     study = {
         "quick": {
             "pipelines": ["alignment"],
@@ -76,12 +78,15 @@ def project(tmp_path, monkeypatch):
             "variants": {"frozen": {"alignment.tune": "none"}, "ours": {"alignment.steps": 5}},
         }
     }
-    (tmp_path / "conf/base").mkdir(parents=True)
+    for profile in ("base", "local"):
+        (tmp_path / "conf" / profile).mkdir(parents=True)
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "conf/base/study.yml").write_text(yaml.safe_dump(study))
     started = []
 
-    def run(pipelines, parameters, env):
-        if pipelines == commands.DATA_PIPELINES:
+    def run(project, pipelines, parameters):
+        if pipelines == named_runs.DATA_PIPELINES:
             assert parameters["set"] == "small"
             (tmp_path / "data/03_primary/small").mkdir(parents=True)
             (tmp_path / "data/03_primary/small/pairs.parquet").touch()
@@ -89,15 +94,14 @@ def project(tmp_path, monkeypatch):
         started.append(parameters)
         store_run(tmp_path / "data/08_reporting", parameters["run_id"], auc=0.6)
 
-    monkeypatch.setattr(commands, "_project_root", lambda: tmp_path)
-    monkeypatch.setattr(commands, "run_pipelines", run)
+    monkeypatch.setattr(named_runs, "run_pipelines", run)
     return tmp_path, started
 
 
 def test_a_study_runs_every_variant_with_every_seed_and_nothing_twice(project, capsys):
     folder, started = project
     store_run(folder / "data/08_reporting/study/quick", "frozen-1", auc=0.8)
-    assert commands.main(["study", "quick"]) == 0
+    assert main(["study", "quick"]) == 0
     assert [parameters["run_id"] for parameters in started] == [
         "study/quick/frozen-0",
         "study/quick/ours-0",
@@ -113,11 +117,11 @@ def test_a_study_runs_every_variant_with_every_seed_and_nothing_twice(project, c
     assert "| ours | 2 |" in capsys.readouterr().out
     assert (folder / "data/08_reporting/study/quick/table.csv").is_file()
     assert (folder / "data/03_primary/small/pairs.parquet").is_file()  # the generated set is made first
-    assert commands.main(["study", "quick", "--seeds", "1"]) == 0 and len(started) == 3
+    assert main(["study", "quick", "--seeds", "1"]) == 0 and len(started) == 3
 
 
 def test_an_unknown_study_names_the_known_ones(project, caplog):
-    assert commands.main(["study", "slow"]) == 1
+    assert main(["study", "slow"]) == 1
     assert "Known studies: ['quick']" in caplog.text
 
 
@@ -127,12 +131,12 @@ def test_a_study_can_measure_another_ones_models(project):
     studies = yaml.safe_load(path.read_text())
     studies["again"] = studies["quick"] | {"models_of": "quick"}
     path.write_text(yaml.safe_dump(studies))
-    assert commands.main(["study", "again", "--seeds", "0"]) == 1  # nothing was trained yet
+    assert main(["study", "again", "--seeds", "0"]) == 1  # nothing was trained yet
     for variant in ("frozen", "ours"):
         model = folder / f"data/06_models/study/quick/{variant}-0/adapter"
         model.mkdir(parents=True)
         (model / "student.json").write_text(variant)
-    assert commands.main(["study", "again", "--seeds", "0"]) == 0
+    assert main(["study", "again", "--seeds", "0"]) == 0
     taken = folder / "data/06_models/study/again/ours-0/adapter/student.json"
     assert taken.read_text() == "ours"
     assert [parameters["run_id"] for parameters in started] == ["study/again/frozen-0", "study/again/ours-0"]

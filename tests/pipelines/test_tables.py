@@ -155,3 +155,48 @@ def test_laws_are_fitted_where_there_are_three_sizes(runs):
     assert points["generated_image_count"].tolist() == [400, 1600, 6400] and "cider" in points
     page, numbers = write_tables(definitions, tables, laws)
     assert "Table 102, cider: 100 - score = " in page and numbers["table 102"]["400"]["bleu_4"] == 30.0
+
+
+def store_classes(folder, name, **groups):
+    """A run that scored sets by group, with top-1 image by image under the groups' prefixes."""
+    run = folder / f"{name}-0"
+    run.mkdir()
+    scores, items = {"protocol": PROTOCOL}, []
+    for group, sets in groups.items():
+        values = {key: float(np.mean(correct)) for key, correct in sets.items()}
+        scores[group] = {"scores": values, "intervals": {}, "unavailable": {}}
+        prefix = "" if group == "classification" else f"{group}_"
+        items += [
+            pd.DataFrame({"image_id": IMAGES, "measure": f"{prefix}{key}", "value": correct})
+            for key, correct in sets.items()
+        ]
+    (run / "scores.json").write_text(json.dumps(scores))
+    pd.concat(items).to_parquet(run / "item_scores.parquet")
+    (run / "run.json").write_text(json.dumps({"run_id": f"repro/{name}-0", "pipelines": ["experiment"]}))
+
+
+def test_real_sets_and_those_of_the_mini_world_fill_the_same_table(tmp_path):
+    rng = np.random.default_rng(0)
+    real, mini, tuned, other = (rng.choice([0.0, 100.0], len(IMAGES)) for _ in range(4))
+    table = {
+        "title": "T",
+        "columns": {
+            "dtd": ["scores:classification/dtd_acc1", "scores:classification/pattern_acc1"],
+            "imagenet": ["scores:classification/imagenet_acc1", "scores:classification/relation_acc1"],
+        },
+        "rows": {
+            "real": {"run": "real", "group": "fine_tuning linear_probe"},
+            "better": {"run": "better", "against": "real", "group": "fine_tuning linear_probe"},
+            "mini": {"run": "mini", "group": "fine_tuning linear_probe"},
+            "zero-shot": {"run": "zero"},
+        },
+    }
+    store_classes(tmp_path, "real", fine_tuning={"imagenet_acc1": tuned}, linear_probe={"dtd_acc1": real})
+    store_classes(tmp_path, "better", fine_tuning={"imagenet_acc1": other}, linear_probe={"dtd_acc1": real})
+    store_classes(tmp_path, "mini", linear_probe={"pattern_acc1": mini, "relation_acc1": other})
+    store_classes(tmp_path, "zero", classification={"dtd_acc1": mini, "imagenet_acc1": real})
+    ours = cells_of(tmp_path, [0], table)["ours"]
+    assert list(ours) == [one.mean() for one in (real, tuned, real, other, mini, other, mini, real)]
+    better = cells_of(tmp_path, [0], table).loc[("better", "imagenet")]
+    assert better["effect"] == other.mean() - tuned.mean()
+    assert better["effect_low"] < better["effect"] < better["effect_high"]  # paired image by image

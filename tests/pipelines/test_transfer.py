@@ -15,7 +15,7 @@ from gmail_kedro.pipelines.transfer.nodes import collect_transfer_items, plan_tr
 NO_PROTOCOLS = TransferParams(flickr_protocol=None, long_caption_protocol=None)
 EVALUATION = EvaluationParams(
     split="val", image_count=3, beam_size=1, caption_tokenizer="simple", meteor=False, word_vectors=None,
-    scene_tuples=False, retrieval_protocol=None, linear_probe=False, bootstrap_count=20, seed=0,
+    scene_tuples=False, retrieval_protocol=None, class_sets=None, linear_probe=False, bootstrap_count=20, seed=0,
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ EVALUATION = EvaluationParams(
     word_vectors=None,
     scene_tuples=False,
     retrieval_protocol=None,
+    class_sets=None,
     linear_probe=False,
     bootstrap_count=20,
     seed=0,

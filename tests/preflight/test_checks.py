@@ -38,10 +38,10 @@ NEEDS = Requirements(
         "looking": Work(0, 0, 0, "assumed: none"),
     },
     tables={
-        1: TableNeeds("One", encoders=("clip_vit_b_32",), corpora=("coco",), work={"set": 1, "tuning": 2}),
-        2: TableNeeds("Two", encoders=("clip_vit_b_32", "long_clip_b"), work={"set": 1, "tuning": 1}),
-        3: TableNeeds("Three", generators=("flux_dev",), corpora=("world",), work={"looking": 1}),
-        4: TableNeeds("Four", tools=("ptb", "meteor", "spice", "word_vectors", "nouns")),
+        1: TableNeeds(encoders=("clip_vit_b_32",), corpora=("coco",), work={"set": 1, "tuning": 2}),
+        2: TableNeeds(encoders=("clip_vit_b_32", "long_clip_b"), work={"set": 1, "tuning": 1}),
+        3: TableNeeds(generators=("flux_dev",), corpora=("world",), work={"looking": 1}),
+        4: TableNeeds(tools=("ptb", "meteor", "spice", "word_vectors", "nouns")),
     },
 )
 
@@ -75,10 +75,10 @@ def test_weights_that_are_nowhere_say_where_they_come_from(machine):
     assert "weights/clip_vit_b_32; from timm/vit_base_patch32_clip_224.openai" in found.detail
 
 
-def test_weights_in_the_common_folder_say_how_a_run_is_told(machine, tmp_path):
+def test_weights_in_the_common_folder_say_how_a_kedro_run_is_told(machine, tmp_path):
     folder = put(tmp_path / "weights/clip_vit_b_32/open_clip_model.safetensors").parent
     found = machine(1)["weights", "clip_vit_b_32"]
-    assert found.is_here and found.detail == f"{folder}; give the run run.encoder_path={folder}"
+    assert found.is_here and found.detail == f"{folder}; for kedro run: run.encoder_path={folder}"
     assert machine(1)["corpus", "coco"].tables == (1,)
 
 
@@ -188,6 +188,7 @@ def test_the_mini_world_lacks_at_most_what_java_needs(project, capsys):
     found = json.loads(capsys.readouterr().out)
     missing = {one["name"] for one in found["findings"] if not one["is_here"]}
     assert missing <= ({"spice"} if shutil.which("java") else {"spice", "meteor"})
+    assert found["tables"]["1"]["title"] == "Image captioning on COCO"
     assert found["tables"]["1"]["missing"] == [name for name in ("meteor", "spice") if name in missing]
 
 
@@ -207,8 +208,8 @@ def test_an_empty_machine_lacks_everything_of_the_paper(project, capsys, monkeyp
     for name in ("clip_vision_l_14_336", "stable_diffusion_2_base", "llava_1_5_7b", "coco_karpathy", "mmmu"):
         assert f"  MISSING {name}  (table 15)" in text
     assert "long_clip_b" not in text and "flux_dev" not in text
-    assert "Settings of table 15, all rows: --params=run.encoder=clip_vision_l_14_336" in text
-    assert "paper (Appendix A)" in text and max(map(len, text.splitlines())) <= 150
+    assert text.endswith("Their commands, in order: gmail-kedro table --dry-run 15 --env paper\n")
+    assert "paper (Appendix A)" in text and max(map(len, text.splitlines())) <= 120
 
 
 def test_a_table_that_is_none_is_an_error(project, caplog):

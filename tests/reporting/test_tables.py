@@ -38,6 +38,23 @@ def test_columns_say_where_their_numbers_lie():
     assert nested.groups == ("linear_probe",)
 
 
+def test_a_number_may_lie_at_one_of_several_addresses():
+    definitions = define(group="fine_tuning linear_probe")
+    definitions["tables"][1]["columns"]["cider"] = ["scores:captioning/cider", "scores:other/f1"]
+    rows = read_tables(definitions)[0].rows
+    assert addresses(rows["base"].columns[0]) == ["captioning/cider", "other/f1"]
+    both = ["fine_tuning/cider", "linear_probe/cider", "fine_tuning/f1", "linear_probe/f1"]
+    assert addresses(rows["ours"].columns[0]) == both
+    assert addresses(rows["ours"].columns[1]) == ["fine_tuning/seconds", "linear_probe/seconds"]
+    definitions["tables"][1]["columns"]["cider"] = []
+    with pytest.raises(ValueError, match="has no address for 'cider'. Give FILE:GROUP/KEY"):
+        read_tables(definitions)
+
+
+def addresses(column):
+    return [] if column is None else [f"{column.groups[0]}/{column.key}", *addresses(column.instead)]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

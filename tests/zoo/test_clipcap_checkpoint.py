@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro import commands
+from gmail_kedro.commands import main
 from gmail_kedro.zoo.captioner import load_captioner
 from gmail_kedro.zoo.clipcap_checkpoint import convert_clipcap
 from gmail_kedro.zoo.language_models import build_language_model
@@ -106,9 +106,9 @@ def test_a_converted_checkpoint_computes_what_was_published(mapper, formula, nor
 def test_the_command_converts(tmp_path, caplog):
     torch.save(gpt_state() | mlp_state(), tmp_path / "weights.pt")
     words = ["convert", "clipcap", str(tmp_path / "weights.pt"), str(tmp_path / "captioner"), "--encoder", "mini_clip"]
-    assert commands.main([*words, "--language-model", "mini_gpt2", "--normalize", "yes"]) == 0
+    assert main([*words, "--language-model", "mini_gpt2", "--normalize", "yes"]) == 0
     assert load_captioner(tmp_path / "captioner", device=CPU).spec.mapper.normalize
-    assert commands.main([*words, "--language-model", "mini_gpt2"]) == 1
+    assert main([*words, "--language-model", "mini_gpt2"]) == 1
     assert "is there already" in caplog.text
 
 

@@ -1,93 +1,51 @@
-"""Reads the eight classification sets of the paper as they lie on disk, through torchvision where it knows them.
+"""Reads the eight classification sets of the paper: what is measured on, and what may be trained on.
 
-Nothing is downloaded: torchvision is asked for files and labels only, and no picture is opened. Templates, and class
-names that differ from the files', are CLIP's (``prompts/``).
+Templates, and class names that differ from the files', are CLIP's (``prompts/``).
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+from gmail_kedro.corpora.class_files import CLASS_SETS, Part, read_part
+from gmail_kedro.corpora.class_splits import check_set, draw_from_each_class, without_overlap
 from gmail_kedro.corpora.tree import TreeImages, require_file
-from gmail_kedro.interfaces import ClassificationTask, LabelledImages
+from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
 
 PROMPTS = Path(__file__).with_name("prompts")
-ACC1, MEAN_PER_CLASS = "acc1", "mean_per_class_recall"
-Labelled = tuple[list[tuple[Path, int]], Sequence[str]]
+Samples = list[tuple[Path, int]]
 
 
 @dataclass(frozen=True)
-class ClassSet:
-    """One of the sets.
+class Division:
+    """What divides a set that torchvision knows no splits of.
 
     Attributes:
-        dataset: torchvision's class, by name.
-        options: What it is asked for: the split and the like.
-        metric: What the CLIP paper reports on it.
-        classes: How many classes it must have.
-        images: How many pictures it must have.
-        folder: Where it lies below the root.
-        home: Where it comes from, for messages.
-        takes_loader: Whether torchvision lets the files be named without opening them.
+        listing: A file with one picture a line, all that is measured on, such as SUN397's ``Testing_01.txt``.
+        training_listing: The same of what is trained on, such as ``Training_01.txt``.
+        train_per_class: In place of both: how many pictures of each class are drawn to be trained on; the others are
+            measured on, as on Caltech101.
     """
 
-    dataset: str
-    options: Mapping[str, Any]
-    metric: str
-    classes: int
-    images: int
-    folder: str
-    home: str
-    takes_loader: bool = True
+    listing: Path | None = None
+    training_listing: Path | None = None
+    train_per_class: int | None = None
 
 
-_TEST: Mapping[str, Any] = MappingProxyType({"split": "test"})
-
-CLASS_SETS: Mapping[str, ClassSet] = MappingProxyType(
-    {
-        "dtd": ClassSet(
-            "DTD", {"split": "test", "partition": 1}, ACC1, 47, 1_880, "dtd/dtd", "robots.ox.ac.uk/~vgg/data/dtd"
-        ),
-        "stanford_cars": ClassSet(
-            "StanfordCars", _TEST, ACC1, 196, 8_041, "stanford_cars",
-            "a mirror on Kaggle or the hub (the original download is closed): cars_test, devkit and "
-            "cars_test_annos_withlabels.mat",
-        ),
-        "sun397": ClassSet("SUN397", {}, ACC1, 397, 108_754, "SUN397", "vision.princeton.edu/projects/2010/SUN"),
-        "food101": ClassSet(
-            "Food101", _TEST, ACC1, 101, 25_250, "food-101", "data.vision.ee.ethz.ch/cvl/food-101.tar.gz"
-        ),
-        "fgvc_aircraft": ClassSet(
-            "FGVCAircraft", {"split": "test", "annotation_level": "variant"}, MEAN_PER_CLASS, 100, 3_333,
-            "fgvc-aircraft-2013b", "robots.ox.ac.uk/~vgg/data/fgvc-aircraft",
-        ),
-        "oxford_pets": ClassSet(
-            "OxfordIIITPet", _TEST, MEAN_PER_CLASS, 37, 3_669, "oxford-iiit-pet", "robots.ox.ac.uk/~vgg/data/pets",
-            takes_loader=False,
-        ),
-        "caltech101": ClassSet(
-            "Caltech101", {}, MEAN_PER_CLASS, 101, 8_677, "caltech101/101_ObjectCategories",
-            "data.caltech.edu/records/mzrjq-6wc02 (101_ObjectCategories and Annotations)", takes_loader=False,
-        ),
-        "imagenet": ClassSet(
-            "ImageFolder", {}, ACC1, 1_000, 50_000, "val",
-            "image-net.org (ILSVRC2012_img_val.tar, its pictures sorted into a folder for each WordNet id)",
-        ),
-    }
-)  # fmt: skip
+WHOLE = Division()
 
 
-def read_class_set(name: str, root: Path, *, listing: Path | None = None, check_counts: bool = True) -> LabelledImages:
+def read_class_set(name: str, root: Path, *, division: Division = WHOLE, check_counts: bool = True) -> LabelledImages:
     """Returns one of the sets, its pictures called by their path below the root.
 
     Args:
         name: A key of ``CLASS_SETS``.
         root: The folder that torchvision calls root: the set's own folder lies in it.
-        listing: A file with one picture a line that the set is cut down to, such as SUN397's ``Testing_01.txt``.
+        division: What is measured on and what is trained on, where that is not torchvision's to say.
         check_counts: Hold the set to its number of classes and, without a listing, of pictures.
 
     Raises:
@@ -97,17 +55,59 @@ def read_class_set(name: str, root: Path, *, listing: Path | None = None, check_
     if name not in CLASS_SETS:
         raise ValueError(f"The classification set {name!r} is unknown. Choose one of {sorted(CLASS_SETS)}.")
     spec, root = CLASS_SETS[name], Path(root)
-    samples, files_classes = _labelled(name, spec, root)
-    samples = sorted(samples)
-    if listing is not None:
-        samples = _listed(samples, require_file(listing, name=name, home=spec.home), name)
+    samples, files_classes = read_part(name, root, spec.test)
+    listed = samples if division.listing is None else _listed(samples, division.listing, name)
     if check_counts:
         _check_count(name, "classes", spec.classes, len(files_classes))
-        if listing is None:
-            _check_count(name, "pictures", spec.images, len(samples))
-    labels = {path.relative_to(root).as_posix(): label for path, label in samples}
+        if division.listing is None:
+            _check_count(name, "pictures", spec.test.images, len(samples))
+    labels, drawn = _by_key(listed, root), None
+    if division.train_per_class is not None:
+        drawn, labels = draw_from_each_class(labels, division.train_per_class, name=name)
     task = ClassificationTask(class_names(name, files_classes), tuple(_prompts("templates")[name]), labels)
-    return LabelledImages(name, TreeImages(root), task, spec.metric)
+    own = partial(_read_own_training, name, root, files_classes, check_counts=check_counts)
+
+    def read_training() -> TrainingSplits:
+        if drawn is not None:
+            splits = {"train": drawn}
+        elif division.training_listing is not None:
+            splits = {"train": _by_key(_listed(samples, division.training_listing, name), root)}
+        else:
+            splits = own()
+        return without_overlap(name, labels, TrainingSplits(TreeImages(root), splits))
+
+    found = LabelledImages(name, TreeImages(root), task, spec.metric, cache(read_training))
+    return check_set(found)
+
+
+def _read_own_training(
+    name: str, root: Path, files_classes: Sequence[str], *, check_counts: bool
+) -> dict[str, dict[str, int]]:
+    """Returns the labels of a set's own training splits."""
+    parts = CLASS_SETS[name].training
+    if not parts:
+        raise ValueError(
+            f"The classification set {name!r} comes without a training split. Name one in its catalog entry: "
+            "listing with training_listing, or train_per_class."
+        )
+    return {split: _read_split(name, root, part, files_classes, check_counts) for split, part in parts.items()}
+
+
+def _read_split(name: str, root: Path, part: Part, files_classes: Sequence[str], check_counts: bool) -> dict[str, int]:
+    samples, classes = read_part(name, root, part)
+    if list(classes) != list(files_classes):
+        apart = sorted(set(classes) ^ set(files_classes))
+        raise ValueError(
+            f"The classification set {name!r} must have the same classes in all splits. {apart[:3]} are in one only, "
+            f"of {len(apart)}. Complete it from: {CLASS_SETS[name].home}."
+        )
+    if check_counts:
+        _check_count(name, "training pictures", part.images, len(samples))
+    return _by_key(samples, root)
+
+
+def _by_key(samples: Samples, root: Path) -> dict[str, int]:
+    return {path.relative_to(root).as_posix(): label for path, label in samples}
 
 
 def class_names(name: str, files_classes: Sequence[str]) -> tuple[str, ...]:
@@ -124,38 +124,8 @@ def class_names(name: str, files_classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(name_.replace("/", " ") if name == "sun397" else name_ for name_ in names)  # apse/indoor, not F/A-18
 
 
-def _labelled(name: str, spec: ClassSet, root: Path) -> Labelled:
-    from torchvision import datasets
-
-    if not (root / spec.folder).is_dir():
-        raise FileNotFoundError(
-            f"The classification set {name!r} should be the folder '{(root / spec.folder).absolute()}', which does not "
-            f"exist. Put it there, or correct the root in conf/*/catalog*.yml. It comes from: {spec.home}."
-        )
-    loader: dict[str, Callable[[Any], Path]] = {"loader": Path} if spec.takes_loader else {}
-    try:
-        at = root / spec.folder if spec.dataset == "ImageFolder" else root
-        dataset = getattr(datasets, spec.dataset)(root=str(at), **spec.options, **loader)
-        samples = list(map(dataset.__getitem__, range(len(dataset)))) if spec.takes_loader else _without_loader(dataset)
-    except (RuntimeError, OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"The classification set {name!r} in '{root.absolute()}' cannot be read: {error} "
-            f"Complete it from: {spec.home}."
-        ) from error
-    classes = getattr(dataset, "classes", None) or dataset.categories
-    return samples, [entry if isinstance(entry, str) else entry[0] for entry in classes]
-
-
-def _without_loader(dataset: Any) -> list[tuple[Path, int]]:
-    """Returns files and labels of the two classes that would open every picture to name it."""
-    if hasattr(dataset, "categories"):
-        folder = Path(dataset.root) / "101_ObjectCategories"
-        rows = zip(dataset.y, dataset.index, strict=True)
-        return [(folder / dataset.categories[label] / f"image_{number:04d}.jpg", label) for label, number in rows]
-    return list(zip(dataset._images, dataset._labels, strict=True))
-
-
-def _listed(samples: list[tuple[Path, int]], listing: Path, name: str) -> list[tuple[Path, int]]:
+def _listed(samples: Samples, listing: Path, name: str) -> Samples:
+    listing = require_file(listing, name=name, home=CLASS_SETS[name].home)
     wanted = [line.strip().lstrip("/") for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     depths = Counter(line.count("/") + 1 for line in wanted)
     known = {"/".join(path.parts[-depth:]): (path, label) for path, label in samples for depth in depths}

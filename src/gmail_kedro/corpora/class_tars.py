@@ -1,29 +1,33 @@
 """Reads classification sets as WebDataset copies, in the layout of CLIP_benchmark's tars on the hub."""
 
 import glob
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from gmail_kedro.corpora.class_splits import check_set, without_overlap
 from gmail_kedro.corpora.skipping import Skipped
 from gmail_kedro.corpora.tar_index import index_tar
 from gmail_kedro.corpora.tree import require_file
 from gmail_kedro.corpora.webdataset import TarImages
-from gmail_kedro.interfaces import ClassificationTask, LabelledImages
+from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
 
 CLASSES_FILE, TEMPLATES_FILE = "classnames.txt", "zero_shot_classification_templates.txt"
 
 
-def read_class_tars(folder: Path, *, name: str, metric: str, split: str = "test") -> LabelledImages:
+TEST, TRAIN = "test", "train"
+
+
+def read_class_tars(folder: Path, *, name: str, metric: str) -> LabelledImages:
     """Returns a set whose tars hold ``key.jpg`` (or webp, png) and ``key.cls`` with the class's number.
 
     Args:
         folder: Holds ``classnames.txt`` and ``zero_shot_classification_templates.txt``, a line for each class and
-            template, and ``split/*.tar``.
+            template, ``test/*.tar`` and, for what is trained on, ``train/*.tar``.
         name: What reports and messages call the set.
         metric: ``acc1`` or ``mean_per_class_recall``.
-        split: The tars' folder.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -33,7 +37,19 @@ def read_class_tars(folder: Path, *, name: str, metric: str, split: str = "test"
     folder = Path(folder)
     classes, templates = (_lines(folder / file, name) for file in (CLASSES_FILE, TEMPLATES_FILE))
     templates = tuple(template.replace("{c}", "{}") for template in templates)
-    pattern = folder / split / "*.tar"
+    images, labels = _read_split(folder / TEST, name, len(classes), prefix="")
+
+    def read_training() -> TrainingSplits:
+        source, trained = _read_split(folder / TRAIN, name, len(classes), prefix=f"{TRAIN}/")
+        return without_overlap(name, labels, TrainingSplits(source, {TRAIN: trained}))
+
+    task = ClassificationTask(classes, templates, labels)
+    return check_set(LabelledImages(name, images, task, metric, cache(read_training)))
+
+
+def _read_split(folder: Path, name: str, class_count: int, *, prefix: str) -> tuple[TarImages, dict[str, int]]:
+    """Returns the pictures of all tars of a folder, and their labels by ``tar/key`` behind the prefix."""
+    pattern = folder / "*.tar"
     tars = [Path(path) for path in sorted(glob.glob(str(pattern)))]
     if not tars:
         require_file(pattern, name=name, home="")
@@ -43,14 +59,13 @@ def read_class_tars(folder: Path, *, name: str, metric: str, split: str = "test"
     for number, tar in enumerate(tars):
         found = index_tar(tar, text_extension="cls")
         _refuse_loss(tar, found.fault, found.skipped, name)
-        keys += [f"{tar.stem}/{key}" for key in found.keys]
+        keys += [f"{prefix}{tar.stem}/{key}" for key in found.keys]
         texts = zip(found.keys, found.captions, strict=True)
-        labels += [_label(text, len(classes), f"{tar}:{key}") for key, text in texts]
+        labels += [_label(text, class_count, f"{tar}:{key}") for key, text in texts]
         places += [(number, *place) for place in zip(found.offsets, found.sizes, strict=True)]
     table = np.array(places, dtype=np.uint64).reshape(-1, 3)
     images = TarImages(tars, pa.array(keys, pa.large_string()), table[:, 0], table[:, 1], table[:, 2])
-    task = ClassificationTask(classes, templates, dict(zip(keys, labels, strict=True)))
-    return LabelledImages(name, images, task, metric)
+    return images, dict(zip(keys, labels, strict=True))
 
 
 def _lines(path: Path, name: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.corpora.class_sets import CLASS_SETS, read_class_set
+from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, read_class_set
 from gmail_kedro.corpora.class_tars import read_class_tars
 from gmail_kedro.interfaces import LabelledImages
 
@@ -22,6 +22,13 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
           name: sun397
           root: data/01_raw
           listing: data/01_raw/SUN397/Testing_01.txt
+          training_listing: data/01_raw/SUN397/Training_01.txt
+
+        caltech101:
+          type: gmail_kedro.datasets.labelled_images.LabelledImagesDataset
+          name: caltech101
+          root: data/01_raw
+          train_per_class: 30
 
         dtd_tars:
           type: gmail_kedro.datasets.labelled_images.LabelledImagesDataset
@@ -43,6 +50,8 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
         root: str | None = None,
         tars: str | None = None,
         listing: str | None = None,
+        training_listing: str | None = None,
+        train_per_class: int | None = None,
         check_counts: bool = True,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -52,12 +61,18 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
             name: A key of ``corpora.class_sets.CLASS_SETS``.
             root: The folder that torchvision calls root.
             tars: In place of ``root``: a folder of CLIP_benchmark's layout.
-            listing: With ``root``, a file of the pictures that the set is cut down to.
+            listing: With ``root``, a file of the pictures that are measured on; without it all are, or the test split
+                of a set that has one.
+            training_listing: With ``root``, a file of the pictures that may be trained on, for a set that comes
+                without a training split.
+            train_per_class: In place of both listings, how many pictures of each class are drawn to be trained on;
+                the others are measured on.
             check_counts: With ``root``, hold the set to its numbers of classes and pictures.
             metadata: Ignored here; Kedro leaves it to plugins.
 
         Raises:
-            ValueError: If the name is unknown, or there is not exactly one of ``root`` and ``tars``.
+            ValueError: If the name is unknown, there is not exactly one of ``root`` and ``tars``, or the pictures are
+                divided in two ways.
         """
         if name not in CLASS_SETS:
             raise ValueError(f"The classification set {name!r} is unknown. Choose one of {sorted(CLASS_SETS)}.")
@@ -65,8 +80,14 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
             raise ValueError(
                 f"The classification set {name!r} takes root or tars, one of them. Got {root!r}, {tars!r}."
             )
+        if train_per_class is not None and (listing or training_listing or train_per_class < 1):
+            raise ValueError(
+                f"The classification set {name!r} takes listings or train_per_class, 1 or more. Got {listing!r}, "
+                f"{training_listing!r}, {train_per_class!r}."
+            )
         self._name, self._root, self._tars = name, root, tars
-        self._listing = None if listing is None else Path(listing)
+        listed, trained = (None if given is None else Path(given) for given in (listing, training_listing))
+        self._division = Division(listed, trained, train_per_class)
         self._check_counts = check_counts
         self.metadata = metadata
 
@@ -79,7 +100,7 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
         if self._tars is not None:
             return read_class_tars(Path(self._tars), name=self._name, metric=CLASS_SETS[self._name].metric)
         root = Path(str(self._root))
-        return read_class_set(self._name, root, listing=self._listing, check_counts=self._check_counts)
+        return read_class_set(self._name, root, division=self._division, check_counts=self._check_counts)
 
     def save(self, data: None) -> None:
         """Refuses: a benchmark is not ours to write.
@@ -97,4 +118,4 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
         return Path(folder).is_dir()
 
     def _describe(self) -> dict[str, Any]:
-        return {"name": self._name, "root": self._root, "tars": self._tars, "listing": self._listing}
+        return {"name": self._name, "root": self._root, "tars": self._tars, "division": self._division}

@@ -115,15 +115,19 @@ def encode_images(
     Raises:
         ValueError: If the view is unknown, or the encoder is the route of the other modality.
     """
-    _guard_route(encoder, source)
+    guard_route(encoder, source)
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
     encode = partial(_encode_pictures, source=source, view=view)
     return _encode_unique(encoder, keys, encode, encoding, kind=view, read=partial(stamp, source))
 
 
-def _guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
-    """Refuses real images on the generated route and the reverse; a source that does not say may take either."""
+def guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
+    """Refuses real images on the generated route and the reverse; a source that does not say may take either.
+
+    Raises:
+        ValueError: If the encoder is the route of the other modality.
+    """
     route, modality = getattr(encoder, "route", None), getattr(source, "modality", None)
     if route is not None and modality is not None and route != modality:
         raise ValueError(

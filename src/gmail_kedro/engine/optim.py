@@ -15,16 +15,23 @@ def build_adamw(
 
 
 def build_schedule(
-    optimizer: torch.optim.Optimizer, *, kind: str, steps: int, warmup_steps: int = 0, restarts: int = 1
+    optimizer: torch.optim.Optimizer,
+    *,
+    kind: str,
+    steps: int,
+    warmup_steps: int = 0,
+    restarts: int = 1,
+    floor: float = 0.0,
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Returns a schedule that is stepped once per optimizer step.
 
     Args:
         optimizer: Whose learning rate is scheduled.
-        kind: ``constant``, ``linear`` (to zero) or ``cosine`` (to zero, with warm restarts).
+        kind: ``constant``, ``linear`` (to zero) or ``cosine`` (to the floor, with warm restarts).
         steps: Length of the whole run, in steps.
         warmup_steps: Linear warm-up at the start, in steps.
         restarts: Number of equally long cosine cycles; SGDR's T_0 is then ``steps / restarts``, T_mult 1.
+        floor: Where a cosine ends, as a share of where it starts.
 
     Raises:
         ValueError: If the kind is unknown.
@@ -33,7 +40,7 @@ def build_schedule(
     after_warmup = {
         "constant": lambda step: 1.0,
         "linear": lambda step: max(0.0, 1 - step / max(1, steps - warmup_steps)),
-        "cosine": lambda step: 0.5 * (1 + math.cos(math.pi * (step % cycle) / cycle)),
+        "cosine": lambda step: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step % cycle) / cycle)),
     }
     if kind not in after_warmup:
         raise ValueError(f"The schedule must be one of {sorted(after_warmup)}. Got {kind!r} instead.")

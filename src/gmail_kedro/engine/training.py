@@ -31,6 +31,7 @@ class TrainingPlan:
         schedule: ``constant``, ``linear`` or ``cosine``.
         warmup_steps: Linear warm-up, in steps.
         restarts: Equally long cosine cycles.
+        floor: Where a cosine ends, as a share of the learning rate.
     """
 
     title: str
@@ -41,6 +42,7 @@ class TrainingPlan:
     schedule: str
     warmup_steps: int
     restarts: int = 1
+    floor: float = 0.0
 
 
 def train(
@@ -71,7 +73,12 @@ def train(
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     logger.info("%s: %d parameters are trained", plan.title, sum(parameter.numel() for parameter in trained))
     schedule = build_schedule(
-        optimizer, kind=plan.schedule, steps=plan.steps, warmup_steps=plan.warmup_steps, restarts=plan.restarts
+        optimizer,
+        kind=plan.schedule,
+        steps=plan.steps,
+        warmup_steps=plan.warmup_steps,
+        restarts=plan.restarts,
+        floor=plan.floor,
     )
     meter = CostMeter(device)
     with fast_arithmetic(device, precision=precision), step_progress(plan.title, plan.steps) as on_step:

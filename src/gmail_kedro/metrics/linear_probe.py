@@ -25,18 +25,19 @@ class ProbeResult:
     Attributes:
         result: The test split's predictions and accuracies.
         weight_decay: The one chosen on the validation split, 1 / C in scikit-learn's terms.
-        val_acc1: Its accuracy there, in percent.
+        val_score: What it reached there of the metric it was chosen by, in percent.
     """
 
     result: ClassificationResult
     weight_decay: float
-    val_acc1: float
+    val_score: float
 
 
 def linear_probe(
     features: Mapping[str, np.ndarray],
     labels: Mapping[str, np.ndarray],
     *,
+    metric: str = "acc1",
     weight_decays: Sequence[float] = WEIGHT_DECAYS,
     max_iterations: int = MAX_ITERATIONS,
 ) -> ProbeResult:
@@ -45,6 +46,7 @@ def linear_probe(
     Args:
         features: Frozen features of ``train``, ``val`` and ``test``, each [N, D].
         labels: The class of each row, integers, each [N].
+        metric: By what the weight decay is chosen: ``acc1`` or ``mean_per_class_recall``.
         weight_decays: What is tried; among equals the largest wins.
         max_iterations: Of each fit.
 
@@ -57,15 +59,15 @@ def linear_probe(
     deviation = features["train"].std(axis=0, dtype=np.float64)
     scale = np.where(deviation > 0, deviation, 1.0)
     sides = {split: (features[split] - mean) / scale for split in SPLITS}
-    accuracies = {}
+    reached = {}
     for decay in weight_decays:
         predict = _fit(sides["train"], labels["train"], decay, max_iterations)
-        accuracies[decay] = 100.0 * float(np.mean(predict(sides["val"]) == labels["val"]))
-    chosen = max(accuracies, key=lambda decay: (accuracies[decay], decay))
+        reached[decay] = result_of(predict(sides["val"]), np.asarray(labels["val"])).scores()[metric]
+    chosen = max(reached, key=lambda decay: (reached[decay], decay))
     both = [np.concatenate([side["train"], side["val"]]) for side in (sides, labels)]
     predict = _fit(both[0], both[1], chosen, max_iterations)
     result = result_of(predict(sides["test"]), np.asarray(labels["test"]))
-    return ProbeResult(result, chosen, accuracies[chosen])
+    return ProbeResult(result, chosen, reached[chosen])
 
 
 def _fit(

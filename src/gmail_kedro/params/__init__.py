@@ -8,6 +8,7 @@ from gmail_kedro.params.base import ParameterError, Parameters
 from gmail_kedro.params.diagnostics import DiagnosticsParams
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams, RetrieverParams
 from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 from gmail_kedro.params.pretraining import PretrainingParams
@@ -22,6 +23,7 @@ __all__ = [
     "DiagnosticsParams",
     "DownstreamParams",
     "EvaluationParams",
+    "FineTuningParams",
     "GenerationParams",
     "IfcapParams",
     "MiniBenchmarksParams",

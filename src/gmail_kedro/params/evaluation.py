@@ -21,7 +21,10 @@ class EvaluationParams(Parameters):
             corpus's training captions, or null to leave it out.
         scene_tuples: Whether the F1 of stated facts is measured; only the mini world's grammar can be parsed exactly.
         retrieval_protocol: A name of ``PROTOCOLS`` whose counts must hold, or null for the corpus as it is.
-        linear_probe: Whether linear classifiers are trained on the image features for the corpus's tasks.
+        class_sets: Names of the classification sets that are measured, of the corpus's own tasks and of the catalog's
+            ``class_sets``; null for all, an empty list for none.
+        linear_probe: Whether linear classifiers are trained on the image features, for those of ``class_sets`` that
+            are not fine-tuned on.
         bootstrap_count: Resamples behind each interval.
         seed: Seeds the resampling.
     """
@@ -34,6 +37,7 @@ class EvaluationParams(Parameters):
     word_vectors: str | None
     scene_tuples: bool
     retrieval_protocol: str | None
+    class_sets: list[str] | None
     linear_probe: bool
     bootstrap_count: int
     seed: int

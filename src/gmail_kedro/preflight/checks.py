@@ -65,6 +65,18 @@ def check_machine(
     return findings + _disk(requirements, chosen, findings, root)
 
 
+def weights_in_folder(requirements: Requirements, name: str, root: Path) -> list[Path]:
+    """Returns the files and folders that may be a model's weights in the profile's folder of weights.
+
+    Args:
+        requirements: What the profile needs.
+        name: The zoo's name.
+        root: The project.
+    """
+    folder = root / requirements.weights_folder
+    return sorted(folder.glob(f"{name}.*")) + sorted(folder.glob(name))
+
+
 def gpu_hours(requirements: Requirements, tables: Mapping[int, TableNeeds]) -> float:
     """Returns the expected time of several tables together on one GPU, in hours.
 
@@ -120,7 +132,7 @@ def _weights(
 
     found = look(name)
     if found.path is not None:
-        setting = f"; give the run {KINDS[kind].path_setting}={found.path}" if found.needs_path else ""
+        setting = f"; for kedro run: {KINDS[kind].path_setting}={found.path}" if found.needs_path else ""
         terms = f"; licence: {facts.licence}" if facts.licence else ""
         return Finding("weights", name, True, f"{found.path}{setting}{terms}", users)
     others = [other for other in facts.instead if look(other).path is not None]
@@ -136,8 +148,7 @@ def _local(requirements: Requirements, kind: str, name: str, root: Path, configu
     (group, name_key), (_, path_key) = (setting.split(".") for setting in settings)
     configured = configuration(group)
     path = configured.get(path_key) if configured.get(name_key) == name else None
-    shared = root / requirements.weights_folder
-    return ([root / path] if path else []) + sorted(shared.glob(f"{name}.*")) + sorted(shared.glob(name))
+    return ([root / path] if path else []) + weights_in_folder(requirements, name, root)
 
 
 def _how_to_get(found: WeightsFound, requirements: Requirements, name: str) -> str:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from gmail_kedro.preflight.requirements import FILE, Configuration, read_require
 BASE = "base"
 
 
-def add_parser(commands: Any) -> None:
-    """Adds ``preflight`` to a command line.
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Returns the parser of ``preflight``, added to a command line.
 
     Args:
         commands: What ``add_subparsers`` returned.
@@ -23,14 +24,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--params", default="", help="as in kedro run --params: paths of weights")
     parser.add_argument("--table", type=int, action="append", help="a table of the paper; again for more; default: all")
     parser.add_argument("--json", action="store_true", help="JSON in place of the text")
+    return parser
 
 
-def run_preflight(root: Path, configuration: Configuration, options: argparse.Namespace) -> int:
+def run_preflight(
+    root: Path, configuration: Configuration, titles: Mapping[int, str], options: argparse.Namespace
+) -> int:
     """Prints what is here and what is not; returns 1 if anything that the tables need is missing.
 
     Args:
         root: The project.
         configuration: Returns a parameter group of the profile by name.
+        titles: Of the tables, by number.
         options: What the command line says.
 
     Raises:
@@ -44,10 +49,11 @@ def run_preflight(root: Path, configuration: Configuration, options: argparse.Na
     requirements = read_requirements(root / "conf" / profile / FILE)
     tables = sorted(set(options.table or requirements.tables))
     findings = check_machine(requirements, tables, root, cache(configuration))  # composing it takes a second
-    summary = summarize(requirements, tables, findings)
+    summary = summarize(requirements, tables, findings, titles)
     if options.json:
         sys.stdout.write(json.dumps({"profile": profile, **summary}, indent=1) + "\n")
     else:
-        asked = bool(options.table)
-        sys.stdout.write(render(requirements, tables, findings, profile=profile, with_settings=asked))
+        sys.stdout.write(render(requirements, tables, findings, profile=profile))
+        asked = [str(number) for number in options.table or ()] + (["--env", options.env] if options.env else [])
+        sys.stdout.write(f"\nTheir commands, in order: {' '.join(['gmail-kedro table --dry-run', *asked])}\n")
     return 0 if summary["is_complete"] else 1

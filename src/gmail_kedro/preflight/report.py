@@ -1,6 +1,5 @@
 """What a look at the machine found, as text for a terminal and as JSON."""
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,19 +10,21 @@ from gmail_kedro.preflight.requirements import Requirements, TableNeeds
 
 TITLES = {"weights": "Weights", "corpus": "Corpora", "tool": "Tools", "gpu": "GPU", "disk": "Disk"}
 UNNAMED = {"gpu": "GPU with {}", "disk": "disk {}"}
-QUOTE = '"'
 WIDTH = 120
 INDENT = " " * 12
 HOURS_A_DAY = 24
 
 
-def summarize(requirements: Requirements, tables: Sequence[int], findings: Sequence[Finding]) -> dict[str, Any]:
+def summarize(
+    requirements: Requirements, tables: Sequence[int], findings: Sequence[Finding], titles: Mapping[int, str]
+) -> dict[str, Any]:
     """Returns the findings by table, as they are written to JSON.
 
     Args:
         requirements: What the profile needs.
         tables: The tables that were asked for.
         findings: What was found for them.
+        titles: Of the tables, by number.
     """
     chosen = {number: requirements.tables[number] for number in tables}
     return {
@@ -32,11 +33,10 @@ def summarize(requirements: Requirements, tables: Sequence[int], findings: Seque
         "disk_gb": disk_gb(requirements, chosen),
         "tables": {
             str(number): {
-                "title": table.title,
+                "title": titles[number],
                 "missing": _missing(findings, number),
                 "gpu_hours": gpu_hours(requirements, {number: table}),
                 "disk_gb": disk_gb(requirements, {number: table}),
-                "settings": dict(table.settings),
             }
             for number, table in chosen.items()
         },
@@ -50,7 +50,6 @@ def render(
     findings: Sequence[Finding],
     *,
     profile: str,
-    with_settings: bool = False,
 ) -> str:
     """Returns the findings as text: what is here and what is not, by kind; then every table with what it lacks.
 
@@ -59,7 +58,6 @@ def render(
         tables: The tables that were asked for.
         findings: What was found for them.
         profile: Name of the profile.
-        with_settings: Whether the parameters of the tables' runs are told too.
     """
     lines = [f"Profile {profile}: {len(tables)} tables of the paper"]
     for kind, title in TITLES.items():
@@ -69,16 +67,7 @@ def render(
             lines += _finding_lines(finding)
     chosen = {number: requirements.tables[number] for number in tables}
     lines += ["", *_table_lines(requirements, chosen, findings)]
-    return "\n".join(lines + (_settings_lines(chosen) if with_settings else [])) + "\n"
-
-
-def _settings_lines(tables: Mapping[int, TableNeeds]) -> list[str]:
-    lines = []
-    for number, table in tables.items():
-        for rows, settings in table.settings.items():
-            given = ",".join(f"{name}={json.dumps(value).strip(QUOTE)}" for name, value in settings.items())
-            lines.append(f"Settings of table {number}, {rows}: --params={given}")
-    return ["", *lines] if lines else []
+    return "\n".join(lines) + "\n"
 
 
 def _finding_lines(finding: Finding) -> list[str]:
@@ -111,7 +100,7 @@ def _table_lines(
         lines += textwrap.wrap(
             missing, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
         )
-    lines.append(f"  all{_costs(requirements, tables)}  (what tables share is counted once)")
+    lines.append(f"  all{_costs(requirements, tables)}  (a set that tables share counts once, a run for each table)")
     used = {name for table in tables.values() for name in table.work}
     origins = [f"{name}: {work.origin}" for name, work in requirements.work.items() if name in used]
     for origin in origins:

@@ -70,7 +70,6 @@ class TableNeeds:
     """What one table of the paper needs.
 
     Attributes:
-        title: The table's title.
         encoders: Names of encoders in the zoo.
         generators: Names of generators.
         language_models: Names of language models.
@@ -78,10 +77,8 @@ class TableNeeds:
         corpora: Keys of ``corpora``: trained on, or measured on.
         tools: Of ``TOOLS``: what metrics and taggers need beside Python.
         work: How often each key of ``work`` is done.
-        settings: By rows, the parameters that differ from the profile's, as for ``kedro run --params``.
     """
 
-    title: str
     encoders: tuple[str, ...] = ()
     generators: tuple[str, ...] = ()
     language_models: tuple[str, ...] = ()
@@ -89,7 +86,6 @@ class TableNeeds:
     corpora: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     work: Mapping[str, int] = field(default_factory=dict)
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def models(self) -> list[tuple[str, str]]:
         """Returns kind and name of every model."""

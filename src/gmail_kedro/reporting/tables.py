@@ -23,6 +23,7 @@ class Column:
         key: The score.
         higher_is_better: Its direction.
         per: What the number is divided by, so that it stands in the paper's unit.
+        instead: Where it lies in runs that have no number at this address, or None.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Column:
     key: str
     higher_is_better: bool = True
     per: float = 1.0
+    instead: "Column | None" = None
 
 
 @dataclass(frozen=True)
@@ -110,19 +112,29 @@ def _table(number: int, described: Mapping[str, Any]) -> Table:
 
 
 def _column(name: str, at: Any, row: Mapping[str, Any], where: str) -> Column:
-    facts = {"at": at} if isinstance(at, str) else at
-    found = ADDRESS.fullmatch(facts["at"])
-    if found is None:
-        raise ValueError(f"{where} needs addresses FILE:GROUP/KEY. Got {facts['at']!r} for {name!r} instead.")
-    groups = (row["group"],) if "group" in row else tuple(found["groups"].split("/"))
-    return Column(
-        name=name,
-        file=row.get("file", found["file"]),
-        groups=groups,
-        key=found["key"],
-        higher_is_better=not facts.get("lower", False),
-        per=float(facts.get("per", 1)),
-    )
+    """Returns a column; of several addresses, or groups of a row, a run's number is at the first that has one."""
+    facts = at if isinstance(at, dict) else {"at": at}
+    addresses = facts["at"] if isinstance(facts["at"], list) else [facts["at"]]
+    named = row.get("group")
+    column: Column | None = None
+    for address in reversed(addresses):
+        found = ADDRESS.fullmatch(address)
+        if found is None:
+            raise ValueError(f"{where} needs addresses FILE:GROUP/KEY. Got {address!r} for {name!r} instead.")
+        own = [tuple(found["groups"].split("/"))]
+        for groups in own if named is None else [(group,) for group in reversed(named.split())]:
+            column = Column(
+                name=name,
+                file=row.get("file", found["file"]),
+                groups=groups,
+                key=found["key"],
+                higher_is_better=not facts.get("lower", False),
+                per=float(facts.get("per", 1)),
+                instead=column,
+            )
+    if column is None:
+        raise ValueError(f"{where} has no address for {name!r}. Give FILE:GROUP/KEY.")
+    return column
 
 
 def tables_markdown(cells: pd.DataFrame, notes: Mapping[int, str], laws: Sequence[str]) -> str:

@@ -33,17 +33,16 @@ def write_captions(
 
 
 def collect_items(
-    captioning_items: pd.DataFrame, retrieval_items: pd.DataFrame, classification_items: pd.DataFrame
+    captioning_items: pd.DataFrame, retrieval_items: pd.DataFrame, class_items: pd.DataFrame
 ) -> pd.DataFrame:
     """Returns all scores that are means over images, image by image, for paired comparisons of runs."""
-    return pd.concat([captioning_items, retrieval_items, classification_items], ignore_index=True)
+    return pd.concat([captioning_items, retrieval_items, class_items], ignore_index=True)
 
 
 def collect_scores(
     captioning: dict[str, Any],
     retrieval: dict[str, Any],
-    classification: dict[str, Any],
-    linear_probe: dict[str, Any],
+    class_scores: dict[str, dict[str, Any]],
     gap: dict[str, Any],
     corpus: Corpus,
     generated_images: StoredImages,
@@ -55,8 +54,7 @@ def collect_scores(
     return {
         "captioning": captioning,
         "retrieval": retrieval,
-        "classification": classification,
-        "linear_probe": linear_probe,
+        **class_scores,
         "gap": gap,
         "protocol": {
             "corpus": corpus.name,

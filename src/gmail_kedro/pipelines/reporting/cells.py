@@ -12,6 +12,7 @@ from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, crossed
 from gmail_kedro.pipelines.reporting.finished_runs import FinishedRun, Found, finished_runs
 from gmail_kedro.reporting.tables import Column, Row, Table
 
+OF_PROFILE = "repro_"
 RESAMPLES, SEED = 1000, 0
 NOTHING = Interval(np.nan, np.nan, np.nan)
 SAME = ("corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer")  # or no difference makes sense
@@ -24,7 +25,7 @@ def build_cells(tables: Sequence[Table], folder: Path, seeds: Sequence[int]) -> 
 
     Args:
         tables: The tables.
-        folder: Has a folder ``<run>-<seed>`` for each finished run.
+        folder: Has a folder ``<run>-<seed>`` for each finished run; ``repro_<profile>`` where the profile has its own.
         seeds: The seeds that were asked for.
 
     Returns:
@@ -48,8 +49,18 @@ def build_cells(tables: Sequence[Table], folder: Path, seeds: Sequence[int]) -> 
             for index, column in enumerate(row.columns):
                 about = {"table": table.number, "title": table.title, "row": row.name, "column": column.name}
                 theirs = None if other is None else (other.columns[index], other.paper[index], compared)
-                cells.append(about | _cell(row, column, row.paper[index], runs, theirs, seeds))
+                cell = _cell(row, column, row.paper[index], runs, theirs)
+                if not runs and not row.blocked:
+                    cell["reason"] = _not_run(row, folder, seeds)
+                cells.append(about | cell)
     return pd.DataFrame(cells)
+
+
+def _not_run(row: Row, folder: Path, seeds: Sequence[int]) -> str:
+    """Returns the command that is missing."""
+    profile = folder.name.partition(OF_PROFILE)[2]
+    option = f" --env {profile}" if profile else ""
+    return f"not run: gmail-kedro run {row.run} --seed {(row.seeds or seeds)[0]}{option}"
 
 
 def _cell(
@@ -58,11 +69,10 @@ def _cell(
     paper: float,
     runs: Mapping[int, FinishedRun],
     theirs: tuple[Column, float, Mapping[int, FinishedRun]] | None,
-    seeds: Sequence[int],
 ) -> dict[str, Any]:
     found = {seed: run.find(column) for seed, run in runs.items()}
     numbers = {seed: number for seed, number in found.items() if number.value is not None}
-    reason = "" if numbers else _reason(row, found, seeds)
+    reason = "" if numbers else row.blocked or next((number.reason for number in found.values()), "")
     ours, effect = _spread(numbers), NOTHING
     if theirs is not None and numbers:
         reason = _differing(column, runs, theirs[0], theirs[2])
@@ -86,15 +96,6 @@ def _cell(
         "status": "run" if numbers else "blocked",
         "reason": reason,
     } | _lineage(column, used)
-
-
-def _reason(row: Row, found: Mapping[int, Found], seeds: Sequence[int]) -> str:
-    """Returns why a cell has no number: the configuration's word, the run's own, or the command that is missing."""
-    if row.blocked:
-        return row.blocked
-    told = [number.reason for number in found.values()]
-    seed = (row.seeds or tuple(seeds))[0]
-    return told[0] if told else f"not run: gmail-kedro run {row.run} --seed {seed}"
 
 
 def _spread(numbers: Numbers) -> Interval:

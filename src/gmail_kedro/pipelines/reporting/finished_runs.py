@@ -17,7 +17,10 @@ FACTS = (
     "generated_set", "generated_image_count"
 )  # fmt: skip
 ITEM_FILES = {"scores": "item_scores.parquet", "transfer": "transfer_items.parquet"}
-ITEM_GROUPS = ("captioning", "retrieval", "classification")  # of scores.json; the keys of each are measures
+ITEM_GROUPS = {  # of scores.json; the keys of each are measures, behind a prefix where groups have the same keys
+    "captioning": "", "retrieval": "", "classification": "", "linear_probe": "linear_probe_",
+    "fine_tuning": "fine_tuning_",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class FinishedRun:
 
     def find(self, column: Column) -> Found:
         """Returns the number that a column wants, or the run's own reason why there is none."""
+        found = self._find(column)
+        return self.find(column.instead) if found.value is None and column.instead is not None else found
+
+    def _find(self, column: Column) -> Found:
         content = self.read(column.file)
         if content is None:
             return Found(reason=f"{self.run_id} left no {column.file}.json: {self._told()}")
@@ -102,7 +109,8 @@ class FinishedRun:
         table, group = self._tables.get(column.file), "/".join(column.groups)
         if table is None or not ("group" in table or group in ITEM_GROUPS):
             return None
-        rows = table[table["measure"] == column.key]
+        prefix = "" if "group" in table else ITEM_GROUPS[group]
+        rows = table[table["measure"] == f"{prefix}{column.key}"]
         rows = rows[rows["group"] == group] if "group" in table else rows
         return None if rows.empty else rows.set_index("image_id")["value"] / column.per
 

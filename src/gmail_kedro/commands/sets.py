@@ -17,65 +17,23 @@ import argparse
 import json
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from gmail_kedro.commands.project import Project
 from gmail_kedro.records.finished import FinishedSet, open_set
 
 logger = logging.getLogger(__name__)
-SETS = "data/02_intermediate"
 SHEETS = "data/08_reporting/sets"
 CARD_FILE, PAGE_FILE = "card.json", "README.md"
 PROBLEMS_SHOWN = 20
 DPI = 110
 
 
-class Project:
-    """Where the sets are and how the project is configured.
-
-    Args:
-        root: Folder of the Kedro project.
-        env: The profile in ``conf/``; None for the default.
-        parameters: Runtime parameters, nested.
-    """
-
-    def __init__(self, root: Path, env: str | None, parameters: Mapping[str, Any]) -> None:
-        self.root, self._env, self._parameters = root, env, dict(parameters)
-
-    def folder(self, name: str) -> Path:
-        """Returns the folder of a set, from its name or its path."""
-        return Path(name) if "/" in name else self.root / SETS / name
-
-    def group(self, name: str) -> dict[str, Any]:
-        """Returns a group of parameters as ``kedro run`` would compose it."""
-        return self._loader()["parameters"][name]
-
-    def corpus(self) -> Any:
-        """Returns the corpus of the catalog.
-
-        Raises:
-            DatasetError: If it is not there.
-        """
-        from kedro.io import DataCatalog
-
-        return DataCatalog.from_config({"corpus": self._loader()["catalog"]["corpus"]}).load("corpus")
-
-    def _loader(self) -> Any:
-        from kedro.config import OmegaConfigLoader
-
-        from gmail_kedro.settings import CONFIG_LOADER_ARGS
-
-        arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
-        warnings.filterwarnings("ignore", "register_new_resolver")  # what OmegaConf says to Kedro
-        source = str(self.root / "conf")
-        return OmegaConfigLoader(source, env=self._env, runtime_params=self._parameters, **arguments)
-
-
-def add_parser(commands: Any) -> None:
-    """Adds ``set`` and its own commands to a command line.
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Returns the parser of ``set``, added to a command line with its own commands; ``look`` is what they do.
 
     Args:
         commands: What ``add_subparsers`` returned.
@@ -86,7 +44,7 @@ def add_parser(commands: Any) -> None:
     for name, (function, words) in ACTIONS.items():
         added[name] = actions.add_parser(name, help=words)
         added[name].add_argument("name", metavar="NAME", help="the set: its folder in data/02_intermediate, or a path")
-        added[name].set_defaults(act=function)
+        added[name].set_defaults(look=function)
     added["regenerate"].add_argument("key", metavar="KEY", help="caption_id/sample_index")
     added["subset"].add_argument("new", metavar="NEW", help="name of the new set")
     added["subset"].add_argument("--photographs", type=int, help="keep the first so many photographs")
@@ -99,6 +57,7 @@ def add_parser(commands: Any) -> None:
     for name in ("regenerate", "subset", "sheet", "card"):
         added[name].add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
         added[name].add_argument("--params", default="", help="as in kedro run --params: the weights, the corpus")
+    return group
 
 
 def verify(project: Project, options: argparse.Namespace) -> int:

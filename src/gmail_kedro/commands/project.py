@@ -1,0 +1,132 @@
+"""Where the project is and how a profile configures it."""
+
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gmail_kedro.definitions import read_definitions
+
+BASE = "base"
+SETS = "data/02_intermediate"
+
+
+class Project:
+    """A Kedro project in one profile.
+
+    Args:
+        root: The project's folder.
+        env: The profile in ``conf/``, as in ``kedro run --env``; None for the default.
+        parameters: Runtime parameters, nested.
+    """
+
+    def __init__(self, root: Path, env: str | None = None, parameters: Mapping[str, Any] | None = None) -> None:
+        self.root, self.env, self._parameters = root, env, dict(parameters or {})
+        self._defined: dict[str, dict[str, Any]] = {}
+
+    @property
+    def profile(self) -> str:
+        """The profile's name: the folder in ``conf/``."""
+        return self.env or BASE
+
+    @property
+    def option(self) -> str:
+        """What a command line says to be in this profile, with a space before it; nothing for the default."""
+        return f" --env {self.env}" if self.env else ""
+
+    @property
+    def reproduction(self) -> str:
+        """Name of the folders in which the reproduction's runs lie."""
+        return self._globals["reproduction"]
+
+    def folder(self, name: str) -> Path:
+        """Returns the folder of a set, from its name or its path."""
+        return Path(name) if "/" in name else self.root / SETS / name
+
+    def define(self, file: str) -> dict[str, Any]:
+        """Returns what a file of definitions says in this profile; see ``definitions``."""
+        if file not in self._defined:
+            self._defined[file] = read_definitions(self._loader, file)
+        return self._defined[file]
+
+    def group(self, name: str) -> dict[str, Any]:
+        """Returns a group of parameters as ``kedro run`` would compose it."""
+        return self._loader["parameters"][name]
+
+    @property
+    def default_set(self) -> str:
+        """The generated set of runs that name none."""
+        return self._globals["set"]
+
+    def corpus(self) -> Any:
+        """Returns the corpus of the catalog.
+
+        Raises:
+            DatasetError: If it is not there.
+        """
+        from kedro.io import DataCatalog
+
+        return DataCatalog.from_config({"corpus": self._loader["catalog"]["corpus"]}).load("corpus")
+
+    @cached_property
+    def _globals(self) -> dict[str, Any]:
+        return dict(self._loader["globals"])
+
+    @cached_property
+    def _loader(self) -> Any:
+        from kedro.config import OmegaConfigLoader
+
+        from gmail_kedro.settings import CONFIG_LOADER_ARGS
+
+        arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+        warnings.filterwarnings("ignore", "register_new_resolver")  # what OmegaConf says to Kedro
+        source = str(self.root / "conf")
+        return OmegaConfigLoader(source, env=self.env, runtime_params=self._parameters, **arguments)
+
+
+def find_root() -> Path:
+    """Returns the project's folder: the working directory or one of its parents.
+
+    Raises:
+        FileNotFoundError: If none of them holds a Kedro project.
+    """
+    from kedro.utils import find_kedro_project
+
+    root = find_kedro_project(Path.cwd())
+    if root is None:
+        raise FileNotFoundError("No Kedro project here. Change into the folder that holds pyproject.toml and conf/.")
+    return Path(root)
+
+
+def parse_parameters(text: str) -> dict[str, Any]:
+    """Turns ``a.b=1,c=x`` into ``{"a.b": 1, "c": "x"}``.
+
+    Args:
+        text: As for ``kedro run --params``.
+
+    Raises:
+        ValueError: If a part has no ``=``.
+    """
+    import yaml
+
+    parts = [part.partition("=") for part in text.split(",") if part]
+    if bad := [name for name, sign, _ in parts if not sign]:
+        raise ValueError(f"--params must be name=value, with commas between. Got {bad[0]!r} instead.")
+    return {name.strip(): yaml.safe_load(value) for name, _, value in parts}
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns ``{"alignment.lora_rank": 2}`` into ``{"alignment": {"lora_rank": 2}}``.
+
+    Args:
+        flat: Parameters by their names with dots.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *groups, name = key.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[name] = value
+    return nested

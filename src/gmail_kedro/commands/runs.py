@@ -1,0 +1,132 @@
+"""Named runs of experiments.yml: what a run changes, and several of them in one process."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmail_kedro.commands.project import Project, nest
+from gmail_kedro.commands.weights import OF_A_RUN, find_paths
+
+DATA_PIPELINES = ["mini_world", "generation", "pairing"]
+REPORTS, MODELS, SETS = Path("data/08_reporting"), Path("data/06_models"), Path("data/02_intermediate")
+RECEIPT = "run.json"
+NO_PARAMETERS = ("pipelines", "starts_from")
+
+
+def find_run(project: Project, name: str) -> dict[str, Any]:
+    """Returns a run as its profile defines it: what it changes of the parameters, its set, where it starts from.
+
+    Args:
+        project: The project.
+        name: A key of ``runs`` in ``experiments.yml``.
+
+    Raises:
+        ValueError: If there is none of that name; lists those there are.
+    """
+    known = project.define("experiments")["runs"]
+    if name not in known:
+        raise ValueError(f"The profile {project.profile} has no run {name!r} (experiments.yml). Known: {list(known)}.")
+    row = dict(known[name])
+    return find_run(project, row.pop("like")) | row if "like" in row else row
+
+
+def run_experiments(project: Project, names: Sequence[str]) -> None:
+    """Runs experiments one after the other, each under its own name.
+
+    Args:
+        project: The project.
+        names: Keys of ``runs`` in ``experiments.yml``; all when empty.
+
+    Raises:
+        ValueError: If a name is not there; lists those that are.
+        FileNotFoundError: If a run goes on from another one that is not there.
+    """
+    rows = {name: find_run(project, name) for name in names or project.define("experiments")["runs"]}
+    for name, row in rows.items():
+        start = row.get("starts_from")
+        _run_row(project, row, run_id=name, start=start, first=f"gmail-kedro compare {start}{project.option}")
+
+
+def run_cell(project: Project, name: str, seed: int) -> None:
+    """Runs one cell of the reproduction, ``repro/NAME-SEED``; its ``run.json`` is written last and says it is whole.
+
+    Args:
+        project: The project; a profile with its own ``reproduction`` in ``globals.yml`` has its runs there.
+        name: A key of ``runs`` in ``experiments.yml``.
+        seed: The training seed.
+
+    Raises:
+        ValueError: If there is no such run; lists those there are.
+        FileNotFoundError: If the run goes on from another one that is not there; says how to run that.
+    """
+    from gmail_kedro.tracking import git_state
+
+    row, run_id = find_run(project, name), cell_id(project, name, seed)
+    receipt = project.root / REPORTS / run_id / RECEIPT
+    receipt.unlink(missing_ok=True)
+    start, first = None, ""
+    if "starts_from" in row:
+        start, first = cell_id(project, row["starts_from"], seed), run_command(project, row["starts_from"], seed)
+    pipelines = _run_row(project, {"run.seed": seed} | row, run_id=run_id, start=start, first=first)
+    facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
+    facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
+    unfinished = receipt.with_name(f"{RECEIPT}.unfinished")
+    unfinished.write_text(json.dumps(facts, indent=1) + "\n")
+    unfinished.replace(receipt)
+
+
+def cell_id(project: Project, name: str, seed: int) -> str:
+    """Returns the run id of a cell of the reproduction."""
+    return f"{project.reproduction}/{name}-{seed}"
+
+
+def run_command(project: Project, name: str, seed: int) -> str:
+    """Returns the command that runs a cell of the reproduction."""
+    return f"gmail-kedro run {name} --seed {seed}{project.option}"
+
+
+def is_run(project: Project, name: str, seed: int) -> bool:
+    """Says whether a cell is whole and was run as ``experiments.yml`` defines it now."""
+    receipt = project.root / REPORTS / cell_id(project, name, seed) / RECEIPT
+    return receipt.is_file() and json.loads(receipt.read_text())["row"] == find_run(project, name)
+
+
+def run_pipelines(project: Project, names: Sequence[str], parameters: dict[str, Any]) -> None:
+    """Runs pipelines in one Kedro session, which is one MLflow run.
+
+    Args:
+        project: The project.
+        names: Registered pipelines; run as their union.
+        parameters: Runtime parameters, nested.
+    """
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(project.root)
+    with KedroSession.create(project_path=project.root, env=project.env, runtime_params=parameters) as session:
+        session.run(pipeline_names=list(names))  # type: ignore[call-arg]
+
+
+def _run_row(project: Project, row: Mapping[str, Any], *, run_id: str, start: str | None, first: str) -> list[str]:
+    """Runs a row of ``experiments.yml``; returns its pipelines.
+
+    Raises:
+        FileNotFoundError: If the captioner that it goes on from is not there; says how to train it.
+    """
+    changes = {key: value for key, value in row.items() if key not in NO_PARAMETERS}
+    if start is not None:
+        captioner = project.root / MODELS / start / "captioner"
+        if not captioner.is_dir():
+            raise FileNotFoundError(f"{run_id} goes on from a captioner that is not there. First: {first}")
+        changes["downstream.start_from"] = str(captioner)
+    changes |= find_paths(project, changes, OF_A_RUN)
+    pipelines = row.get("pipelines", ["experiment"])
+    run_pipelines(project, pipelines, {"run_id": run_id} | nest(changes))
+    return pipelines
+
+
+def _set_facts(project: Project, name: str) -> dict[str, str]:
+    """Returns what a generated set says about itself: which set it is, and what made it."""
+    facts = json.loads((project.root / SETS / name / "shards/set.json").read_text())
+    return {"set": name, "generated_set": facts["fingerprint"], "generator": facts["settings"]["generator"]}

@@ -1,0 +1,175 @@
+"""``gmail-kedro table``: everything that tables of the reproduction need, in the order in which it can be run.
+
+The commands that it lists are those of the stages of ``dvc.yaml``, for any profile: corpora that a pipeline makes,
+generated sets and their pairs, the runs (after those that they go on from), and the tables themselves.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from gmail_kedro.commands import runs
+from gmail_kedro.commands.project import Project, nest, parse_parameters
+from gmail_kedro.commands.weights import OF_A_SET, find_paths
+from gmail_kedro.preflight.requirements import FILE, read_requirements
+from gmail_kedro.reporting.tables import Table, read_tables
+
+logger = logging.getLogger(__name__)
+PAIRS = "data/03_primary"
+Cell = tuple[str, int]  # a run's name and its seed
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        command: As a person types it.
+        about: What it is for.
+        is_done: Says whether its results are there.
+        start: Runs it in this process.
+    """
+
+    command: str
+    about: str
+    is_done: Callable[[], bool]
+    start: Callable[[], None]
+
+
+def run_tables(project: Project, numbers: Sequence[int], *, dry_run: bool) -> None:
+    """Runs what tables need and is not there, and fills them; or only lists the commands.
+
+    Args:
+        project: The project.
+        numbers: Of the tables; all when empty.
+        dry_run: Whether nothing is run.
+
+    Raises:
+        ValueError: If a number is no table of the profile, or a table names a run or a set that is not there.
+    """
+    tables = _choose(project, numbers)
+    steps = plan_tables(project, tables)
+    if dry_run:
+        sys.stdout.write(list_steps(tables, steps))
+        return
+    for step in steps:
+        if step.is_done():
+            logger.info("Done already: %s", step.command)
+        else:
+            step.start()
+
+
+def list_steps(tables: Sequence[Table], steps: Sequence[Step]) -> str:
+    """Returns the commands as lines of a shell script.
+
+    Args:
+        tables: The tables they are for.
+        steps: The commands in their order.
+    """
+    lines = [f"# Table {table.number}: {table.title}" for table in tables]
+    lines += [f"{step.command}  # {'done; ' if step.is_done() else ''}{step.about}" for step in steps]
+    return "\n".join(lines) + "\n"
+
+
+def plan_tables(project: Project, tables: Sequence[Table]) -> list[Step]:
+    """Returns every command that tables need, each after those that it waits for.
+
+    Args:
+        project: The project.
+        tables: The tables.
+
+    Raises:
+        ValueError: If a table names a run, or a run a set, that the profile does not have.
+    """
+    cells = _cells(project, tables)
+    set_of = {name: runs.find_run(project, name).get("set", project.default_set) for name, _ in cells}
+    run_steps = [_run_step(project, name, seed, about) for (name, seed), about in cells.items()]
+    return [*_corpus_steps(project), *_set_steps(project, dict.fromkeys(set_of.values())), *run_steps, _last(project)]
+
+
+def _choose(project: Project, numbers: Sequence[int]) -> list[Table]:
+    tables = {table.number: table for table in read_tables(project.define("tables"))}
+    if unknown := [number for number in numbers if number not in tables]:
+        raise ValueError(f"The profile {project.profile} has no table {unknown}. Known: {list(tables)}.")
+    return [tables[number] for number in numbers or tables]
+
+
+def _cells(project: Project, tables: Sequence[Table]) -> dict[Cell, str]:
+    """Returns the runs of tables, those that others go on from first, each with the rows that it is."""
+    cells: dict[Cell, list[str]] = {}
+    seeds = project.define("seeds")["seeds"]
+    for table in tables:
+        for row in table.rows.values():
+            for seed in () if row.blocked else (row.seeds or seeds):
+                start = runs.find_run(project, row.run).get("starts_from")
+                if start:
+                    cells.setdefault((start, seed), [])
+                cells.setdefault((row.run, seed), []).append(f"table {table.number}, {row.name}")
+    return {cell: "; ".join(rows) or "others go on from it" for cell, rows in cells.items()}
+
+
+def _corpus_steps(project: Project) -> list[Step]:
+    corpora = read_requirements(project.root / "conf" / project.profile / FILE).corpora
+    return [
+        Step(
+            command=f"kedro run{project.option} --pipeline={corpus.made_by}",
+            about=f"the corpus {name}",
+            is_done=partial(_all_there, project, corpus.files),
+            start=partial(runs.run_pipelines, project, [corpus.made_by], {}),
+        )
+        for name, corpus in corpora.items()
+        if corpus.made_by
+    ]
+
+
+def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
+    """Returns for every set its generation, then its pairing.
+
+    Raises:
+        ValueError: If a set is not in ``sets.yml``.
+    """
+    declared, steps = project.define("sets")["sets"], []
+    for name in names:
+        if name not in declared:
+            raise ValueError(f"The profile {project.profile} has no set {name!r} (sets.yml). Known: {list(declared)}.")
+        params = declared[name]["params"]
+        paths = find_paths(project, parse_parameters(params), OF_A_SET)
+        told = ",".join([f"set={name}", params, *(f"{setting}={path}" for setting, path in paths.items())])
+        for pipeline, given, leaves in (
+            ("generation", told, f"{runs.SETS}/{name}/card.json"),
+            ("pairing", f"set={name}", f"{PAIRS}/{name}/pairs.parquet"),
+        ):
+            steps.append(
+                Step(
+                    command=f'kedro run{project.option} --pipeline={pipeline} --params="{given}"',
+                    about=f"the set {name}",
+                    is_done=partial(_all_there, project, [leaves]),
+                    start=partial(runs.run_pipelines, project, [pipeline], nest(parse_parameters(given))),
+                )
+            )
+    return steps
+
+
+def _run_step(project: Project, name: str, seed: int, about: str) -> Step:
+    start = runs.find_run(project, name).get("starts_from")
+    return Step(
+        command=runs.run_command(project, name, seed),
+        about=about + (f"; after {start}" if start else ""),
+        is_done=partial(runs.is_run, project, name, seed),
+        start=partial(runs.run_cell, project, name, seed),
+    )
+
+
+def _last(project: Project) -> Step:
+    return Step(
+        command=f"kedro run{project.option} --pipeline=tables",
+        about="all tables, from what was run",
+        is_done=lambda: False,
+        start=partial(runs.run_pipelines, project, ["tables"], {}),
+    )
+
+
+def _all_there(project: Project, patterns: Iterable[str]) -> bool:
+    return all(any(project.root.glob(pattern)) for pattern in patterns)

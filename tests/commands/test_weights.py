@@ -1,0 +1,55 @@
+"""Weights in the profile's folder of weights are given to the runs that name them, and to no others."""
+
+import shutil
+
+import pytest
+
+from gmail_kedro.commands.project import Project
+from gmail_kedro.commands.tables import plan_tables
+from gmail_kedro.commands.weights import OF_A_RUN, OF_A_SET, find_paths
+from gmail_kedro.reporting.tables import read_tables
+
+
+@pytest.fixture
+def project(tmp_path, repository):
+    shutil.copytree(repository / "conf", tmp_path / "conf")
+    return Project(tmp_path, "paper")
+
+
+def put(project, path):
+    file = project.root / "data/01_raw/weights" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    return str(file)
+
+
+def test_a_run_is_pointed_at_what_lies_there_by_the_zoos_name(project):
+    changes = {"run.encoder": "synclr_vit_b_16"}
+    assert find_paths(project, changes, OF_A_RUN) == {}  # no folder
+    put(project, "clip_vit_b_32/open_clip_model.safetensors")
+    assert find_paths(project, changes, OF_A_RUN) == {}  # another encoder's
+    checkpoint = put(project, "synclr_vit_b_16.pth")
+    assert find_paths(project, changes, OF_A_RUN) == {"run.encoder_path": checkpoint}
+    assert find_paths(project, changes | {"run.encoder_path": "mine.pth"}, OF_A_RUN) == {}
+
+
+def test_weights_that_are_not_whole_are_left_to_the_zoo(project):
+    put(project, "gpt2/config.json")
+    assert find_paths(project, {}, OF_A_RUN) == {}
+    language_model = put(project, "gpt2/model.safetensors").rpartition("/")[0]
+    assert find_paths(project, {}, OF_A_RUN) == {"downstream.language_model_path": language_model}
+    assert find_paths(project, {}, OF_A_SET) == {}
+
+
+def test_the_command_of_a_set_names_its_generators_weights(project, monkeypatch):
+    put(project, "flux_dev/model_index.json")
+    (project.root / "data/01_raw/weights/flux_dev/model_index.json").write_text("{}")
+    tables = [table for table in read_tables(project.define("tables")) if table.number == 17]
+    listed = [step.command for step in plan_tables(project, tables) if "--pipeline=generation" in step.command]
+    folder = project.root / "data/01_raw/weights/flux_dev"
+    assert [f"generation.generator_path={folder}" in command for command in listed] == [False, True]
+
+
+def test_a_profile_without_requirements_has_no_such_folder(project):
+    put(project, "mini_clip/open_clip_model.safetensors")
+    assert find_paths(Project(project.root, "own_corpus"), {}, OF_A_RUN) == {}
