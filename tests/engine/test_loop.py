@@ -105,6 +105,16 @@ def test_warm_restarts_start_each_cycle_at_the_top():
     assert rates[4] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.8)))
 
 
+def test_a_cosine_ends_at_its_floor_after_the_warm_up():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = build_adamw([parameter], learning_rate=2.0, weight_decay=0.0)
+    schedule = build_schedule(optimizer, kind="cosine", steps=12, warmup_steps=2, floor=0.25)
+    (factor,) = schedule.lr_lambdas
+    assert [factor(0), factor(1), factor(2)] == [0.5, 1.0, 1.0]
+    assert factor(7) == pytest.approx(0.25 + 0.75 / 2)
+    assert 0.25 < factor(11) < 0.28
+
+
 def test_unknown_schedule_is_refused():
     optimizer = build_adamw([torch.nn.Parameter(torch.zeros(1))], learning_rate=1.0, weight_decay=0.0)
     with pytest.raises(ValueError, match="must be one of"):

@@ -71,6 +71,17 @@ def test_files_of_a_classification_set_are_where_torchvision_reads_them(name):
     assert sum(pattern.startswith(f"{folder}/") for pattern in PAPER.corpora[name].files) >= 1
 
 
+@pytest.mark.parametrize("name", CLASS_SETS)
+def test_what_is_trained_on_is_asked_for_too(name):
+    entry, files = CATALOG[name], PAPER.corpora[name].files
+    listings = {entry[key] for key in ("listing", "training_listing") if key in entry}
+    assert listings <= set(files) and all(files[listing] == 1 for listing in listings)
+    apart = {f"{entry['root']}/{part.folder}/" for part in CLASS_SETS[name].training.values() if part.folder}
+    assert all(any(pattern.startswith(folder) for pattern in files) for folder in apart)
+    assert CLASS_SETS[name].training or listings or "train_per_class" in entry
+    assert CATALOG["class_sets"]["sets"][name] == entry
+
+
 @pytest.mark.parametrize("name", ["scienceqa", "mmmu"])
 def test_files_of_a_benchmark_are_where_its_catalog_entry_reads_them(name):
     folder = CATALOG[f"{name}_questions"]["filepath"]
