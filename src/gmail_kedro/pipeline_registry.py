@@ -24,29 +24,30 @@ def register_pipelines() -> dict[str, Pipeline]:
     ``gmail`` is the paper on the corpus in the catalog, ``experiment`` is one row of a table on a set that is
     already generated, and the default makes the mini world first. ``transfer`` measures a finished run on other
     corpora; ``comparison`` sets it beside another, named by the parameter ``baseline``; ``tables`` gathers the runs of
-    the reproduction, ``report`` shows them in one page. ``fine_tuning`` trains classifiers on the sets that
-    ``fine_tuning.sets`` names. ``pretraining`` makes the packaged mini weights.
+    the reproduction, ``report`` shows them in one page. ``fine_tuning``, also a part of ``downstream``, trains
+    classifiers on the sets that ``fine_tuning.sets`` names. ``pretraining`` makes the packaged mini weights.
     """
+    fine_tuning = classification.create_fine_tuning()
     parts = {
         "mini_world": mini_world.create_pipeline(),
         "generation": generation.create_pipeline(),
         "pairing": pairing.create_pipeline(),
         "alignment": alignment.create_pipeline(),
-        "downstream": downstream.create_pipeline(),
-        "fine_tuning": classification.create_fine_tuning(),
+        "downstream": downstream.create_pipeline() + fine_tuning,
         "diagnostics": diagnostics.create_pipeline(),
         "evaluation": evaluation.create_pipeline() + classification.create_pipeline(),
         "reporting": reporting.create_pipeline(),
         "transfer": transfer.create_pipeline(),
         "vision_language": vision_language.create_pipeline(),
     }
-    training = parts["alignment"] + parts["downstream"] + parts["fine_tuning"]
+    training = parts["alignment"] + parts["downstream"]
     experiment = training + parts["diagnostics"] + parts["evaluation"] + parts["reporting"]
     gmail = parts["generation"] + parts["pairing"] + experiment
     return parts | {
         "align": parts["alignment"],
         "comparison": reporting.create_comparison(),
         "experiment": experiment,
+        "fine_tuning": fine_tuning,
         "gmail": gmail,
         "pretraining": pretraining.create_pipeline(),
         "report": reporting.create_report(),
