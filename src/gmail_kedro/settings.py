@@ -4,23 +4,16 @@
 Kedro's default would erase them.
 """
 
-import logging
 import os
+import warnings
 
 from gmail_kedro.definitions import FILES
 from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
-# Said by libraries to one another at every start; nothing that a user of this project can act on.
-STARTUP_NOISE = (
-    "register_new_resolver() is deprecated",
-    "type hints to the `predict` method",
-    "Option '--pipeline' is",
-)
-logging.getLogger("py.warnings").addFilter(
-    lambda record: not any(words in record.getMessage() for words in STARTUP_NOISE)
-)
+# OmegaConf says it to Kedro at every start; nothing that a user of this project can act on.
+warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
 HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), ClassSetHooks(), TrackingHooks(), SummaryHooks())
 

@@ -1,6 +1,5 @@
 """Where the project is and how a profile configures it."""
 
-import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +79,6 @@ class Project:
         from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
         arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
-        warnings.filterwarnings("ignore", "register_new_resolver")  # what OmegaConf says to Kedro
         source = str(self.root / "conf")
         return OmegaConfigLoader(source, env=self.env, runtime_params=self._parameters, **arguments)
 
