@@ -19,6 +19,7 @@ from gmail_kedro.pipelines.diagnostics.nodes import (
     draw_spectra_figure,
     draw_tsne_figure,
     encode_gap,
+    list_gap_items,
     score_gap,
 )
 from gmail_kedro.zoo import student
@@ -147,6 +148,17 @@ def test_the_frame_is_that_of_before_alignment():
     expected = decompose_gap(frame, moved.after, moved.real).scores()["pmb_norm"]
     assert scores["pmb_norm_after"] == pytest.approx(expected)
     assert scores["pob_drift"] > 0.2
+
+
+def test_paired_cosines_are_listed_one_by_one():
+    embeddings = clouds(2.0, 0.0)
+    scores = score_gap(embeddings, DiagnosticsParams(**SETTINGS))["scores"]
+    items = list_gap_items(embeddings)
+    means = items.groupby("measure")["value"].mean()
+    assert set(means.index) == {"paired_cosine_before", "paired_cosine_after"}
+    for measure in means.index:
+        assert means[measure] == pytest.approx(scores[measure])
+        assert items.loc[items["measure"] == measure, "image_id"].tolist() == embeddings.image_ids
 
 
 def test_figures_are_drawn_with_their_numbers():

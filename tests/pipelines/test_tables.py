@@ -98,6 +98,22 @@ def test_numbers_come_from_every_file_in_the_papers_unit_with_where_they_are_fro
     assert (cider["corpus"], cider["split"], cider["generated_set"]) == ("mini", "test", "set of ours")
 
 
+def test_paired_cosines_are_compared_pair_by_pair(tmp_path):
+    rng = np.random.default_rng(0)
+    cosines = rng.uniform(0.2, 0.9, len(IMAGES))
+    for name, gain in (("base", 0.0), ("ours", 0.02)):
+        store(tmp_path, name, 0, cider=cosines)
+        scores = json.loads((tmp_path / f"{name}-0/scores.json").read_text())
+        scores["gap"]["scores"]["paired_cosine_after"] = float(np.mean(cosines)) + gain
+        (tmp_path / f"{name}-0/scores.json").write_text(json.dumps(scores))
+        items = pd.DataFrame({"image_id": IMAGES, "measure": "paired_cosine_after", "value": cosines + gain})
+        items.to_parquet(tmp_path / f"{name}-0/item_scores.parquet")
+    table = TABLE | {"columns": {"cosine": "scores:gap/paired_cosine_after"}}
+    table["rows"] = {name: {key: row[key] for key in row if key != "paper"} for name, row in TABLE["rows"].items()}
+    ours = cells_of(tmp_path, [0], table).loc[("ours", "cosine")]
+    assert ours["effect_low"] == pytest.approx(0.02) == ours["effect_high"]
+
+
 def test_several_seeds_are_averaged_and_their_spread_counts(runs):
     one, three = cells_of(runs, [0]), cells_of(runs, [0, 1, 2])
     ours = three.loc[("ours", "cider")]

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from gmail_kedro.benchmark import item_rows
 from gmail_kedro.engine.inference import Encoding
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageSource
 from gmail_kedro.method.realign import FeatureMap
@@ -136,6 +137,21 @@ def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[
     codec = {"codec_size": params.codec_size, "codec_quality": params.codec_quality}
     matched = _score_views(gap_embeddings.codec_matched, report_shortly, groups, params)
     return result | {"codec_matched": matched | codec, "pair_count": len(groups)}
+
+
+def list_gap_items(gap_embeddings: GapEmbeddings) -> pd.DataFrame:
+    """Returns the paired cosines one by one, for paired comparisons of runs: ``image_id``, ``measure``, ``value``."""
+    from gmail_kedro.method.gap import paired_cosine
+
+    views = gap_embeddings.stored
+    sides = {"before": (views.before, views.real), "after": (views.after, views.real_after)}
+    return pd.concat(
+        [
+            item_rows(gap_embeddings.image_ids, f"paired_cosine_{when}", paired_cosine(*side).numpy())
+            for when, side in sides.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], params: DiagnosticsParams) -> Any:

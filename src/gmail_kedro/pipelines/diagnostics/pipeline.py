@@ -2,7 +2,13 @@
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.pipelines.diagnostics.nodes import draw_spectra_figure, draw_tsne_figure, encode_gap, score_gap
+from gmail_kedro.pipelines.diagnostics.nodes import (
+    draw_spectra_figure,
+    draw_tsne_figure,
+    encode_gap,
+    list_gap_items,
+    score_gap,
+)
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
@@ -16,6 +22,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 "gap_embeddings",
             ),
             node(score_gap, ["gap_embeddings", diagnostics], "gap_scores"),
+            node(list_gap_items, ["gap_embeddings"], "gap_items"),
             node(draw_tsne_figure, ["gap_embeddings", "gap_scores", diagnostics], "tsne_figure"),
             node(draw_spectra_figure, ["gap_embeddings"], "spectra_figure"),
         ]

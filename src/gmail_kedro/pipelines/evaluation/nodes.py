@@ -32,11 +32,9 @@ def write_captions(
     return [{"image_id": key, "text": text} for key, text in zip(benchmark.image_ids, texts, strict=True)]
 
 
-def collect_items(
-    captioning_items: pd.DataFrame, retrieval_items: pd.DataFrame, class_items: pd.DataFrame
-) -> pd.DataFrame:
+def collect_items(*items: pd.DataFrame) -> pd.DataFrame:
     """Returns all scores that are means over images, image by image, for paired comparisons of runs."""
-    return pd.concat([captioning_items, retrieval_items, class_items], ignore_index=True)
+    return pd.concat(items, ignore_index=True)
 
 
 def collect_scores(

@@ -28,7 +28,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 ["captioning_scores", "captioning_items"],
             ),
             node(score_retrieval, ["benchmark", evaluation], ["retrieval_scores", "retrieval_items"]),
-            node(collect_items, ["captioning_items", "retrieval_items", "class_items"], "item_scores"),
+            node(collect_items, ["captioning_items", "retrieval_items", "class_items", "gap_items"], "item_scores"),
             node(
                 collect_scores,
                 [

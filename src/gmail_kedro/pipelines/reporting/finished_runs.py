@@ -19,7 +19,7 @@ FACTS = (
 ITEM_FILES = {"scores": "item_scores.parquet", "transfer": "transfer_items.parquet"}
 ITEM_GROUPS = {  # of scores.json; the keys of each are measures, behind a prefix where groups have the same keys
     "captioning": "", "retrieval": "", "classification": "", "linear_probe": "linear_probe_",
-    "fine_tuning": "fine_tuning_",
+    "fine_tuning": "fine_tuning_", "gap": "",
 }  # fmt: skip
 
 
