@@ -213,8 +213,11 @@ def test_published_and_trained_models_are_measured(steps, name, folder, folders,
     texts = {row["question_id"]: row["text"] for row in predictions["mmmu"]}
     assert texts["3"] is None and all(isinstance(texts[key], str) for key in "124")
     assert predictions["scienceqa"][0]["prompt"].startswith("Context: N/A\nQuestion: What color?\nOptions: (A) red")
-    scores = score_answers(json.loads(json.dumps(predictions)), *inputs[:4], tmp_path / "vectors", *inputs[4:])
+    scores, items = score_answers(json.loads(json.dumps(predictions)), *inputs[:4], tmp_path / "vectors", *inputs[4:])
     assert scores["scienceqa"]["scores"]["chance"] == 50.0
+    for (group, measure), rows in items.groupby(["group", "measure"]):
+        assert rows["value"].mean() == pytest.approx(scores[group]["intervals"][measure]["mean"]), measure
+    assert {"captioning", "scienceqa", "mmmu"} == set(items["group"])
     assert scores["mmmu"]["scores"]["chance"] == pytest.approx((50 + 25 + 50 + 100) / 4)
     assert scores["mmmu"]["by_subject"]["size"]["question_count"] == 2
     assert "needs word vectors" in scores["captioning"]["unavailable"]["wmd"]
@@ -244,9 +247,11 @@ def test_right_answers_are_counted(folders, data, tmp_path):
     }
     mmmu = [question for question in QUESTIONS if question.question_id != "3"]
     inputs = (data[1], QUESTIONS[:1], mmmu, student, params(folders), EVALUATION, run_params(folders))
-    scores = score_answers(predictions, *inputs[:4], tmp_path / "vectors", *inputs[4:])
+    scores, items = score_answers(predictions, *inputs[:4], tmp_path / "vectors", *inputs[4:])
     assert scores["scienceqa"]["scores"]["accuracy"] == 100.0
     assert scores["mmmu"]["scores"]["accuracy"] == pytest.approx(200 / 3)
+    right = items[items["group"] == "mmmu"].set_index("image_id")["value"]
+    assert right.to_dict() == {"1": 0.0, "2": 100.0, "4": 100.0}
     assert {name: facts["accuracy"] for name, facts in scores["mmmu"]["by_subject"].items()} == {
         "ink": 0.0, "size": 100.0, "number": 100.0,
     }  # fmt: skip

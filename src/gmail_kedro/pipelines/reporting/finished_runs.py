@@ -16,7 +16,11 @@ FACTS = (
     "corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer", "encoder", "generator",
     "generated_set", "generated_image_count"
 )  # fmt: skip
-ITEM_FILES = {"scores": "item_scores.parquet", "transfer": "transfer_items.parquet"}
+ITEM_FILES = {
+    "scores": "item_scores.parquet",
+    "transfer": "transfer_items.parquet",
+    "vision_language": "vision_language_items.parquet",
+}
 ITEM_GROUPS = {  # of scores.json; the keys of each are measures, behind a prefix where groups have the same keys
     "captioning": "", "retrieval": "", "classification": "", "linear_probe": "linear_probe_",
     "fine_tuning": "fine_tuning_", "gap": "",

@@ -117,11 +117,12 @@ def score_answers(
     params: VisionLanguageParams,
     evaluation: EvaluationParams,
     run: RunParams,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Scores captions against all references, and answers by the rules of ScienceQA and of MMMU.
 
     Returns:
-        ``captioning``, ``scienceqa`` and ``mmmu`` with intervals and chance levels, and ``protocol``.
+        ``captioning``, ``scienceqa`` and ``mmmu`` with intervals and chance levels, and ``protocol``; and what is
+        a mean over images or questions one by one: ``group``, ``image_id`` (or the question's), ``measure``, ``value``.
     """
     from gmail_kedro.metrics.vqa import mmmu_result, scienceqa_result
     from gmail_kedro.pipelines.vision_language.scoring import score_captions, score_questions
@@ -129,10 +130,13 @@ def score_answers(
     rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
     captions, predictions = corpus.captions, vision_language_predictions
     training = list(captions.loc[captions["split"] == "train", "caption"])
-    return {
+    scored = {
         "captioning": score_captions(predictions["captions"], rows, training, evaluation, feature_store=feature_store),
         "scienceqa": score_questions(predictions["scienceqa"], scienceqa_questions, scienceqa_result, evaluation),
         "mmmu": score_questions(predictions["mmmu"], mmmu_questions, mmmu_result, evaluation),
+    }
+    items = pd.concat([items.assign(group=group) for group, (_, items) in scored.items()], ignore_index=True)
+    return {group: scores for group, (scores, _) in scored.items()} | {
         "protocol": {
             "corpus": corpus.name,
             "split": evaluation.split,
@@ -146,7 +150,7 @@ def score_answers(
             "student": adapter.fingerprint,
             "seed": run.seed,
         },
-    }
+    }, items
 
 
 def _lessons(

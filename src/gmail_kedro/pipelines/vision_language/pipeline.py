@@ -33,7 +33,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     evaluation,
                     run,
                 ],
-                "vision_language_scores",
+                ["vision_language_scores", "vision_language_items"],
             ),
         ]
     )

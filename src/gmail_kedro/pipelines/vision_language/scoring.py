@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gmail_kedro.benchmark import item_rows
 from gmail_kedro.interfaces import Question
 from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores
 from gmail_kedro.metrics.statistics import bootstrap_interval
@@ -24,8 +25,8 @@ def score_captions(
     params: EvaluationParams,
     *,
     feature_store: Path,
-) -> dict[str, Any]:
-    """Returns caption scores against all references, with intervals where they are means over images.
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Returns caption scores against all references; means over images with their intervals, and image by image.
 
     Args:
         captions: ``image_id`` and ``text`` of each image.
@@ -53,12 +54,13 @@ def score_captions(
         for name, values in per_image.items()
     }
     added = {"wmd": float(per_image["wmd"].mean())} if "wmd" in per_image else {}
-    return {
+    scores = {
         "scores": result.scores | added,
         "intervals": intervals,
         "unavailable": unavailable,
         "tokenizer": result.tokenizer,
     }
+    return scores, pd.concat([item_rows(result.image_ids, name, values) for name, values in per_image.items()])
 
 
 def score_questions(
@@ -66,8 +68,8 @@ def score_questions(
     questions: Sequence[Question],
     judge: Callable[[Mapping[str, Any], Mapping[str, VqaQuestion]], VqaResult],
     params: EvaluationParams,
-) -> dict[str, Any]:
-    """Returns accuracy over all questions and by subject, its interval, and the chance level, in percent.
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Returns accuracy over all questions and by subject, its interval and the chance level; and what was right.
 
     Args:
         answers: ``question_id`` and ``text`` of each question.
@@ -79,7 +81,7 @@ def score_questions(
     correct = result.correct.astype(float) * 100
     subjects = np.array([question.subject for question in questions])
     chance = _chance(questions)
-    return {
+    scores = {
         "scores": result.scores() | {"chance": float(chance.mean())},
         "intervals": {"accuracy": asdict(bootstrap_interval(correct, count=params.bootstrap_count, seed=params.seed))},
         "by_subject": {
@@ -93,6 +95,7 @@ def score_questions(
         "question_count": len(questions),
         "image_count": sum(question.image is not None for question in questions),
     }
+    return scores, item_rows([question.question_id for question in questions], "accuracy", correct)
 
 
 def _chance(questions: Sequence[Question]) -> np.ndarray:
