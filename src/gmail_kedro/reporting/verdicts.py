@@ -26,7 +26,6 @@ class Finding:
         row: The row that is compared.
         against: The row it is compared with.
         columns: Each measure with its verdict, in the table's order; only those the paper makes a claim for.
-        reasons: Why something of it could not be run; empty if all was.
     """
 
     table: int
@@ -34,7 +33,6 @@ class Finding:
     row: str
     against: str
     columns: tuple[tuple[str, str], ...]
-    reasons: tuple[str, ...]
 
     def named(self, verdict: str) -> list[str]:
         """Returns the measures of one verdict.
@@ -111,7 +109,6 @@ def findings(tables: pd.DataFrame) -> list[Finding]:
     claimed = with_verdicts(tables).query("verdict != @NO_CLAIM")
     found = []
     for (table, row), cells in claimed.groupby(["table", "row"], sort=False):
-        blocked = cells[cells["verdict"] == BLOCKED]
         found.append(
             Finding(
                 table=int(table),
@@ -119,7 +116,6 @@ def findings(tables: pd.DataFrame) -> list[Finding]:
                 row=row,
                 against=cells["against"].iloc[0],
                 columns=tuple(zip(cells["column"], cells["verdict"], strict=True)),
-                reasons=tuple(dict.fromkeys(blocked["reason"])),
             )
         )
     return found
