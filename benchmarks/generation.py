@@ -48,6 +48,8 @@ class Setting:
         caption_count: Captions.
         samples_per_caption: Pictures of each.
         batch_size: Pictures at once.
+        repeats: How many photographs have each caption. From 2 on, ours shares pictures (``dedupe_prompts``), and the
+            plain loop, which knows no captions, makes one for each.
     """
 
     generator: str
@@ -55,21 +57,29 @@ class Setting:
     caption_count: int
     samples_per_caption: int
     batch_size: int
+    repeats: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.generator}, {self.samples_per_caption} pictures a caption"
+        shared = f", each caption of {self.repeats} photographs" if self.repeats > 1 else ""
+        return f"{self.generator}, {self.samples_per_caption} pictures a caption{shared}"
 
     @property
     def image_count(self) -> int:
         return self.caption_count * self.samples_per_caption
 
 
-def draw_plan(setting: Setting) -> pd.DataFrame:
-    """Returns the plan of a set: captions that differ, each with its samples one after another."""
+def draw_plan(setting: Setting, *, shares: bool = False) -> pd.DataFrame:
+    """Returns the plan of a set, each caption with its samples one after another.
+
+    Args:
+        setting: The set.
+        shares: Whether equal captions share their pictures.
+    """
+    numbers = [index // setting.repeats for index in range(setting.caption_count)]
     rows = [
-        (f"c{index}", f"i{index}", f"the number {index} in {COLOURS[index % len(COLOURS)]} ink.", "train")
-        for index in range(setting.caption_count)
+        (f"c{index}", f"i{index}", f"the number {number} in {COLOURS[number % len(COLOURS)]} ink.", "train")
+        for index, number in enumerate(numbers)
     ]
     captions = pd.DataFrame(rows, columns=["caption_id", "image_id", "caption", "split"])
     params = GenerationParams(
@@ -77,7 +87,7 @@ def draw_plan(setting: Setting) -> pd.DataFrame:
         generator_path=None,
         image_count=None,
         captions_per_image=1,
-        dedupe_prompts=False,
+        dedupe_prompts=shares,
         samples_per_caption=setting.samples_per_caption,
         seed=0,
         **asdict(setting.sampling),
@@ -163,7 +173,8 @@ def time_runs(contenders: dict[str, Callable[[Path], None]], *, rounds: int) -> 
 def compare(setting: Setting, *, rounds: int) -> dict:
     """Returns images a second of both sides, and how much faster ours is."""
     plan = draw_plan(setting)
-    seconds = time_runs({"ours": our_run(setting, plan), "plain diffusers": plain_run(setting, plan)}, rounds=rounds)
+    ours = our_run(setting, draw_plan(setting, shares=setting.repeats > 1))
+    seconds = time_runs({"ours": ours, "plain diffusers": plain_run(setting, plan)}, rounds=rounds)
     clock, processor = (
         {name: statistics.median(run[kind] for run in runs) for name, runs in seconds.items()} for kind in (0, 1)
     )
@@ -180,7 +191,7 @@ def compare(setting: Setting, *, rounds: int) -> dict:
 
 
 def list_settings(*, quick: bool) -> list[Setting]:
-    """Returns both mini generators with one and with eight pictures a caption, also in the fewest steps in use.
+    """Returns both mini generators with one and with eight pictures a caption, in few steps, and captions that repeat.
 
     Four steps are FLUX schnell's, one is Turbo's. What a repeated prompt saves is its text encoding: the fewer the
     steps, the more that is of the whole.
@@ -193,9 +204,8 @@ def list_settings(*, quick: bool) -> list[Setting]:
         ("mini_stable_diffusion", replace(stable_diffusion, steps=1)),
     ]
     samplings += [("mini_flux", flux), ("mini_flux", replace(flux, steps=4)), ("mini_flux", replace(flux, steps=1))]
-    return [
-        Setting(name, sampling, count, samples, batch_size=32) for name, sampling in samplings for samples in (1, 8)
-    ]
+    settings = [Setting(name, sampling, count, samples, 32) for name, sampling in samplings for samples in (1, 8)]
+    return [*settings, Setting("mini_flux", flux, count, 1, 32, repeats=2)]
 
 
 def main() -> None:

@@ -3,10 +3,12 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset
 
+from gmail_kedro.decoding import decode_image
 from gmail_kedro.params import PairingParams
 from gmail_kedro.records.generate import GenerationReport, generate_shards
 from gmail_kedro.records.manifest import build_manifest
@@ -127,6 +129,20 @@ def test_repeated_samples_of_a_caption_are_refused_in_whatever_shard_they_are(tm
     work = make_work(spoil_captions(words), painter=Spoiler(), samples_per_caption=2, shard_size=6)
     generate_shards(work, tmp_path / "together")
     assert list(load(tmp_path / "together").quarantined) == ["cap_2_0/1"]
+
+
+def test_earlier_samples_are_decoded_once_however_many_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def count(data: bytes, *, name: str) -> Any:
+        decoded.append(name)
+        return decode_image(data, name=name)
+
+    monkeypatch.setattr("gmail_kedro.records.siblings.decode_image", count)
+    work = make_work(spoil_captions({}), painter=Spoiler(), samples_per_caption=4, shard_size=6)
+    generate_shards(work, tmp_path)
+    last = [key for key in work.plan["key"] if key.endswith("/3")]
+    assert sorted(decoded) == sorted(set(work.plan["key"]) - set(last))
 
 
 def test_a_row_the_generator_fails_on_is_quarantined_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ shards. Shards are made in plan order, so the earlier samples are there when a l
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ from gmail_kedro.records.pictures import Row
 from gmail_kedro.records.quality import QualityGate, ShardJudge, hash_image
 from gmail_kedro.records.shards import ShardError, index_shard
 from gmail_kedro.records.stored import shard_path
+
+SHARDS_KEPT, HASHES_KEPT = 32, 100_000  # some 10 and 40 MB
 
 
 class ShardJudges:
@@ -61,11 +63,23 @@ class ShardJudges:
     def _hash_shard(self, shard_id: str, keys: set[str]) -> Iterator[tuple[str, np.ndarray]]:
         path = shard_path(self._folder, shard_id)
         try:
-            places = index_shard(path)
+            changed_at = path.stat().st_mtime_ns
+            places = _index(path, changed_at)
         except (FileNotFoundError, ShardError):
             return
-        with path.open("rb") as file:
-            for key, (offset, size) in places.items():
-                if key in keys:
-                    file.seek(offset)
-                    yield key, hash_image(decode_image(file.read(size), name=key))
+        for key, (offset, size) in places.items():
+            if key in keys:
+                yield key, _hash_picture(path, changed_at, key, offset, size)
+
+
+# Every later sample asks for the same earlier ones: they are decoded once. A shard that is written anew is another one.
+@lru_cache(maxsize=SHARDS_KEPT)
+def _index(path: Path, changed_at: int) -> dict[str, tuple[int, int]]:
+    return index_shard(path)
+
+
+@lru_cache(maxsize=HASHES_KEPT)
+def _hash_picture(path: Path, changed_at: int, key: str, offset: int, size: int) -> np.ndarray:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return hash_image(decode_image(file.read(size), name=key))
