@@ -1,10 +1,10 @@
-"""A captioned corpus as a benchmark: encoded through a run's real route, and retrieval on it.
+"""A captioned corpus as a benchmark: encoded through a run's real route, retrieval on it, and scores of its captions.
 
 What the pipelines that measure on real photographs share. Scores are percentages; whatever is a mean over photographs
 comes with its interval, and photograph by photograph for paired comparisons of runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,54 @@ def _retrieval(
         f"t2i_r{k}": np.bincount(photographs, weights=hits * 100.0) / counts for k, hits in result.t2i_hits.items()
     }
     return result.scores(), intervals, by_image
+
+
+def score_texts(
+    predictions: Sequence[Mapping[str, str]],
+    references: Mapping[str, Sequence[str]],
+    corpus: Corpus,
+    params: EvaluationParams,
+    *,
+    feature_store: Path,
+    added: Mapping[str, np.ndarray] | None = None,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Scores what a model says of photographs; what cannot run is listed with its reason.
+
+    Args:
+        predictions: ``image_id`` and ``text`` of each photograph.
+        references: The true captions of each, by ``image_id``.
+        corpus: Word vectors of its own are made from its training captions.
+        params: Tokenizer, METEOR, word vectors, and the resampling.
+        feature_store: Where word vectors are kept.
+        added: More measures by name, each one value a photograph, [N] in the order of ``references``.
+
+    Returns:
+        Scores in percent with intervals where they are means over photographs, and those photograph by photograph:
+        ``image_id``, ``measure``, ``value``.
+
+    Raises:
+        ValueError: If a photograph lacks a prediction or a reference.
+    """
+    from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores
+    from gmail_kedro.metrics.word_movers import score_result
+
+    said = {row["image_id"]: row["text"] for row in predictions}
+    result = caption_scores(said, references, tokenizer=params.caption_tokenizer, with_meteor=params.meteor)
+    per_image, unavailable = dict(result.per_image) | dict(added or {}), dict(result.unavailable)
+    captions = corpus.captions
+    training = list(captions.loc[captions["split"] == "train", "caption"])
+    try:
+        per_image["wmd"] = score_result(result, training, word_vectors=params.word_vectors, folder=feature_store)
+    except MetricUnavailableError as error:
+        unavailable["wmd"] = str(error)
+    scores = {
+        "scores": result.scores | {name: float(values.mean()) for name, values in per_image.items()},
+        "intervals": {name: interval_of(values, params) for name, values in per_image.items()},
+        "unavailable": unavailable,
+        "tokenizer": result.tokenizer,
+        "word_vectors": params.word_vectors,
+    }
+    return scores, pd.concat([item_rows(result.image_ids, name, values) for name, values in per_image.items()])
 
 
 def no_scores(reason: str) -> dict[str, Any]:

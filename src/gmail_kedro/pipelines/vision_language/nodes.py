@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gmail_kedro.benchmark import score_texts
 from gmail_kedro.corpora.splits import split_rows
 from gmail_kedro.interfaces import Corpus, GeneratedImages, Question, SavesItself
 from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
@@ -125,13 +126,13 @@ def score_answers(
         a mean over images or questions one by one: ``group``, ``image_id`` (or the question's), ``measure``, ``value``.
     """
     from gmail_kedro.metrics.vqa import mmmu_result, scienceqa_result
-    from gmail_kedro.pipelines.vision_language.scoring import score_captions, score_questions
+    from gmail_kedro.pipelines.vision_language.scoring import score_questions
 
     rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
-    captions, predictions = corpus.captions, vision_language_predictions
-    training = list(captions.loc[captions["split"] == "train", "caption"])
+    references = {str(key): list(group) for key, group in rows.groupby("image_id", sort=False)["caption"]}
+    predictions = vision_language_predictions
     scored = {
-        "captioning": score_captions(predictions["captions"], rows, training, evaluation, feature_store=feature_store),
+        "captioning": score_texts(predictions["captions"], references, corpus, evaluation, feature_store=feature_store),
         "scienceqa": score_questions(predictions["scienceqa"], scienceqa_questions, scienceqa_result, evaluation),
         "mmmu": score_questions(predictions["mmmu"], mmmu_questions, mmmu_result, evaluation),
     }

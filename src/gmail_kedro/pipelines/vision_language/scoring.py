@@ -1,66 +1,16 @@
-"""Scores of captions and answers, with intervals and with what guessing would reach."""
+"""Scores of answers, with intervals and with what guessing would reach."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gmail_kedro.benchmark import item_rows
+from gmail_kedro.benchmark import interval_of, item_rows
 from gmail_kedro.interfaces import Question
-from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores
-from gmail_kedro.metrics.statistics import bootstrap_interval
 from gmail_kedro.metrics.vqa import LETTERS, VqaQuestion, VqaResult
-from gmail_kedro.metrics.word_movers import score_result
 from gmail_kedro.params import EvaluationParams
-
-
-def score_captions(
-    captions: Sequence[Mapping[str, str]],
-    rows: pd.DataFrame,
-    training_captions: Sequence[str],
-    params: EvaluationParams,
-    *,
-    feature_store: Path,
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Returns caption scores against all references; means over images with their intervals, and image by image.
-
-    Args:
-        captions: ``image_id`` and ``text`` of each image.
-        rows: The references: ``image_id`` and ``caption``.
-        training_captions: Of the corpus, for word vectors of its own.
-        params: Tokenizer, METEOR, word vectors, and the resampling.
-        feature_store: Where word vectors are kept.
-    """
-    references = {str(key): list(group) for key, group in rows.groupby("image_id", sort=False)["caption"]}
-    result = caption_scores(
-        {row["image_id"]: row["text"] for row in captions},
-        references,
-        tokenizer=params.caption_tokenizer,
-        with_meteor=params.meteor,
-    )
-    per_image, unavailable = dict(result.per_image), dict(result.unavailable)
-    try:
-        per_image["wmd"] = score_result(
-            result, training_captions, word_vectors=params.word_vectors, folder=feature_store
-        )
-    except MetricUnavailableError as error:
-        unavailable["wmd"] = str(error)
-    intervals = {
-        name: asdict(bootstrap_interval(values, count=params.bootstrap_count, seed=params.seed))
-        for name, values in per_image.items()
-    }
-    added = {"wmd": float(per_image["wmd"].mean())} if "wmd" in per_image else {}
-    scores = {
-        "scores": result.scores | added,
-        "intervals": intervals,
-        "unavailable": unavailable,
-        "tokenizer": result.tokenizer,
-    }
-    return scores, pd.concat([item_rows(result.image_ids, name, values) for name, values in per_image.items()])
 
 
 def score_questions(
@@ -83,7 +33,7 @@ def score_questions(
     chance = _chance(questions)
     scores = {
         "scores": result.scores() | {"chance": float(chance.mean())},
-        "intervals": {"accuracy": asdict(bootstrap_interval(correct, count=params.bootstrap_count, seed=params.seed))},
+        "intervals": {"accuracy": interval_of(correct, params)},
         "by_subject": {
             str(subject): {
                 "accuracy": float(correct[subjects == subject].mean()),
