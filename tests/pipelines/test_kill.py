@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ..forking import fork
 from ..records.painting import Spoiler, folder_bytes
 from .test_generation import run_pipeline, use_painter
 
@@ -47,12 +48,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes
 @pytest.mark.parametrize("seed", range(20))
 def test_a_killed_pipeline_resumes_to_the_same_bytes(seed: int, reference, tmp_path: Path) -> None:
     files, seconds = reference
-    child = os.fork()
-    if child == 0:
-        try:
-            run(tmp_path)
-        finally:
-            os._exit(0)
+    child = fork(lambda: run(tmp_path))
     time.sleep(np.random.default_rng(seed).uniform(0, seconds))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

@@ -16,6 +16,7 @@ from gmail_kedro.records.generate import GenerationWork, generate_shards
 from gmail_kedro.records.shards import index_shard, read_shard
 from gmail_kedro.records.stored import StoredImages, read_description
 
+from ..forking import fork
 from .painting import (
     SETTINGS,
     Painter,
@@ -143,19 +144,14 @@ def test_of_two_processes_one_makes_the_set_and_the_other_says_so(tmp_path: Path
     """Test 4 of the fault tests."""
     log = tmp_path / "log"
     log.touch()
-    children = []
-    for _ in range(2):
-        child = os.fork()
-        if child == 0:
-            code = 3
-            try:
-                generate_shards(make_work(painter=Painter(log, lambda: time.sleep(0.05))), tmp_path / "set")
-                code = 0
-            except RuntimeError as error:
-                code = 1 if "Another process is generating into" in str(error) else 2
-            finally:
-                os._exit(code)
-        children.append(child)
+
+    def work() -> None:
+        generate_shards(make_work(painter=Painter(log, lambda: time.sleep(0.05))), tmp_path / "set")
+
+    def exit_code(error: BaseException) -> int:
+        return 1 if "Another process is generating into" in str(error) else 2
+
+    children = [fork(work, exit_code) for _ in range(2)]
     assert sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children) == [0, 1]
     generate_shards(make_work(), tmp_path / "fresh")
     assert folder_bytes(tmp_path / "set") == folder_bytes(tmp_path / "fresh")

@@ -15,6 +15,7 @@ import pytest
 from gmail_kedro.records import shards
 from gmail_kedro.records.generate import GenerationWork, generate_shards
 
+from ..forking import fork
 from .painting import Spoiler, folder_bytes, make_work, spoil_captions
 
 BATCH_SIZE = 3
@@ -62,15 +63,13 @@ def work_of(log: Path | None = None, tick: Callable[[], None] = lambda: None, **
 
 def run_until_killed(folder: Path, log: Path, deadly: int, **changes: object) -> int:
     """Returns the signal that ended a run in a process of its own."""
-    child = os.fork()
-    if child == 0:
-        try:
-            wire = Tripwire(deadly)
-            wire.set_up(setattr)
-            generate_shards(work_of(log, wire.tick, **changes), folder)
-        finally:
-            os._exit(1)  # never reached by a run that is killed
-    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+    def work() -> None:
+        wire = Tripwire(deadly)
+        wire.set_up(setattr)
+        generate_shards(work_of(log, wire.tick, **changes), folder)
+
+    return os.WTERMSIG(os.waitpid(fork(work), 0)[1])
 
 
 @pytest.fixture(scope="module")
