@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from gmail_kedro.metrics import captioning
-from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores, tokenize_simple
+from gmail_kedro.metrics.captioning import caption_scores, tokenize_simple
+from gmail_kedro.metrics.unavailable import MetricUnavailableError
 
 PUBLISHED = Path(os.environ.get("PUBLISHED_CAPTION_SCORES", "not given"))
 KEYS = {"Bleu_1": "bleu_1", "Bleu_2": "bleu_2", "Bleu_3": "bleu_3", "Bleu_4": "bleu_4", "ROUGE_L": "rouge_l"}
@@ -120,7 +121,8 @@ def test_per_image_means_are_the_scores_in_the_order_of_the_references():
     result = simple_scores(shuffled)
     assert result.image_ids == tuple(REFERENCES)
     assert result.tokenizer == "simple"
-    for metric in ("cider", "rouge_l"):
+    assert set(result.per_image) == {"cider", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"}
+    for metric in result.per_image:
         assert result.per_image[metric].shape == (4,)
         assert result.per_image[metric].mean() == pytest.approx(result.scores[metric])
     assert result.scores == simple_scores().scores
@@ -180,7 +182,7 @@ def test_an_unknown_tokenizer_is_refused():
 
 
 def test_without_java_meteor_and_spice_are_missing_and_not_zero(monkeypatch):
-    monkeypatch.setattr(captioning.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     result = caption_scores(PREDICTIONS, REFERENCES, tokenizer="simple")
     assert {"meteor", "spice"} == set(result.unavailable)
     assert not {"meteor", "spice"} & set(result.scores)
@@ -222,9 +224,9 @@ def fake_spice(monkeypatch, tmp_path, score):
     class FakeSpice:
         def compute_score(self, references, predictions):
             print("noise")
-            return score, []
+            return score, [{"All": {"f": float(place)}} for place, _ in enumerate(sorted(references))]
 
-    monkeypatch.setattr(captioning.shutil, "which", lambda name: "/usr/bin/java")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/java")
     monkeypatch.setattr(spice, "Spice", FakeSpice)
     monkeypatch.setattr(spice, "__file__", str(tmp_path / "spice.py"))
     (tmp_path / "lib").mkdir()
@@ -236,6 +238,7 @@ def test_spice_runs_where_its_files_are(monkeypatch, tmp_path, capfd):
     fake_spice(monkeypatch, tmp_path, 0.2)
     result = simple_scores()
     assert result.scores["spice"] == pytest.approx(20)
+    assert result.per_image["spice"].tolist() == [200, 300, 0, 100]  # pycocoevalcap answers in alphabetical order
     assert "spice" not in result.unavailable
     assert capfd.readouterr().out == ""
 

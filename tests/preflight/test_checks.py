@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from gmail_kedro.commands import main
-from gmail_kedro.metrics import captioning
 from gmail_kedro.preflight import checks
 from gmail_kedro.preflight.checks import check_machine, disk_gb, gpu_hours
 from gmail_kedro.preflight.requirements import CorpusFiles, Requirements, TableNeeds, Weights, Work
@@ -120,12 +119,12 @@ def test_files_of_a_corpus_are_counted(machine, tmp_path):
 
 
 def test_tools_say_what_they_lack(machine, tmp_path, monkeypatch):
-    monkeypatch.setattr(captioning.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     found = machine(4)
     assert not any(found["tool", name].is_here for name in ("ptb", "meteor", "spice", "word_vectors"))
     assert all("needs Java" in found["tool", name].detail for name in ("ptb", "meteor", "spice"))
     assert "no word vectors at 'vectors.bin'" in found["tool", "word_vectors"].detail
-    monkeypatch.setattr(captioning.shutil, "which", lambda name: "/usr/bin/java")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/java")
     put(tmp_path / "vectors.bin")
     found = machine(4)
     assert all(found["tool", name].is_here for name in ("ptb", "meteor", "word_vectors"))

@@ -8,17 +8,17 @@ compare its values between different sets of images. BLEU-1 to 4, ROUGE-L and CI
 import contextlib
 import io
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-Texts = dict[str, list[str]]
-INSTALL_JAVA = "Install a Java runtime (8 or newer) so that `java` is on the PATH"
+from gmail_kedro.metrics.corpus_scores import Texts, bleu_scores, meteor_score
+from gmail_kedro.metrics.unavailable import MetricUnavailableError, require_java
+
+Outside = Callable[[Texts, Texts], tuple[float, np.ndarray]]
 SPICE_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 SILENT_TOKENS = frozenset("'`\"“”.?!,:;-–—…()[]{}")
 CLITIC = r"(?:s|m|d|t|ll|re|ve)\b"
@@ -30,10 +30,6 @@ TOKEN = re.compile(
 )
 
 
-class MetricUnavailableError(RuntimeError):
-    """A metric or tokenizer that cannot run on this machine; the message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class CaptionResult:
     """Caption scores, with what they were measured on.
@@ -41,7 +37,8 @@ class CaptionResult:
     Attributes:
         scores: ``bleu_1`` to ``bleu_4``, ``rouge_l``, ``cider`` and, where they ran, ``meteor`` and ``spice``; x 100.
         unavailable: For each metric that did not run, the reason and the remedy.
-        per_image: ``cider`` and ``rouge_l`` of each image, x 100, of shape [N]; their means are the scores.
+        per_image: ``cider``, ``rouge_l`` and ``spice`` of each image, x 100, of shape [N]; ``bleu_1`` to ``bleu_4`` and
+            ``meteor`` as what each image contributes. Their means are the scores.
         image_ids: The images, in the order of ``per_image``.
         tokenizer: ``simple`` or ``ptb``; scores of different tokenizers are not comparable.
         tokens: Each image's prediction as it was compared, tokens joined by spaces.
@@ -82,10 +79,11 @@ def caption_scores(
     tokenized = truth, said = _tokenize(predictions, references, tokenizer)
     scores, per_image = _score_everywhere(*tokenized)
     unavailable = {} if with_meteor else {"meteor": "METEOR was not asked for: with_meteor is off."}
-    outside: dict[str, Callable[[Texts, Texts], float]] = {"meteor": _meteor} if with_meteor else {}
-    for metric, score in {**outside, "spice": _spice}.items():
+    outside: dict[str, Outside] = {"meteor": meteor_score} if with_meteor else {}
+    for metric, score_all in {**outside, "spice": _spice}.items():
         try:
-            scores[metric] = 100.0 * score(*tokenized)
+            score, each = score_all(*tokenized)
+            scores[metric], per_image[metric] = 100.0 * score, 100.0 * each
         except MetricUnavailableError as error:
             unavailable[metric] = str(error)
     tokens = {image: lines[0] for image, lines in said.items()}
@@ -149,7 +147,7 @@ def _tokenize_all_ptb(texts: Sequence[str]) -> list[str]:
     """Runs the Penn Treebank tokenizer of CoreNLP 3.4.1 once over all texts, as the COCO evaluation does."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    _require_java("The ptb tokenizer", "or choose the tokenizer `simple`")
+    require_java("The ptb tokenizer", "or choose the tokenizer `simple`")
     lines = [" ".join(text.split()) for text in texts]
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
     command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
@@ -169,59 +167,33 @@ def _tokenize_all_ptb(texts: Sequence[str]) -> list[str]:
 
 def _score_everywhere(references: Texts, predictions: Texts) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Returns the scores and per-image scores, x 100, of the metrics that are plain Python."""
-    from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    bleu, _ = Bleu(4).compute_score(references, predictions, verbose=0)
     per_image = {
         metric: 100.0 * np.asarray(scorer.compute_score(references, predictions)[1], dtype=np.float64)
         for metric, scorer in {"rouge_l": Rouge(), "cider": Cider()}.items()
     }
-    scores = {f"bleu_{n}": 100.0 * float(value) for n, value in enumerate(bleu, start=1)}
-    return scores | {metric: float(values.mean()) for metric, values in per_image.items()}, per_image
+    scores = {metric: float(values.mean()) for metric, values in per_image.items()}
+    for order, (score, each) in enumerate(zip(*bleu_scores(references, predictions), strict=True), start=1):
+        scores[f"bleu_{order}"], per_image[f"bleu_{order}"] = 100.0 * float(score), 100.0 * each
+    return scores, per_image
 
 
-def _meteor(references: Texts, predictions: Texts) -> float:
-    """Returns METEOR 1.5 of the whole set, in [0, 1], from one Java process."""
-    from pycocoevalcap.meteor.meteor import Meteor
-
-    _require_java("METEOR", "or leave it out with with_meteor=False")
-    safe = {image: [text.replace("|||", "") for text in captions] for image, captions in references.items()}
-    scorer = Meteor()
-    try:
-        score, _ = scorer.compute_score(safe, predictions)
-        return _finite(score, "METEOR")
-    except (OSError, ValueError) as error:
-        scorer.meteor_p.kill()
-        log = scorer.meteor_p.stderr.read().decode(errors="replace")[-500:]
-        raise MetricUnavailableError(f"METEOR stopped with {error!r}. Java's own message: {log}") from error
-    finally:
-        _end(scorer)
-
-
-def _end(scorer: Any) -> None:
-    """Ends the METEOR process; its class would wait for ever on a lock that a failure left taken."""
-    if scorer.lock.locked():
-        scorer.lock.release()
-    scorer.meteor_p.kill()
-    scorer.meteor_p.wait()
-    for stream in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
-        with contextlib.suppress(OSError):
-            stream.close()
-
-
-def _spice(references: Texts, predictions: Texts) -> float:
-    """Returns SPICE 1.0, the mean over images, in [0, 1]."""
+def _spice(references: Texts, predictions: Texts) -> tuple[float, np.ndarray]:
+    """Returns SPICE 1.0, the mean over images, in [0, 1], and that of each."""
     from pycocoevalcap.spice import spice
 
     _require_spice()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            score, _ = spice.Spice().compute_score(references, predictions)
+            score, images = spice.Spice().compute_score(references, predictions)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise MetricUnavailableError(f"SPICE stopped with {error!r}. It was written for Java 8.") from error
-    return _finite(score, "SPICE")
+    if not np.isfinite(score):
+        raise MetricUnavailableError(f"SPICE returned {score}, which is no score.")
+    found = {image: score["All"]["f"] for image, score in zip(sorted(references), images, strict=True)}
+    return float(score), np.array([found[image] for image in references], dtype=np.float64)
 
 
 def find_obstacle(tool: str) -> str:
@@ -231,8 +203,8 @@ def find_obstacle(tool: str) -> str:
         tool: ``ptb``, ``meteor`` or ``spice``.
     """
     checks: dict[str, Callable[[], None]] = {
-        "ptb": lambda: _require_java("The ptb tokenizer", "or choose the tokenizer `simple`"),
-        "meteor": lambda: _require_java("METEOR", "or leave it out with with_meteor=False"),
+        "ptb": lambda: require_java("The ptb tokenizer", "or choose the tokenizer `simple`"),
+        "meteor": lambda: require_java("METEOR", "or leave it out with with_meteor=False"),
         "spice": _require_spice,
     }
     try:
@@ -245,19 +217,8 @@ def find_obstacle(tool: str) -> str:
 def _require_spice() -> None:
     from pycocoevalcap.spice import spice
 
-    _require_java("SPICE", "together with CoreNLP 3.6.0")
+    require_java("SPICE", "together with CoreNLP 3.6.0")
     folder = Path(spice.__file__).with_name("lib")
     missing = [jar for jar in SPICE_JARS if not (folder / jar).is_file()]
     if missing:
         raise MetricUnavailableError(f"SPICE needs CoreNLP 3.6.0. Put {' and '.join(missing)} into {folder}.")
-
-
-def _finite(score: float, metric: str) -> float:
-    if not np.isfinite(score):
-        raise MetricUnavailableError(f"{metric} returned {score}, which is no score.")
-    return float(score)
-
-
-def _require_java(what: str, otherwise: str) -> None:
-    if shutil.which("java") is None:
-        raise MetricUnavailableError(f"{what} needs Java, and there is no `java` here. {INSTALL_JAVA}, {otherwise}.")

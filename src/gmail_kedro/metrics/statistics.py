@@ -1,8 +1,8 @@
 """Intervals around a mean over test items by the percentile bootstrap, and paired tests by permutation.
 
 What is resampled must be independent. Five captions of one photograph are not: give their photographs as
-``groups``, and whole photographs are resampled. BLEU is no mean over items and does not belong here; CIDEr does,
-with its document frequencies held fixed.
+``groups``, and whole photographs are resampled. CIDEr is such a mean, with its document frequencies held fixed.
+BLEU and METEOR are not: ``jackknife_values`` turns what they lose without an item into numbers that can be treated so.
 """
 
 from collections.abc import Sequence
@@ -162,6 +162,27 @@ def crossed_difference(a: np.ndarray, b: np.ndarray, *, count: int, seed: int, c
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(mean=float(difference.mean()), low=float(low), high=float(high))
+
+
+def jackknife_values(score: float, without: np.ndarray) -> np.ndarray:
+    """Returns what each item contributes to a score of all items that is not the mean of theirs.
+
+    The mean of the values is the score, and their spread is what the score's own would be with other items, to first
+    order (the jackknife's estimate of influence, Efron 1982): their bootstrap interval is the score's.
+
+    Example:
+        >>> jackknife_values(2.0, np.array([2.5, 2.0, 1.5]))
+        array([1., 2., 3.])
+
+    Args:
+        score: The score of all items.
+        without: The score of all items but one, for each, of shape [N].
+
+    Raises:
+        ValueError: If there are no values, or one is not finite.
+    """
+    left_out = _check_values(without, "scores without an item")
+    return score + (len(left_out) - 1) * (left_out.mean() - left_out)
 
 
 def _paired(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from gmail_kedro.metrics.captioning import CaptionResult, MetricUnavailableError, tokenize_simple
+from gmail_kedro.metrics.captioning import CaptionResult, tokenize_simple
+from gmail_kedro.metrics.unavailable import MetricUnavailableError
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
