@@ -26,7 +26,8 @@ from torchvision.datasets import ImageFolder
 from gmail_kedro.decoding import decode_image
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.params import QualityParams
-from gmail_kedro.records.generate import GenerationWork, generate_shards
+from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.pictures import encode_jpeg
 from gmail_kedro.records.shards import ShardWriter, read_shard
 from gmail_kedro.records.stored import (

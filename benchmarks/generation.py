@@ -25,7 +25,8 @@ import torch
 from kedro.config import OmegaConfigLoader
 
 from gmail_kedro.params import GenerationParams, QualityParams
-from gmail_kedro.records.generate import GenerationWork, generate_shards
+from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.plan import plan_images
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 from gmail_kedro.zoo.generators import build_generator, find_generator

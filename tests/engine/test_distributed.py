@@ -16,7 +16,8 @@ from gmail_kedro.engine.distributed import RayMapper, job_mapper
 from gmail_kedro.engine.features import FeatureStore
 from gmail_kedro.engine.inference import Encoding, RemoteEncoder, encode_images
 from gmail_kedro.params import ParameterError, RunParams
-from gmail_kedro.records.generate import GenerationWork, generate_shards
+from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.jobs import map_here
 
 from ..records import painting

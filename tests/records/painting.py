@@ -12,7 +12,7 @@ from PIL import Image
 
 from gmail_kedro.interfaces import Decoded
 from gmail_kedro.params import GenerationParams, QualityParams
-from gmail_kedro.records.generate import GenerationWork
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.plan import plan_images
 
 RESOLUTION = 32

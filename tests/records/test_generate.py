@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from gmail_kedro.records import shards
-from gmail_kedro.records.generate import GenerationWork, generate_shards
+from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.shards import index_shard, read_shard
 from gmail_kedro.records.stored import StoredImages, read_description
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from gmail_kedro.records import shards
-from gmail_kedro.records.generate import GenerationWork, generate_shards
+from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.generation_work import GenerationWork
 
 from ..forking import fork
 from .painting import Spoiler, folder_bytes, make_work, spoil_captions

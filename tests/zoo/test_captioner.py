@@ -8,12 +8,13 @@ import torch
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.captioner import IGNORED, build_captioner, load_captioner
+from gmail_kedro.zoo.captioner import IGNORED, build_captioner
 from gmail_kedro.zoo.captioner_spec import CONFIG_FILE
 from gmail_kedro.zoo.language_models import build_language_model
 from gmail_kedro.zoo.language_tuning import prepare_language_model
 from gmail_kedro.zoo.prefix_mappers import MapperSpec, build_mapper
 from gmail_kedro.zoo.registry import MissingWeightsError, UnknownModelError
+from gmail_kedro.zoo.stored_captioner import load_captioner
 
 from .tiny import save_tiny_llama
 

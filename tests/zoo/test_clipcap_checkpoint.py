@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.commands import main
-from gmail_kedro.zoo.captioner import load_captioner
 from gmail_kedro.zoo.clipcap_checkpoint import convert_clipcap
 from gmail_kedro.zoo.language_models import build_language_model
 from gmail_kedro.zoo.registry import MissingWeightsError, UnknownModelError
+from gmail_kedro.zoo.stored_captioner import load_captioner
 
 CPU = torch.device("cpu")
 D, L, C, W, HEADS = 16, 3, 4, 128, 8

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 
 from gmail_kedro.zoo.adapters import TuningSpec
 from gmail_kedro.zoo.caption_memory import CaptionMemory, build_memory
-from gmail_kedro.zoo.captioner import load_captioner
 from gmail_kedro.zoo.ifcap import EntityFilter, IfcapDetails, build_ifcap, hard_prompt
 from gmail_kedro.zoo.language_tuning import prepare_language_model
 from gmail_kedro.zoo.prefix_mappers import MapperSpec
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.stored_captioner import load_captioner
 
 CPU = torch.device("cpu")
 FUSION = MapperSpec("fusion", 16, 3, 128, layers=2, heads=8, constant_count=4, normalize=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.records.generate import GenerationWork, generate_shards
+from gmail_kedro.records.generate import generate_shards
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.stored import UNFINISHED_FILE, StoredImages, missing_shards, read_description
 
 RESUME = "kedro run --pipeline=generation"

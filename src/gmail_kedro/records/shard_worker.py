@@ -4,20 +4,17 @@ import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from gmail_kedro.records.filling import ShardFiller
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.pictures import PictureMaker
 from gmail_kedro.records.shards import ShardBusyError, ShardWriter
 from gmail_kedro.records.siblings import ShardJudges
 from gmail_kedro.records.stored import shard_path
 from gmail_kedro.records.takeover import FormerPictures
 from gmail_kedro.records.tally import QuarantineTally
-
-if TYPE_CHECKING:
-    from gmail_kedro.records.generate import GenerationWork
 
 BUSY_SECONDS = 60.0
 
@@ -48,7 +45,7 @@ class ShardWorker:
         tally: What was judged before; more is counted in it, and too much refused ends the run.
     """
 
-    def __init__(self, work: "GenerationWork", folder: Path, tally: QuarantineTally) -> None:
+    def __init__(self, work: GenerationWork, folder: Path, tally: QuarantineTally) -> None:
         self._work, self._folder, self._tally = work, folder, tally
         self._maker = PictureMaker(work.build_generator, work.settings)
         self._former = FormerPictures(folder, work.settings)

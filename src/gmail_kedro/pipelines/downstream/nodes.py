@@ -62,8 +62,8 @@ def train_captioner(
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
     from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
-    from gmail_kedro.zoo.captioner import load_captioner, start_from
     from gmail_kedro.zoo.registry import hash_tensors
+    from gmail_kedro.zoo.stored_captioner import load_captioner, start_from
 
     device = resolve_device(run.device)
     if params.pretrained is not None:

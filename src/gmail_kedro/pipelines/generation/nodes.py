@@ -13,7 +13,7 @@ from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
 from gmail_kedro.records.captions import CAPTION_COLUMNS, check_captions
-from gmail_kedro.records.generate import GenerationWork
+from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
 from gmail_kedro.records.plan import plan_blocks
 from gmail_kedro.records.stored import StoredImages
