@@ -175,8 +175,8 @@ def score_texts(
         added: More measures by name, each one value a photograph, [N] in the order of ``references``.
 
     Returns:
-        Scores in percent with intervals where they are means over photographs, and those photograph by photograph:
-        ``image_id``, ``measure``, ``value``.
+        Scores in percent with their intervals, and what each photograph contributes: ``image_id``, ``measure``,
+        ``value``.
 
     Raises:
         ValueError: If a photograph lacks a prediction or a reference.
@@ -195,7 +195,7 @@ def score_texts(
     except MetricUnavailableError as error:
         unavailable["wmd"] = str(error)
     scores = {
-        "scores": result.scores | {name: float(values.mean()) for name, values in per_image.items()},
+        "scores": {name: float(values.mean()) for name, values in per_image.items()} | result.scores,
         "intervals": {name: interval_of(values, params) for name, values in per_image.items()},
         "unavailable": unavailable,
         "tokenizer": result.tokenizer,

@@ -115,7 +115,8 @@ def test_captions_are_scored_by_facts_and_words_too(benchmark, tmp_path):
     scores, items = scoring.score_captions(SAID, benchmark, corpus, tmp_path, params(word_vectors="own"))
     assert scores["scores"]["scene_tuples"] == pytest.approx((100 * 2 * 2 / (2 + 3) + 100 * 2 * 1 / (2 + 2)) / 2)
     assert 0 < scores["scores"]["wmd"] <= 100 and scores["word_vectors"] == "own"
-    assert set(items["measure"]) == {"cider", "rouge_l", "scene_tuples", "wmd"}
+    words = {"cider", "rouge_l", "wmd"} | {f"bleu_{order}" for order in range(1, 5)}
+    assert set(items["measure"]) == words | {"scene_tuples"}
     assert scores["intervals"].keys() == set(items["measure"])
     assert list(tmp_path.glob("word_vectors-*.txt"))
 
