@@ -63,7 +63,7 @@ $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 	@python="$(find_python)"; \
 	if [ -z "$$python" ]; then echo "This project needs Python 3.11: no python3.11 on the PATH." >&2; exit 1; fi; \
 	if [ ! -x $(BIN)/python ]; then $(UV) venv --quiet --python "$$python" $(VENV); fi
-	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

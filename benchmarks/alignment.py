@@ -295,6 +295,7 @@ def options(world: World) -> dict[str, Step]:
         "the same, frozen blocks cached": our_step(world, replace(EQ1, lora_blocks=half, cache_prefix=True)),
         "half of the patches dropped": our_step(world, replace(EQ1, patch_dropout=0.5)),
         "activations recomputed": our_step(world, replace(EQ1, checkpoint_activations=True)),
+        "torch.compile": our_step(world, replace(EQ1, compile=True)),
         "micro-batches of a quarter": our_step(
             world, replace(EQ1, micro_batch_size=max(1, world.setting.batch_size // 4))
         ),

@@ -1,6 +1,8 @@
 """What this machine can do, and the settings that follow: device, precision, threads, attention kernel."""
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -74,6 +76,20 @@ def resolve_precision(device: torch.device, precision: str) -> str:
     if precision == "auto":
         return "bfloat16" if multiplies_bfloat16(device) else "float32"
     return precision
+
+
+def check_compiler() -> None:
+    """Checks that ``torch.compile`` finds a C++ compiler.
+
+    Raises:
+        ValueError: If there is none under the name in ``CXX``, or ``g++`` or ``clang++``.
+    """
+    names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
+    if not any(shutil.which(name) for name in names):
+        raise ValueError(
+            f"alignment.compile needs a C++ compiler; there is no {' or '.join(names)} on the PATH. Install one "
+            "(on Debian and Ubuntu: apt install g++), name yours in CXX, or set alignment.compile: false."
+        )
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

@@ -201,6 +201,16 @@ def test_recomputed_activations_change_nothing(world):
     assert_close(gradients(world(EQ1)), gradients(world(replace(EQ1, checkpoint_activations=True))), 1e-6)
 
 
+def test_compiled_kernels_change_nothing_but_the_rounding(world):
+    assert_close(gradients(world(EQ1)), gradients(world(replace(EQ1, compile=True))), 1e-5)
+
+
+def test_without_a_compiler_nothing_is_begun(world, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler; there is no no-such-compiler on the PATH"):
+        world(replace(EQ1, compile=True))
+
+
 def test_negatives_never_show_the_positives_photograph(world):
     built = world(replace(EQ1, negatives="cache"))
     assert sorted(built.data.image_ids[built.step._negatives(0)]) == [0, 1, 2, 3, 4]

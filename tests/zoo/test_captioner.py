@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from gmail_kedro.interfaces import FeatureOrigin
+from gmail_kedro.zoo import captioner as captioners
 from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.captioner import IGNORED, build_captioner
+from gmail_kedro.zoo.captioner import IGNORED, build_captioner, parts_by_length
 from gmail_kedro.zoo.captioner_spec import CONFIG_FILE
 from gmail_kedro.zoo.language_models import build_language_model
 from gmail_kedro.zoo.language_tuning import prepare_language_model
@@ -75,6 +76,38 @@ def test_loss_is_the_mean_of_every_next_word_by_hand(captioner):
         read = torch.cat([prefix, table(tokens[:, :position])], dim=1)
         total -= float(captioner.language_model(inputs_embeds=read).logits[0, -1].log_softmax(-1)[word].detach())
     assert float(captioner.loss(EMBEDDINGS[:1], tokens).detach()) == pytest.approx(total / tokens.shape[1], rel=1e-4)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch):
+    captions = ["a 7.", "a small red 7.", *CAPTIONS, "the number 42 in blue ink on lined paper."]
+    embeddings = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for _ in range(2):
+        captioner = make()
+        captioner.loss(embeddings, captioner.tokenize(captions, max_tokens=40)).backward()
+        gradients.append([parameter.grad for parameter in captioner.learned() if parameter.grad is not None])
+        monkeypatch.setattr(captioners, "parts_by_length", lambda lengths: [torch.arange(len(lengths))])
+    for in_parts, whole in zip(*gradients, strict=True):
+        torch.testing.assert_close(in_parts, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_short_and_long_captions_are_computed_apart():
+    parts = parts_by_length(torch.tensor([9, 2, 7, 3, 8]))
+    assert [part.tolist() for part in parts] == [[1, 3, 2], [4, 0]]
+    assert [part.tolist() for part in parts_by_length(torch.tensor([4]))] == [[0]]
+
+
+def test_gpt_2_has_torchs_own_gelu_and_says_the_same(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer = build_language_model("mini_gpt2", None)
+    model.save_pretrained(tmp_path)
+    published = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert isinstance(model.transformer.h[0].mlp.act, torch.nn.GELU)
+    assert not isinstance(published.transformer.h[0].mlp.act, torch.nn.GELU)
+    assert published.config.activation_function == "gelu_new"
+    ids = torch.tensor([tokenizer(CAPTIONS[1]).input_ids])
+    torch.testing.assert_close(model(ids).logits, published(ids).logits, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("mapper", [MLP, TRANSFORMER], ids=["mlp", "transformer"])

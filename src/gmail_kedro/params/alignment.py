@@ -85,6 +85,7 @@ class AlignmentParams(Parameters):
         patch_dropout: Share of patches the student does not see in training.
         checkpoint_activations: Whether activations are recomputed in the backward pass, to save memory.
         cache_prefix: Whether the output of the frozen blocks below the first adapter is computed once and kept.
+        compile: Whether ``torch.compile`` makes kernels for the student; needs a C++ compiler, and Triton on a GPU.
     """
 
     align_weight: float
@@ -135,6 +136,7 @@ class AlignmentParams(Parameters):
     patch_dropout: float
     checkpoint_activations: bool
     cache_prefix: bool
+    compile: bool
 
     GROUP: ClassVar[str] = "alignment"
     RULES: ClassVar[dict[str, Any]] = (

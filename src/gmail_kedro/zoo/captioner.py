@@ -77,12 +77,20 @@ class Captioner(torch.nn.Module):
             tokens: What is read after them, [B, T]; -100 is padding on the right.
             targets: The same where it is to be learnt, else -100.
         """
+        parts = parts_by_length((tokens != IGNORED).sum(1))
+        total = torch.stack([self._sum_of_losses(prefix[rows], tokens[rows], targets[rows]) for rows in parts]).sum()
+        return total / (targets != IGNORED).sum()
+
+    def _sum_of_losses(self, prefix: torch.Tensor, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Returns the summed cross-entropy of the targets, nothing computed beyond the longest row."""
         longest = int((tokens != IGNORED).sum(1).max())
         tokens, targets = tokens[:, :longest], targets[:, :longest]
         words = self.language_model.get_input_embeddings()(tokens.clamp_min(0))
         logits = self.language_model(inputs_embeds=torch.cat([prefix.to(words.dtype), words], dim=1)).logits
         predicted = logits[:, prefix.shape[1] - 1 : -1].float()
-        return F.cross_entropy(predicted.reshape(-1, predicted.shape[-1]), targets.reshape(-1), ignore_index=IGNORED)
+        return F.cross_entropy(
+            predicted.reshape(-1, predicted.shape[-1]), targets.reshape(-1), ignore_index=IGNORED, reduction="sum"
+        )
 
     @torch.no_grad()
     def caption(
@@ -146,6 +154,20 @@ class Captioner(torch.nn.Module):
 
     def _ids_of(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
+
+
+def parts_by_length(lengths: torch.Tensor) -> list[torch.Tensor]:
+    """Returns the rows of a batch in the parts to be computed, of which each is padded to its own longest row only.
+
+    On a CPU, where time goes with the number of tokens, that is the shorter half and the longer half (a sixth less time
+    a step for the mini world's captions); on a GPU, where small kernels wait for one another, the whole batch.
+
+    Args:
+        lengths: Tokens in each row, int64 [B].
+    """
+    if lengths.device.type != "cpu" or len(lengths) < 2:
+        return [torch.arange(len(lengths), device=lengths.device)]
+    return list(lengths.argsort(stable=True).chunk(2))
 
 
 def pad_rows(rows: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from gmail_kedro.zoo.adapters import WEIGHTS_FILE, TuningSpec, tune_tower
-from gmail_kedro.zoo.language_models import LANGUAGE_MODELS, build_language_model
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors, look_up, mute_transformers
+from gmail_kedro.zoo.language_models import LANGUAGE_MODELS, build_language_model, load_causal_model
+from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors, look_up
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,10 +106,9 @@ def load_language_model(folder: Path, record: LanguageModelRecord) -> TunedLangu
     """
     own = folder / FOLDER
     if record.tuning == "full":
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
-        mute_transformers()
-        model = AutoModelForCausalLM.from_pretrained(own, dtype=torch.float32)
+        model, _ = load_causal_model(own)
         tokenizer = AutoTokenizer.from_pretrained(own)
         return TunedLanguageModel(model.requires_grad_(False), tokenizer, record)
     spec = look_up("language model", record.name, LANGUAGE_MODELS)

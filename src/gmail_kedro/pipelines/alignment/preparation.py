@@ -10,6 +10,7 @@ import torch
 
 from gmail_kedro.engine.pixels import PixelBatches
 from gmail_kedro.engine.prefix_cache import PrefixBatches
+from gmail_kedro.hardware import check_compiler
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.objective import Objective
@@ -39,8 +40,11 @@ def build_student(params: AlignmentParams, run: RunParams, *, device: torch.devi
     """Returns a student that computes what the teacher does, ready to be trained.
 
     Raises:
-        ValueError: If the adapter's targets do not exist, or the encoder cannot do what is asked for.
+        ValueError: If the adapter's targets do not exist, the encoder cannot do what is asked for, or kernels are to be
+            compiled and there is no compiler.
     """
+    if params.compile:
+        check_compiler()
     encoder = build_encoder(run.encoder, run.encoder_path, device=device)
     spec = StudentSpec(
         image=_image_tuning(encoder, params),

@@ -1,6 +1,6 @@
 """One alignment run: which pairs a step sees, what their embeddings are, and the losses of these."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,6 +41,13 @@ class AlignmentData:
     val_rows: np.ndarray
 
 
+Enter = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def _as_it_is(enter: Enter) -> Enter:
+    return enter
+
+
 class AlignmentStep:
     """The step function of an alignment run: a step's index to its losses.
 
@@ -67,8 +74,9 @@ class AlignmentStep:
     ) -> None:
         self._student, self._data, self._objective, self._params = student, data, objective, params
         self._seed, self._device = seed, device
-        encoder = student.encoder
-        self._enter = encoder.pool_image if prefix is None else partial(encoder.run_suffix, blocks=prefix)
+        encoder, prepare = student.encoder, torch.compile if params.compile else _as_it_is
+        self._enter = prepare(encoder.pool_image if prefix is None else partial(encoder.run_suffix, blocks=prefix))
+        self._enter_real = prepare(encoder.pool_image)
         self._groups = np.unique(data.image_ids[data.train_rows], return_inverse=True)[1]
         self._photographs = unseen_rows(data.image_ids, data.train_rows)
 
@@ -125,7 +133,7 @@ class AlignmentStep:
     def _pool_real(self, rows: np.ndarray, following: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
         images = self._data.real[rows].to(self._device)
         self._data.real.announce(following)
-        return self._student.encoder.pool_image(images)
+        return self._enter_real(images)
 
     def _views(self, features: tuple[torch.Tensor, torch.Tensor], route: str) -> dict[str, torch.Tensor]:
         pooled, tokens = features
