@@ -1,4 +1,4 @@
-"""Precision, device and attention-kernel settings."""
+"""Precision and device settings."""
 
 import pytest
 import torch
@@ -20,12 +20,11 @@ def test_weights_changed_inside_are_seen():
     assert not torch.allclose(before, after)
 
 
-def test_settings_are_put_back():
-    before = torch.backends.cuda.flash_sdp_enabled()
-    with fast_arithmetic(CPU, precision="float32"):
-        assert not torch.backends.cuda.flash_sdp_enabled()
-        assert not torch.is_autocast_enabled("cpu")
-    assert torch.backends.cuda.flash_sdp_enabled() == before
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_settings_are_put_back(precision):
+    with fast_arithmetic(CPU, precision=precision):
+        assert torch.is_autocast_enabled("cpu") == (precision == "bfloat16")
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_unknown_precision_is_refused():

@@ -14,7 +14,7 @@ from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.progress import report_losses
-from gmail_kedro.hardware import fast_arithmetic, long_attention
+from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.lessons_in_words import draw_dialogue, draw_in_words
 from gmail_kedro.mini.scans import load_scans
@@ -68,8 +68,8 @@ def pretrain_language(
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
         texts = [draw(rng) for _ in range(batch_size)]
         batch = collate(texts, image_token=NO_IMAGE_TOKEN, patch_count=1, pad=chat.end, side="right")
-        with long_attention():  # padding is on the right, where causal attention does not see it: no mask
-            hidden = model.model(input_ids=batch.ids).last_hidden_state[:, :-1]
+        # Padding is on the right, where causal attention does not see it: no mask.
+        hidden = model.model(input_ids=batch.ids).last_hidden_state[:, :-1]
         learnt = batch.labels[:, 1:] != IGNORED
         return F.cross_entropy(model.lm_head(hidden[learnt]).float(), batch.labels[:, 1:][learnt])
 

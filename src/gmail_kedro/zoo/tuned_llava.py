@@ -3,14 +3,12 @@
 import json
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gmail_kedro.hardware import long_attention
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
 from gmail_kedro.zoo.state_dicts import load_strictly
@@ -79,8 +77,7 @@ class LlavaTuning:
         """Trades time for memory: activations of the language model are computed again in the backward pass."""
         for module in self.model.model.model.language_model.modules():
             if hasattr(module, "gradient_checkpointing_enable"):
-                again = {"use_reentrant": False, "context_fn": _recompute_as_before}
-                module.gradient_checkpointing_enable(again)
+                module.gradient_checkpointing_enable({"use_reentrant": False})
                 return
 
     def result(self, eyes: Mapping[str, Eye]) -> "TunedLlava":
@@ -167,14 +164,6 @@ def _read_recipe(folder: Path) -> LlavaRecipe:
     facts = json.loads(path.read_text())
     tuning = facts.pop("tuning")
     return LlavaRecipe(tuning=TuningSpec(**{**tuning, "targets": tuple(tuning["targets"])}), **facts)
-
-
-def _recompute_as_before() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Returns what surrounds a forward pass and what its repetition: the loss's own choice of attention kernels.
-
-    It is over by the time of the backward pass, and another kernel would keep other tensors.
-    """
-    return nullcontext(), long_attention()
 
 
 def _check_targets(language_model: torch.nn.Module, spec: TuningSpec) -> None:

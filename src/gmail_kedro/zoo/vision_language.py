@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.hardware import long_attention
 from gmail_kedro.zoo.chat import IGNORED, Chat, Conversation, TokenBatch, collate
 from gmail_kedro.zoo.registry import hash_tensors
 from gmail_kedro.zoo.student import ROUTES
@@ -144,8 +143,8 @@ class VisionLanguageModel(torch.nn.Module):
             tokens: The tower's tokens of each conversation's picture [B, P, W], or None for text alone.
             batch: The conversations, padded on the right.
         """
-        with long_attention():  # padding is on the right, where causal attention does not see it: no mask
-            hidden = self.model.model(inputs_embeds=self._embed(tokens, batch.ids)).last_hidden_state[:, :-1]
+        # Padding is on the right, where causal attention does not see it: no mask.
+        hidden = self.model.model(inputs_embeds=self._embed(tokens, batch.ids)).last_hidden_state[:, :-1]
         targets = batch.labels[:, 1:]
         learnt = targets != IGNORED
         return F.cross_entropy(self.model.lm_head(hidden[learnt]).float(), targets[learnt], reduction="sum")
