@@ -32,8 +32,8 @@ def fast_arithmetic(device: torch.device, *, precision: str) -> Iterator[None]:
     """Runs its body in the precision asked for.
 
     Autocast's weight cache is off: it would keep the first step's weights for as long as the body runs, and a whole
-    training loop may run inside. The attention kernel is torch's choice: since 2.13 its flash kernel is the faster
-    one on a CPU too, for the 18 to 197 tokens of image-text models (1.1 to 2 times in forward and backward).
+    training loop may run inside. The attention kernel is torch's choice: on a CPU, too, its flash kernel was the faster
+    one with torch 2.13 for the 18 to 197 tokens of image-text models (1.1 to 2 times in forward and backward).
 
     Args:
         device: Where the models are.
