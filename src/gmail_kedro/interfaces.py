@@ -271,20 +271,19 @@ class Question:
         image: The encoded picture, the first where there are several, or None where there is none.
         text: The question.
         options: The choices, in the order of their letters; empty for an open question.
-        answer: The right one of the options, or the answer in words.
+        answers: With options the letter of the right one, whose words may stand at another letter too; otherwise what
+            is accepted, and taught in the words of the first.
         context: What is told before the question; may be empty.
         subject: What scores are grouped by.
-        other_answers: What an open question accepts beside ``answer``.
     """
 
     question_id: str
     image: bytes | None
     text: str
     options: tuple[str, ...]
-    answer: str
+    answers: tuple[str, ...]
     context: str
     subject: str
-    other_answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def mmmu(tmp_path):
 def test_scienceqa_with_pictures(scienceqa, problems):
     (question,) = read_scienceqa(scienceqa(problems), check_counts=False)
     assert (question.question_id, question.image, question.text) == ("4", b"png", "Which is red?")
-    assert (question.options, question.answer) == (("the sky", "blood"), "blood")
+    assert (question.options, question.answers) == (("the sky", "blood"), ("B",))
     assert (question.context, question.subject) == ("Look.\nClosely.", "natural science")
 
 
@@ -114,10 +114,35 @@ def test_scienceqa_is_whole_or_refused(scienceqa, problems):
 
 def test_mmmu(mmmu):
     first, second, third = read_mmmu(mmmu(ROWS), check_counts=False)
-    assert (first.options, first.answer) == (('a "cat"', "a dog's bowl"), "a dog's bowl")
-    assert (first.image, first.subject, first.other_answers) == (b"1", "Art", ())
-    assert (second.image, second.options, second.answer, second.other_answers) == (b"2", (), "2", ("two",))
-    assert (third.image, third.answer) == (None, "because")
+    assert (first.options, first.answers) == (('a "cat"', "a dog's bowl"), ("B",))
+    assert (first.image, first.subject) == (b"1", "Art")
+    assert (second.image, second.options, second.answers) == (b"2", (), ("2", "two"))
+    assert (third.image, third.answers) == (None, ("because",))
+
+
+@pytest.mark.parametrize(
+    ("written", "answers"),
+    [
+        ("[Ne]3s1", ("[Ne]3s1",)),
+        ("['salt', 'rock salt']", ("salt", "rock salt")),
+        ("[0, 1)", ("[0, 1)",)),
+        ("[2, 3]", ("[2, 3]",)),
+        ("[]", ("[]",)),
+        ("[" * 5000, ("[" * 5000,)),
+    ],
+)
+def test_an_open_answer_is_words_unless_it_is_a_list_of_texts(mmmu, written, answers):
+    (question,) = read_mmmu(mmmu([ROWS[2] | {"answer": written}]), check_counts=False)
+    assert question.answers == answers
+
+
+def test_choices_with_equal_words_keep_their_letter(mmmu, scienceqa, problems):
+    row = ROWS[0] | {"options": "['four', 'five', 'four', 'six']", "answer": "C"}
+    (question,) = read_mmmu(mmmu([row]), check_counts=False)
+    assert (question.options, question.answers) == (("four", "five", "four", "six"), ("C",))
+    problems["4"].update(choices=["neither", "the first", "neither"], answer=2)
+    (question,) = read_scienceqa(scienceqa(problems), check_counts=False)
+    assert question.answers == ("C",)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +153,12 @@ def test_mmmu(mmmu):
             r"Row 0 of .*'validation_Art_1'\) is no question .*'C' is no letter of its 2 options",
         ),
         ({"answer": ""}, "is no letter of its 2 options"),
-        ({"options": "['a', "}, "Row 0 of .*SyntaxError"),
-        ({"options": "__import__('os').getcwd()"}, "Row 0 of .*ValueError: malformed"),
+        ({"answer": None}, "is no letter of its 2 options"),
+        ({"options": "['a', "}, r"Row 0 of .*the options \"\['a', \" are no list of texts"),
+        ({"options": "__import__('os').getcwd()"}, "Row 0 of .* are no list of texts"),
+        ({"options": "'abc'"}, "are no list of texts"),
+        ({"question_type": "open", "answer": None}, "the open question has the blank answer ''"),
+        ({"question_type": "open", "answer": "['salt', ' ']"}, "has the blank answer"),
     ],
 )
 def test_a_wrong_row_is_refused_by_name(mmmu, change, message):

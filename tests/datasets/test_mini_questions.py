@@ -18,7 +18,7 @@ def test_questions_survive_the_benchmarks_files(tmp_path, benchmark, kind, file)
     assert {question.question_id for question in questions} == drawn.keys()
     for question in questions:
         wanted = drawn[question.question_id]
-        assert (question.text, question.options, question.answer) == (wanted.text, wanted.options, wanted.answer)
+        assert (question.text, question.options, question.answers) == (wanted.text, wanted.options, wanted.answers)
         assert question.image == wanted.image
     assert dataset.load() == questions
 

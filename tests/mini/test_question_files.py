@@ -28,7 +28,7 @@ def questions() -> list[Question]:
             drawn.append(
                 Question(
                     question_id=f"{asked.topic}_{index}", image=stream.getvalue(), text=asked.question,
-                    options=asked.choices, answer=asked.answer, context="", subject=asked.topic,
+                    options=asked.choices, answers=("ABCD"[asked.answer_index],), context="", subject=asked.topic,
                 )
             )  # fmt: skip
     return drawn
@@ -50,8 +50,8 @@ def test_questions_without_a_picture_and_with_a_jpeg(questions, tmp_path):
 
 
 def test_mmmu_comes_back(questions, tmp_path):
-    open_ones = [replace(question, options=()) for question in questions[:2]]
-    several = replace(questions[2], options=(), other_answers=('it\'s "so"',))
+    open_ones = [replace(question, options=(), answers=("7",)) for question in questions[:2]]
+    several = replace(questions[2], options=(), answers=("so", 'it\'s "so"'))
     asked = sorted([*open_ones, several, *questions[3:]], key=lambda question: question.subject)
     write_mmmu(tmp_path / "mmmu", asked, split="validation")
     assert read_mmmu(tmp_path / "mmmu", check_counts=False) == asked

@@ -147,7 +147,7 @@ def _question(number: int) -> Question:
     _draw(50 + number).save(picture, "PNG")
     return Question(
         question_id=f"validation_Art_{number}", image=picture.getvalue(), text="What is it?", options=options,
-        answer=options[number % 3], context="", subject="Art",
+        answers=("ABC"[number % 3],), context="", subject="Art",
     )  # fmt: skip
 
 

@@ -193,10 +193,10 @@ def test_only_pictures_of_the_declared_source_are_opened(source, real, generated
 
 
 QUESTIONS = [
-    Question("1", square(1, 2), "What color?", ("red", "blue"), "red", "", "ink"),
-    Question("2", None, "How many?", ("one", "two", "three", "four"), "two", "Think.", "size"),
-    Question("3", square(3, 4), "Which?", ("<image 1>", "<image 2>"), "<image 2>", "", "size"),
-    Question("4", square(5, 6), "What number?", (), "7", "", "number"),
+    Question("1", square(1, 2), "What color?", ("red", "blue"), ("A",), "", "ink"),
+    Question("2", None, "How many?", ("one", "two", "three", "four"), ("B",), "Think.", "size"),
+    Question("3", square(3, 4), "Which?", ("<image 1>", "<image 2>"), ("B",), "", "size"),
+    Question("4", square(5, 6), "What number?", (), ("7",), "", "number"),
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from gmail_kedro.interfaces import Question
 from gmail_kedro.zoo.prompts import mmmu_prompt, right_answer, scienceqa_prompt
 
-QUESTION = Question("7", None, "What is shown?", ("a cat", "a dog"), "a dog", "", "biology")
+QUESTION = Question("7", None, "What is shown?", ("a cat", "a dog"), ("B",), "", "biology")
 
 
 def test_scienceqa_is_asked_in_its_format():
@@ -30,13 +30,20 @@ def test_mmmu_is_asked_with_lettered_lines_or_for_a_short_answer():
 
 def test_the_right_answer_is_what_was_asked_for():
     assert right_answer(QUESTION) == "B"
-    assert right_answer(replace(QUESTION, options=())) == "a dog"
+    assert right_answer(replace(QUESTION, options=(), answers=("a dog", "dog"))) == "a dog"
+
+
+def test_of_options_with_equal_words_the_right_letter_is_taught():
+    assert right_answer(replace(QUESTION, options=("four", "five", "four", "six"), answers=("C",))) == "C"
 
 
 def test_questions_that_cannot_be_asked_are_refused():
     with pytest.raises(ValueError, match="'7' has no options; ScienceQA's format needs them"):
         scienceqa_prompt(replace(QUESTION, options=()))
-    with pytest.raises(ValueError, match="'a cow' of the question '7' is none of its options"):
-        right_answer(replace(QUESTION, answer="a cow"))
+    for answer in ("C", "a dog", "AB", ""):
+        with pytest.raises(
+            ValueError, match=f"'{answer}' of the question '7' must be the letter of one of its options"
+        ):
+            right_answer(replace(QUESTION, answers=(answer,)))
     with pytest.raises(ValueError, match="has 11 options; at most 10"):
         mmmu_prompt(replace(QUESTION, options=tuple("abcdefghijk")))

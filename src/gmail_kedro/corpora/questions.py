@@ -103,7 +103,7 @@ def _scienceqa_question(folder: Path, split: str, question_id: str, problem: Map
         image=image,
         text=text,
         options=tuple(map(str, choices)),
-        answer=str(choices[answer]),
+        answers=(LETTERS[answer],),
         context=problem.get("hint") or "",
         subject=problem.get("subject") or "",
     )
@@ -127,33 +127,36 @@ def _mmmu_file(file: Path) -> Iterator[Question]:
 
 
 def _mmmu_question(row: Mapping[str, Any], subject: str) -> Question:
-    options = tuple(str(option) for option in ast.literal_eval(row["options"] or "[]"))
-    answers = _mmmu_answers(row["answer"])
+    options, written = _listed(row["options"] or "[]"), row["answer"] or ""
+    if options is None:
+        raise ValueError(f"the options {row['options']!r} are no list of texts, written out")
     if row["question_type"] == "multiple-choice":
-        if len(answers) != 1 or len(answers[0]) != 1 or answers[0] not in LETTERS[: len(options)]:
-            raise ValueError(f"the answer {row['answer']!r} is no letter of its {len(options)} options")
-        answers = (options[LETTERS.index(answers[0])],)
+        answers: tuple[str, ...] = (written,)
+        if len(written) != 1 or written not in LETTERS[: len(options)]:
+            raise ValueError(f"the answer {written!r} is no letter of its {len(options)} options")
     else:
-        options = ()
+        options, answers = (), _listed(written) or (written,)
+        if not all(map(str.strip, answers)):  # nothing is a part of every answer
+            raise ValueError(f"the open question has the blank answer {written!r}")
     images = [row.get(f"image_{number}") for number in range(1, MMMU_IMAGE_COUNT + 1)]
     return Question(
         question_id=row["id"],
         image=next((image["bytes"] for image in images if image), None),
         text=row["question"],
         options=options,
-        answer=answers[0],
+        answers=answers,
         context="",
         subject=subject,
-        other_answers=answers[1:],
     )
 
 
-def _mmmu_answers(written: str) -> tuple[str, ...]:
-    """Returns the answers of an open question: one, or a list written out."""
-    if written.startswith("["):
+def _listed(written: str) -> tuple[str, ...] | None:
+    """Returns the texts of a list that is written out; None where it is none: [Ne]3s1 and [1, 2] are words."""
+    try:
         listed = ast.literal_eval(written)
-        return tuple(str(answer) for answer in listed)
-    return (written,)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return tuple(listed) if isinstance(listed, list) and all(isinstance(text, str) for text in listed) else None
 
 
 def _check_count(name: str, split: str, expected: int | None, found: int) -> None:

@@ -16,7 +16,7 @@ from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import Scans
 from gmail_kedro.mini.scenes import Scene, map_digits
 from gmail_kedro.zoo.chat import Turn
-from gmail_kedro.zoo.prompts import CAPTION_PROMPT, mmmu_prompt, right_answer, scienceqa_prompt
+from gmail_kedro.zoo.prompts import CAPTION_PROMPT, LETTERS, mmmu_prompt, right_answer, scienceqa_prompt
 
 WEB_PROMPT = "What stands beside this picture?"
 PATCH = 8
@@ -37,7 +37,7 @@ def pose(question: SceneQuestion, *, question_id: str, image: bytes | None, is_o
         image=image,
         text=question.question,
         options=() if is_open else question.choices,
-        answer=question.answer,
+        answers=(question.answer if is_open else LETTERS[question.answer_index],),
         context="",
         subject=question.topic,
     )

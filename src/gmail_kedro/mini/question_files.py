@@ -42,7 +42,7 @@ def write_scienceqa(folder: Path, questions: Sequence[Question], *, split: str) 
         problems[question.question_id] = {
             "question": question.text,
             "choices": list(question.options),
-            "answer": question.options.index(question.answer),
+            "answer": LETTERS.index(question.answers[0]),
             "hint": question.context,
             "image": image,
             "subject": question.subject,
@@ -78,14 +78,12 @@ def write_mmmu(folder: Path, questions: Sequence[Question], *, split: str) -> No
 
 
 def _mmmu_row(question: Question) -> dict[str, Any]:
-    answers = [question.answer, *question.other_answers]
-    open_answer = str(answers) if question.other_answers else question.answer
     image = {"bytes": question.image, "path": f"{question.question_id}_1.png"}
     return {
         "id": question.question_id,
         "question": question.text,
         "options": str(list(question.options)),
-        "answer": LETTERS[question.options.index(question.answer)] if question.options else open_answer,
+        "answer": question.answers[0] if len(question.answers) == 1 else str(list(question.answers)),
         "question_type": "multiple-choice" if question.options else "open",
         "subfield": question.subject,
         "image_1": None if question.image is None else image,

@@ -33,19 +33,18 @@ def mmmu_prompt(question: Question) -> str:
 
 
 def right_answer(question: Question) -> str:
-    """Returns what the prompt asks for: the letter of the right option, or the answer itself.
+    """Returns what the prompt asks for: the letter of the right option, or the first of the accepted answers.
 
     Raises:
-        ValueError: If the answer is none of the options.
+        ValueError: If the answer is no letter of the options.
     """
-    if not question.options:
-        return question.answer
-    if question.answer not in question.options:
+    answer, letters = question.answers[0], LETTERS[: len(question.options)]
+    if question.options and (len(answer) != 1 or answer not in letters):
         raise ValueError(
-            f"The answer {question.answer!r} of the question {question.question_id!r} is none of its options "
+            f"The answer {answer!r} of the question {question.question_id!r} must be the letter of one of its options "
             f"{list(question.options)}. Mend the file of questions."
         )
-    return LETTERS[question.options.index(question.answer)]
+    return answer
 
 
 def _lettered(question: Question) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ def measure_llava(folder: str) -> dict[str, Any]:
     unbounded = draw_questions("test", kind="open", count=QUESTION_COUNT, seed=SEED)
     words = answer(unbounded, [mmmu_prompt(question) for question in unbounded])
     said = [
-        is_open_answer_right(parse_open(text), [question.answer])
+        is_open_answer_right(parse_open(text), question.answers)
         for text, question in zip(words, unbounded, strict=True)
     ]
     return {"test_choices_right": _interval(chosen), "test_open_right": _interval(said)}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gmail_kedro.benchmark import interval_of, item_rows
 from gmail_kedro.interfaces import Question
-from gmail_kedro.metrics.vqa import LETTERS, VqaQuestion, VqaResult
+from gmail_kedro.metrics.vqa import VqaQuestion, VqaResult
 from gmail_kedro.params import EvaluationParams
 
 
@@ -27,7 +27,8 @@ def score_questions(
         judge: Its rules.
         params: The resampling.
     """
-    result = judge({row["question_id"]: row["text"] for row in answers}, {q.question_id: _held(q) for q in questions})
+    held = {question.question_id: VqaQuestion(question.options, question.answers) for question in questions}
+    result = judge({row["question_id"]: row["text"] for row in answers}, held)
     correct = result.correct.astype(float) * 100
     subjects = np.array([question.subject for question in questions])
     chance = _chance(questions)
@@ -54,7 +55,7 @@ def _chance(questions: Sequence[Question]) -> np.ndarray:
     With options that is one in their number; for an open question, the share of its subject's commonest answer.
     """
     answers = {
-        subject: Counter(q.answer for q in questions if q.subject == subject and not q.options)
+        subject: Counter(q.answers[0] for q in questions if q.subject == subject and not q.options)
         for subject in {q.subject for q in questions}
     }
     return np.array(
@@ -65,9 +66,3 @@ def _chance(questions: Sequence[Question]) -> np.ndarray:
             for q in questions
         ]
     )
-
-
-def _held(question: Question) -> VqaQuestion:
-    if not question.options:
-        return VqaQuestion((), (question.answer, *question.other_answers))
-    return VqaQuestion(question.options, (LETTERS[question.options.index(question.answer)],))
