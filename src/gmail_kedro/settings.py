@@ -9,13 +9,22 @@ import warnings
 
 from gmail_kedro.definitions import FILES
 from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
+from gmail_kedro.run_hooks import CheckpointHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
 # OmegaConf says it to Kedro at every start; nothing that a user of this project can act on.
 warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
-HOOKS = (CatalogHooks(), StoreHooks(), ModelHooks(), ClassSetHooks(), TrackingHooks(), SummaryHooks())
+HOOKS = (
+    CatalogHooks(),
+    StoreHooks(),
+    ModelHooks(),
+    ClassSetHooks(),
+    TrackingHooks(),
+    SummaryHooks(),
+    CheckpointHooks(),
+)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -11,6 +11,7 @@ import torch
 import yaml
 from kedro.config import OmegaConfigLoader
 
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.params import DownstreamParams, EvaluationParams, IfcapParams, ParameterError, RunParams
 from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
@@ -83,7 +84,7 @@ def weights_of(captioner: Captioner, folder: Path) -> dict[str, bytes]:
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(kind, pairs, features, tmp_path, monkeypatch):
     params = downstream(**KINDS[kind])
     settings = ifcap(train_source="text_noise")  # the one with noise
-    straight, history = train_captioner(pairs, features, tmp_path / "a", params, settings, RUN)
+    straight, history = train_captioner(pairs, features, Checkpoints(tmp_path / "a"), params, settings, RUN)
     calls, loss_after = [], Captioner.loss_after
 
     def stop_in_step_5(self, *args):
@@ -94,32 +95,32 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(kind, pairs, featur
 
     monkeypatch.setattr(Captioner, "loss_after", stop_in_step_5)
     with pytest.raises(KeyboardInterrupt):
-        train_captioner(pairs, features, tmp_path / "b", params, settings, RUN)
+        train_captioner(pairs, features, Checkpoints(tmp_path / "b"), params, settings, RUN)
     assert (tmp_path / "b/captioner.safetensors").exists()
     torch.rand(7)  # whatever else happened in the meantime
-    resumed, again = train_captioner(pairs, features, tmp_path / "b", params, settings, RUN)
+    checkpoints = Checkpoints(tmp_path / "b")
+    resumed, again = train_captioner(pairs, features, checkpoints, params, settings, RUN)
     assert len(calls) < 6 + 6 + 1 + 1  # two steps and the validation, not all six steps
     assert weights_of(straight, tmp_path / "straight") == weights_of(resumed, tmp_path / "resumed")
     assert list(history["loss"]) == list(again["loss"]) and len(history) == 6
     assert history["val_loss"].iloc[-1] == again["val_loss"].iloc[-1]
+    checkpoints.remove_opened()
     assert not list((tmp_path / "b").iterdir())
 
 
-def test_a_checkpoint_of_other_ifcap_settings_is_refused(pairs, features, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_ifcap_settings_is_refused(pairs, features, tmp_path):
     params = downstream(model="ifcap")
-    with monkeypatch.context() as patch:
-        patch.setattr("gmail_kedro.engine.checkpoint.Checkpoint.remove", lambda self: None)
-        train_captioner(pairs, features, tmp_path, params, ifcap(), RUN)
+    train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(), RUN)
     with pytest.raises(ValueError, match=r"ifcap.entity_drop was '0.4' and is now '0.1'"):
-        train_captioner(pairs, features, tmp_path, params, ifcap(entity_drop=0.1), RUN)
+        train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(entity_drop=0.1), RUN)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_stored_captioner_knows_its_origin_and_can_be_taken_without_training(kind, pairs, features, tmp_path):
-    captioner, _ = train_captioner(pairs, features, tmp_path, downstream(**KINDS[kind]), ifcap(), RUN)
+    captioner, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(**KINDS[kind]), ifcap(), RUN)
     captioner.save_pretrained(tmp_path / "captioner")
     params = downstream(pretrained=str(tmp_path / "captioner"), language_model="gpt2")  # not at hand, not needed
-    taken, history = train_captioner(pairs, features, tmp_path, params, ifcap(), RUN)
+    taken, history = train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(), RUN)
     assert history.empty and list(history.columns) == ["step", "loss"]
     assert taken.spec == captioner.spec and taken.spec.origin == ORIGIN
     assert weights_of(taken, tmp_path / "again") == weights_of(captioner, tmp_path / "first")
@@ -132,10 +133,12 @@ def test_a_stored_captioner_knows_its_origin_and_can_be_taken_without_training(k
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_training_goes_on_from_a_stored_captioner(kind, pairs, features, tmp_path):
-    first, before = train_captioner(pairs, features, tmp_path, downstream(**KINDS[kind], steps=20), ifcap(), RUN)
+    first, before = train_captioner(
+        pairs, features, Checkpoints(tmp_path), downstream(**KINDS[kind], steps=20), ifcap(), RUN
+    )
     first.save_pretrained(tmp_path / "captioner")
     changes = {**KINDS[kind], "start_from": str(tmp_path / "captioner")}
-    second, after = train_captioner(pairs, features, tmp_path, downstream(**changes), ifcap(), RUN)
+    second, after = train_captioner(pairs, features, Checkpoints(tmp_path / "b"), downstream(**changes), ifcap(), RUN)
     assert len(after) == TINY["steps"] and after["loss"].iloc[0] < before["loss"].iloc[0]
     assert weights_of(second, tmp_path / "second") != weights_of(first, tmp_path / "first")
     assert [name for name, value in second.named_parameters() if value.requires_grad]
@@ -146,11 +149,11 @@ def test_training_goes_on_from_a_stored_captioner(kind, pairs, features, tmp_pat
     [({"mapper": "transformer"}, "its mapper is"), ({"tune_language_model": "lora"}, "its tuned part of the language")],
 )
 def test_training_refuses_to_go_on_from_another_kind(changes, message, pairs, features, tmp_path):
-    first, _ = train_captioner(pairs, features, tmp_path, downstream(), ifcap(), RUN)
+    first, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
     first.save_pretrained(tmp_path / "captioner")
     params = downstream(**changes, start_from=str(tmp_path / "captioner"))
     with pytest.raises(ValueError, match=f"Training cannot go on from .*{message}"):
-        train_captioner(pairs, features, tmp_path, params, ifcap(), RUN)
+        train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(), RUN)
 
 
 def prepare(pairs, features, **changes):
@@ -286,7 +289,7 @@ def test_captions_without_any_noun_are_refused(pairs, features):
 
 
 def test_evaluation_refuses_a_captioner_from_beside_another_real_route(pairs, features, tmp_path):
-    captioner, _ = train_captioner(pairs, features, tmp_path, downstream(), ifcap(), RUN)
+    captioner, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
     captioner.save_pretrained(tmp_path / "captioner")
     params = EvaluationParams(**{**BASE["evaluation"], "beam_size": 2})
 
@@ -303,7 +306,7 @@ def test_evaluation_refuses_a_captioner_from_beside_another_real_route(pairs, fe
 
 
 def test_a_stored_captioner_of_another_encoder_stops_the_run_before_its_first_node(pairs, features, tmp_path):
-    captioner, _ = train_captioner(pairs, features, tmp_path, downstream(), ifcap(), RUN)
+    captioner, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
     captioner.save_pretrained(tmp_path / "captioner")
     taken = downstream(pretrained=str(tmp_path / "captioner"))
     check_models({"run": RUN, "downstream": taken, "ifcap": ifcap()})

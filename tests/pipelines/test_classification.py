@@ -13,6 +13,7 @@ from PIL import Image
 from gmail_kedro.benchmark import real_route
 from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, read_class_set
 from gmail_kedro.engine import inference
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.params import EvaluationParams, FineTuningParams, RunParams
 from gmail_kedro.pipelines.classification import nodes
 from gmail_kedro.zoo.adapters import TuningSpec
@@ -117,9 +118,10 @@ def test_without_texts_all_eight_get_a_linear_probe(class_sets, evaluation, fine
 def test_one_is_fine_tuned_and_the_others_are_probed(class_sets, evaluation, fine_tuning, tmp_path):
     class_sets = {name: class_sets[name] for name in ("dtd", "imagenet")}
     adapter, params, recipe = untuned(SYNCLR), evaluation(linear_probe=True), fine_tuning("imagenet")
-    classifiers, history = nodes.fine_tune(class_sets, CORPUS, adapter, tmp_path, recipe, params, SYNCLR)
+    checkpoints = Checkpoints(tmp_path)
+    classifiers, history = nodes.fine_tune(class_sets, CORPUS, adapter, checkpoints, recipe, params, SYNCLR)
     assert set(history["set"]) == {"imagenet"} and len(history) == 2 and TRAINED["imagenet"] == (6, None)
-    assert not list(tmp_path.glob("*.safetensors"))  # the training state is removed once the classifiers are whole
+    assert [path.name for path in tmp_path.iterdir()] == ["fine_tuning_imagenet.safetensors"]
     classifiers.save_pretrained(tmp_path / "classifiers")
     scores, items = nodes.score_fine_tuning(
         class_sets, CORPUS, adapter, tmp_path / "classifiers", recipe, params, SYNCLR
@@ -141,7 +143,13 @@ def test_generated_pictures_are_not_fine_tuned_on(class_sets, evaluation, fine_t
     wrong = replace(found, training=lambda: replace(splits, images=generated))
     with pytest.raises(ValueError, match="'mini_synclr' is a student's route of real images. Got generated images"):
         nodes.fine_tune(
-            {"dtd": lambda: wrong}, CORPUS, untuned(SYNCLR), tmp_path, fine_tuning("dtd"), evaluation(), SYNCLR
+            {"dtd": lambda: wrong},
+            CORPUS,
+            untuned(SYNCLR),
+            Checkpoints(tmp_path),
+            fine_tuning("dtd"),
+            evaluation(),
+            SYNCLR,
         )
 
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
 from gmail_kedro.params import FineTuningParams, ParameterError, RunParams
 from gmail_kedro.pipelines.classification import training
@@ -68,11 +69,10 @@ def encoder():
 
 
 def test_loss_falls_and_the_average_tells_the_classes(light, params, tmp_path):
-    state, history, checkpoint = training.fine_tune_on(light, encoder(), tmp_path, params, RUN)
+    state, history = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
     assert list(history["step"]) == list(range(20))  # of 17 pictures, two steps of eight an epoch
     assert history["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-3)  # the head starts near zero
     assert history["loss"].iloc[-5:].mean() < history["loss"].iloc[:5].mean() - 0.05
-    assert checkpoint.exists()
     kept = encoder()
     Classifiers({"light": state}, {"light": 2}, kept.fingerprint).save_pretrained(tmp_path / "stored")
     model = load_classifier(kept, tmp_path / "stored", "light", 2)
@@ -81,7 +81,7 @@ def test_loss_falls_and_the_average_tells_the_classes(light, params, tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(light, params, tmp_path, monkeypatch):
     params = replace(params, epochs=4, random_erasing=0.9)
-    straight, history, _ = training.fine_tune_on(light, encoder(), tmp_path / "straight", params, RUN)
+    straight, history = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path / "straight"), params, RUN)
     take = training.FineTuningStep.__call__
 
     def stop(self, index):
@@ -91,10 +91,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(light, params, tmp_path
 
     monkeypatch.setattr(training.FineTuningStep, "__call__", stop)
     with pytest.raises(KeyboardInterrupt):
-        training.fine_tune_on(light, encoder(), tmp_path / "stopped", params, RUN)
+        training.fine_tune_on(light, encoder(), Checkpoints(tmp_path / "stopped"), params, RUN)
     monkeypatch.undo()
     torch.rand(5), np.random.rand(5)  # what else is drawn meanwhile does not matter
-    resumed, rows, _ = training.fine_tune_on(light, encoder(), tmp_path / "stopped", params, RUN)
+    resumed, rows = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path / "stopped"), params, RUN)
     pd.testing.assert_series_equal(rows["loss"], history["loss"], check_exact=True)
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
@@ -102,11 +102,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(light, params, tmp_path
 
 def test_a_finished_state_is_not_trained_again_and_a_foreign_one_is_refused(light, params, tmp_path):
     params = replace(params, epochs=2)
-    first, _, _ = training.fine_tune_on(light, encoder(), tmp_path, params, RUN)
-    again, rows, _ = training.fine_tune_on(light, encoder(), tmp_path, replace(params, loader_workers=1), RUN)
+    first, _ = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
+    again, rows = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), replace(params, loader_workers=1), RUN)
     assert len(rows) == 4 and all(torch.equal(first[name], again[name]) for name in first)
     with pytest.raises(ValueError, match="belongs to another run: fine_tuning.mixup was '0.8' and is now '0.5'"):
-        training.fine_tune_on(light, encoder(), tmp_path, replace(params, mixup=0.5), RUN)
+        training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), replace(params, mixup=0.5), RUN)
 
 
 def test_workers_change_nothing(light, params):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.patch_tokens import PatchTokens
 from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
@@ -106,7 +107,7 @@ def train(folders, data, student, work, **changes):
     """Trains, stores, and returns what was stored with the history."""
     pairs, corpus, generated = data
     result, history = train_vision_language_model(
-        pairs, corpus, generated, student, work, params(folders, **changes), run_params(folders)
+        pairs, corpus, generated, student, Checkpoints(work), params(folders, **changes), run_params(folders)
     )
     result.save_pretrained(work / "model")
     stored = {}
@@ -149,7 +150,6 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(folders, data, tmp_pa
     assert not differ(straight, resumed)
     measured = ["seconds", "peak_bytes", "energy_joules"]
     assert history.drop(columns=measured, errors="ignore").equals(again.drop(columns=measured, errors="ignore"))
-    assert not (tmp_path / "broken/vision_language.safetensors").exists()
 
 
 def test_a_checkpoint_of_another_student_is_refused(folders, data, tmp_path, stops_once):

@@ -1,4 +1,4 @@
-"""A folder that nodes read and write through their own classes: caches and resumable training state."""
+"""A folder that nodes read and write through their own classes, such as a cache."""
 
 from pathlib import Path, PurePosixPath
 from typing import Any

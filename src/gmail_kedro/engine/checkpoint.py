@@ -34,9 +34,9 @@ class Checkpoint:
         """Says whether there is a state to go on from."""
         return self.path.exists()
 
-    def is_due(self, step: int, steps: int) -> bool:
-        """Says whether a checkpoint is to be written after this many steps; always after the last."""
-        return step % self.every == 0 or step == steps
+    def is_due(self, step: int) -> bool:
+        """Says whether a checkpoint is to be written after this many steps."""
+        return step % self.every == 0
 
     def save(
         self,
@@ -117,6 +117,38 @@ class Checkpoint:
                     f"The checkpoint {self.path} belongs to another run: {key} was {stored.get(key)!r} and is now "
                     f"{self.fingerprint.get(key)!r}. Delete the file to start afresh, or restore the setting."
                 )
+
+
+@dataclass
+class Checkpoints:
+    """The training states of one run, a file a training.
+
+    Attributes:
+        folder: Where they lie.
+        opened: Those that somebody trains with.
+    """
+
+    folder: Path
+    opened: list[Checkpoint] = field(default_factory=list)
+
+    def open(
+        self, name: str, fingerprint: dict[str, str], *, every: int, buffers: dict[str, torch.Tensor] | None = None
+    ) -> Checkpoint:
+        """Returns the state of a training; it stays after the last step, until somebody says ``remove_opened``.
+
+        Args:
+            name: The training.
+            fingerprint: What the run depends on.
+            every: Steps between two checkpoints.
+            buffers: Tensors that training changes and no optimizer holds.
+        """
+        self.opened.append(Checkpoint(self.folder / f"{name}.safetensors", fingerprint, every, buffers or {}))
+        return self.opened[-1]
+
+    def remove_opened(self) -> None:
+        """Deletes the states, once the results of their trainings are stored."""
+        while self.opened:
+            self.opened.pop().remove()
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:

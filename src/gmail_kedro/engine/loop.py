@@ -45,6 +45,7 @@ def fit(
     early_stopping: EarlyStopping | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     around_first_step: contextlib.AbstractContextManager[dict[str, float]] | None = None,
+    at_end: Callable[[], dict[str, float]] = dict,
 ) -> History:
     """Trains for a number of steps and returns the history.
 
@@ -59,6 +60,8 @@ def fit(
         on_step: Called with the index and the row after every step.
         around_first_step: Entered for step 0, such as a counter of FLOPs; what it gives is recorded in that step's row.
             A run that goes on later does not enter it: it could change the last bits of the step.
+        at_end: Called after the last step; what it gives is recorded in that step's row. A run whose last step was
+            taken in another process does not call it.
 
     Raises:
         FloatingPointError: If more than ``NAN_LIMIT`` steps had a loss or gradient that was not finite.
@@ -80,9 +83,12 @@ def fit(
         if early_stopping is not None and early_stopping.is_due(index + 1, steps):
             row["val_loss"] = early_stopping.look(index + 1, parameters)
         history.rows.append(row | {"seconds": time.perf_counter() - started})
+        is_last = index + 1 == steps or (early_stopping is not None and early_stopping.is_over)
+        if is_last:
+            history.rows[-1] |= at_end()
         if on_step is not None:
             on_step(index, history.rows[-1])
-        if checkpoint is not None and checkpoint.is_due(index + 1, steps):
+        if checkpoint is not None and (is_last or checkpoint.is_due(index + 1)):
             checkpoint.save(index + 1, optimizer, schedule, history.rows, history.skipped_count, early_stopping)
     if early_stopping is not None:
         early_stopping.restore(parameters)

@@ -71,7 +71,6 @@ def train(
     """
     optimizer = build_adamw(parameters, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    logger.info("%s: %d parameters are trained", plan.title, sum(parameter.numel() for parameter in trained))
     schedule = build_schedule(
         optimizer,
         kind=plan.schedule,
@@ -80,7 +79,8 @@ def train(
         restarts=plan.restarts,
         floor=plan.floor,
     )
-    meter = CostMeter(device)
+    meter, count = CostMeter(device), float(sum(parameter.numel() for parameter in trained))
+    logger.info("%s: %d parameters are trained", plan.title, count)
     with fast_arithmetic(device, precision=precision), step_progress(plan.title, plan.steps) as on_step:
         history = fit(
             step,
@@ -92,10 +92,8 @@ def train(
             early_stopping=early_stopping,
             on_step=on_step,
             around_first_step=meter.counting_flops(),
+            at_end=lambda: meter.facts() | {"trainable_parameters": count},
         )
-    if history.rows:
-        count = sum(parameter.numel() for parameter in trained)
-        history.rows[-1] |= meter.facts() | {"trainable_parameters": float(count)}
     if history.skipped_count:
         logger.warning("%s: %d steps were skipped; their loss was not finite", plan.title, history.skipped_count)
     return history

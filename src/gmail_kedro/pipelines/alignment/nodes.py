@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.params import AlignmentParams, RunParams
@@ -57,7 +58,7 @@ def align(
     corpus: Corpus,
     generated_images: GeneratedImages,
     teacher_features: dict[str, torch.Tensor],
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     params: AlignmentParams,
     run: RunParams,
 ) -> tuple[SavesItself, pd.DataFrame, dict[str, str]]:
@@ -70,7 +71,6 @@ def align(
         ValueError: If there are fewer than two training pairs, or the adapter's targets do not exist.
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
-    from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.engine.early_stopping import EarlyStopping
     from gmail_kedro.engine.training import TrainingPlan, train
     from gmail_kedro.hardware import resolve_device
@@ -85,8 +85,8 @@ def align(
     objective = build_objective(student, data, params, device=device)
     prefix = frozen_blocks(student, params)
     step = AlignmentStep(student, data, objective, params, seed=run.seed, device=device, prefix=prefix)
-    checkpoint = Checkpoint(
-        checkpoints / "alignment.safetensors",
+    checkpoint = checkpoints.open(
+        "alignment",
         fingerprint_run(student, pairs, params, run),
         every=params.checkpoint_every,
         buffers=student.buffers(),
@@ -107,7 +107,6 @@ def align(
     student.train()
     parameters = [*student.parameters(), *objective.learned_parameters()]
     history = train(step, parameters, plan, checkpoint, device=device, precision=run.precision, early_stopping=stopping)
-    checkpoint.remove()
     student.train(False)
     return student, pd.DataFrame(history.rows), lineage
 

@@ -9,6 +9,7 @@ import torch
 
 from gmail_kedro.benchmark import interval_of, item_rows, no_scores, real_route
 from gmail_kedro.corpora.measured_sets import ClassSets, open_class_sets, refuse_unmeasured
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, LabelledImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.metrics.classification import ClassificationResult
@@ -109,7 +110,7 @@ def fine_tune(
     class_sets: ClassSets,
     corpus: Corpus,
     adapter: StoredStudent,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     params: FineTuningParams,
     evaluation: EvaluationParams,
     run: RunParams,
@@ -131,17 +132,14 @@ def fine_tune(
 
     device, fingerprint = resolve_device(run.device), ""
     states, counts = {}, {}
-    histories, finished = [pd.DataFrame({"set": [], "step": [], "loss": []})], []
+    histories = [pd.DataFrame({"set": [], "step": [], "loss": []})]
     for name, one in _chosen(class_sets, corpus, params, evaluation).items():
         encoder = real_route(adapter, run, device)
         fingerprint = encoder.fingerprint
         guard_route(encoder, one.training().images)
-        states[name], history, checkpoint = fine_tune_on(one, encoder, checkpoints, params, run)
+        states[name], history = fine_tune_on(one, encoder, checkpoints, params, run)
         counts[name] = len(one.task.classes)
         histories.append(history.assign(set=name))
-        finished.append(checkpoint)
-    for checkpoint in finished:  # a run that stops at a later set does not train an earlier one again
-        checkpoint.remove()
     return Classifiers(states, counts, fingerprint), pd.concat(histories, ignore_index=True)
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.batching import batch_rows
-from gmail_kedro.engine.checkpoint import Checkpoint
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.features import hash_items
 from gmail_kedro.engine.micro_batches import Losses, Views, one_pass, split_rows
 from gmail_kedro.engine.training import TrainingPlan, train
@@ -80,20 +79,19 @@ class FineTuningStep:
 
 
 def fine_tune_on(
-    found: LabelledImages, encoder: TowerEncoder, checkpoints: Path, params: FineTuningParams, run: RunParams
-) -> tuple[dict[str, torch.Tensor], pd.DataFrame, Checkpoint]:
+    found: LabelledImages, encoder: TowerEncoder, checkpoints: Checkpoints, params: FineTuningParams, run: RunParams
+) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
     """Fine-tunes an encoder's tower on all training pictures of a set.
 
     Args:
         found: The set; its ``val`` is trained on too.
         encoder: The real route; changed in place.
-        checkpoints: Folder of the training state.
+        checkpoints: Where training state is kept.
         params: The recipe.
         run: Seed and precision.
 
     Returns:
-        The moving average of the weights, the history, one row a step, and the last checkpoint, to be removed once
-        the weights are safe.
+        The moving average of the weights, and the history, one row a step.
 
     Raises:
         ValueError: If the encoder cannot be fine-tuned, or there are fewer than two training pictures.
@@ -114,8 +112,8 @@ def fine_tune_on(
     pictures = Pictures(splits.images, labels, training_transform(encoder, params), seed=run.seed)
     plan = plan_fine_tuning(found.name, len(labels), params)
     step = FineTuningStep(model, pictures, params, steps=plan.steps, seed=run.seed, class_count=class_count)
-    checkpoint = Checkpoint(
-        checkpoints / f"fine_tuning_{found.name}.safetensors",
+    checkpoint = checkpoints.open(
+        f"fine_tuning_{found.name}",
         facts,
         every=params.checkpoint_every,
         buffers={f"average.{name}": value for name, value in step.average.module.state_dict().items()},
@@ -124,7 +122,7 @@ def fine_tune_on(
     device = next(model.parameters()).device
     history = train(step, groups, plan, checkpoint, device=device, precision=run.precision)
     step.average.update(model)
-    return step.average.module.state_dict(), pd.DataFrame(history.rows), checkpoint
+    return step.average.module.state_dict(), pd.DataFrame(history.rows)
 
 
 def plan_fine_tuning(name: str, picture_count: int, params: FineTuningParams) -> TrainingPlan:

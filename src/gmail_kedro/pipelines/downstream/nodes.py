@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.training import TrainingPlan
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
@@ -46,7 +47,7 @@ def encode_training_features(
 def train_captioner(
     pairs: pd.DataFrame,
     training_features: TrainingFeatures,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     params: DownstreamParams,
     ifcap: IfcapParams,
     run: RunParams,
@@ -57,7 +58,6 @@ def train_captioner(
         The captioner and its history, one row a step; ``val_loss`` is filled after the last step. The history is
         empty for a captioner that is not trained here.
     """
-    from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.engine.training import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
@@ -77,7 +77,7 @@ def train_captioner(
     facts = _fingerprint(training_features, pairs, params, run) | _settings(ifcap)
     if params.start_from is not None:
         facts["start"] = hash_tensors(captioner.state_dict())
-    checkpoint = Checkpoint(checkpoints / "captioner.safetensors", facts, every=params.checkpoint_every)
+    checkpoint = checkpoints.open("captioner", facts, every=params.checkpoint_every)
     captioner.train()
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)  # of the dropout in a language model
@@ -93,7 +93,6 @@ def train_captioner(
     with fast_arithmetic(device, precision=run.precision):
         held_out = np.flatnonzero(~is_train)
         history.rows[-1]["val_loss"] = validation_loss(examples, held_out, batch_size=params.batch_size)
-    checkpoint.remove()
     return captioner, pd.DataFrame(history.rows)
 
 
@@ -101,7 +100,7 @@ def tune_text_tower(
     pairs: pd.DataFrame,
     training_features: TrainingFeatures,
     adapter: StoredStudent,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     params: RetrieverParams,
     run: RunParams,
 ) -> tuple[SavesItself, pd.DataFrame]:
@@ -110,7 +109,6 @@ def tune_text_tower(
     Returns:
         The text tower and its history, one row a step; both are empty without steps, or without a text tower.
     """
-    from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.engine.training import train
     from gmail_kedro.hardware import resolve_device
     from gmail_kedro.pipelines.downstream.training import retriever_step
@@ -134,7 +132,7 @@ def tune_text_tower(
         device=device,
     )
     facts = _fingerprint(training_features, pairs, params, run) | {"encoder": encoder.fingerprint}
-    checkpoint = Checkpoint(checkpoints / "retriever.safetensors", facts, every=params.checkpoint_every)
+    checkpoint = checkpoints.open("retriever", facts, every=params.checkpoint_every)
     tower = encoder.text_tower.train().requires_grad_(True)
     history = train(
         step,
@@ -144,7 +142,6 @@ def tune_text_tower(
         device=device,
         precision=run.precision,
     )
-    checkpoint.remove()
     return TunedTextTower(tower.eval(), encoder.fingerprint), pd.DataFrame(history.rows)
 
 

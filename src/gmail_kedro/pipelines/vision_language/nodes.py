@@ -11,6 +11,7 @@ import pandas as pd
 
 from gmail_kedro.benchmark import score_texts
 from gmail_kedro.corpora.splits import split_rows
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, GeneratedImages, Question, SavesItself
 from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
 from gmail_kedro.zoo.student import StoredStudent
@@ -21,7 +22,7 @@ def train_vision_language_model(
     corpus: Corpus,
     generated_images: GeneratedImages,
     adapter: StoredStudent,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     params: VisionLanguageParams,
     run: RunParams,
 ) -> tuple[SavesItself, pd.DataFrame]:
@@ -30,7 +31,6 @@ def train_vision_language_model(
     Returns:
         What was trained, and its history, one row a step; ``val_loss`` is filled after the last step.
     """
-    from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.engine.training import TrainingPlan, train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes, tuning_of
@@ -49,7 +49,7 @@ def train_vision_language_model(
     sources = (pairs, corpus, generated_images, model, eyes, params)
     lessons, held_out = (_lessons(split, *sources, seed=run.seed) for split in ("train", "val"))
     facts = _fingerprint(pairs, tuning.base, {route: eye.fingerprint for route, eye in eyes.items()}, params, run)
-    checkpoint = Checkpoint(checkpoints / "vision_language.safetensors", facts, every=params.checkpoint_every)
+    checkpoint = checkpoints.open("vision_language", facts, every=params.checkpoint_every)
     plan = TrainingPlan(
         title="Vision-language model",
         steps=params.steps,
@@ -66,7 +66,6 @@ def train_vision_language_model(
     model.eval()
     with fast_arithmetic(device, precision=run.precision):
         history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=params.micro_batch_size)
-    checkpoint.remove()
     return tuning.result(eyes), pd.DataFrame(history.rows)
 
 
