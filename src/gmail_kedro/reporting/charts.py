@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gmail_kedro.reporting.plain_text import as_written
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -31,6 +33,7 @@ STYLE: Any = {
 }
 
 
+@as_written
 def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) -> "Figure":
     """Returns one measure of the gap by run: an open dot before alignment, a full one with its interval after.
 
@@ -63,6 +66,7 @@ def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) ->
     return figure
 
 
+@as_written
 def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "Figure":
     """Returns a score over the number of generated images, with the law ``100 - score = factor images^-exponent``.
 
@@ -95,6 +99,7 @@ def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "F
     return figure
 
 
+@as_written
 def draw_curves(histories: Mapping[str, pd.DataFrame], title: str, *, column: str = "loss") -> "Figure":
     """Returns training curves, a smooth line over the faint values of the steps.
 
@@ -121,6 +126,7 @@ def draw_curves(histories: Mapping[str, pd.DataFrame], title: str, *, column: st
     return figure
 
 
+@as_written
 def draw_cost(rows: Sequence[str], ours: Sequence[float], paper: Sequence[float], title: str) -> "Figure":
     """Returns one column of the cost table relative to its first row, ours and the paper's side by side.
 
@@ -179,7 +185,8 @@ def as_svg(figure: "Figure", name: str, *, title: str) -> str:
     written = stream.getvalue()
     written = written[written.index("<svg") :]
     written = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", written, flags=re.DOTALL)
-    written = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", written)
+    prefix = re.sub(r"[^\w-]", "-", name)
+    written = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", written)
     written = written.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href", "href")
     written = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", written, count=2)
     written = written.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)

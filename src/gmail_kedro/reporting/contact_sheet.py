@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gmail_kedro.reporting.figures import GENERATED_COLOUR, REAL_COLOUR
+from gmail_kedro.reporting.plain_text import as_written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,7 @@ class SheetCell:
     caption: str
 
 
+@as_written
 def draw_contact_sheet(cells: Sequence[SheetCell], title: str, *, columns: int = 4) -> "Figure":
     """Returns the sheet.
 
@@ -80,7 +82,7 @@ def _draw_cell(axis: "Axes", cell: SheetCell) -> None:
     axis.set_ylim(SIDE, 0)
     lines = wrap(cell.caption, LINE if cell.photograph is not None else LINE // 2 + 4)
     shown_lines = lines[:LINES] if len(lines) <= LINES else [*lines[: LINES - 1], f"{lines[LINES - 1]} …"]
-    axis.set_xlabel("\n".join(shown_lines), fontsize=8.5, parse_math=False)
+    axis.set_xlabel("\n".join(shown_lines), fontsize=8.5)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_frame_on(False)

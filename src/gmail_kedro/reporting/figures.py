@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmail_kedro.reporting.plain_text import as_written
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
@@ -18,6 +20,7 @@ SPECTRUM_LINES = {
 }
 
 
+@as_written
 def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: Sequence[str]) -> "Figure":
     """Returns Fig. 2: photographs above the pictures generated from one of their captions.
 
@@ -46,6 +49,7 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
     return figure
 
 
+@as_written
 def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str]], notes: Sequence[str]) -> "Figure":
     """Returns photographs in a row, with what each run says of them underneath.
 
@@ -71,6 +75,7 @@ def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str
     return figure
 
 
+@as_written
 def draw_tsne(before: np.ndarray, after: np.ndarray, notes: Sequence[str]) -> "Figure":
     """Returns Fig. 3: t-SNE planes of real and generated embeddings before and after alignment.
 
@@ -99,6 +104,7 @@ def draw_tsne(before: np.ndarray, after: np.ndarray, notes: Sequence[str]) -> "F
     return figure
 
 
+@as_written
 def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, float]) -> "Figure":
     """Returns the eigenvalue curves of the clouds, log-log: a curve that falls faster fills fewer directions.
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gmail_kedro.reporting import verdicts
 from gmail_kedro.reporting.cells import FACTS, label, read_tables
+from gmail_kedro.reporting.plain_text import markdown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -120,7 +121,7 @@ def _render(template: str, results: pd.DataFrame, notes: Mapping[int, str], **mo
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"label": label, "pipes": lambda text: str(text).replace("|", "\\|")}
+    environment.filters |= {"label": label, "markdown": markdown}
     found = verdicts.findings(results)
     counts = verdicts.count_verdicts(found)
     groups = {title: [one for one in found if one.outcome == key] for key, title in OUTCOMES.items()}

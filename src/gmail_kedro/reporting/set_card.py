@@ -6,6 +6,8 @@ The Markdown starts with the fields that the Hugging Face hub reads, so the set'
 from collections.abc import Mapping
 from typing import Any
 
+from gmail_kedro.reporting.plain_text import command, markdown
+
 WEBDATASET = "shards/*.tar"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
 COUNT_LABELS = {
@@ -55,9 +57,9 @@ def set_card_page(card: Mapping[str, Any], *, sheet: str) -> str:
     settings = {key: value for key, value in card["settings"].items() if key not in ("generator", "revision")}
     parts = [
         _front_matter(card),
-        f"# {card['name']}\n",
-        f"{counts['made']:,} pictures that {generator['name']} made from the captions of {counts['photographs']:,} "
-        "photographs, for training on generated images (GMAIL).\n",
+        f"# {markdown(card['name'])}\n",
+        f"{counts['made']:,} pictures that {markdown(generator['name'])} made from the captions of "
+        f"{counts['photographs']:,} photographs, for training on generated images (GMAIL).\n",
         f"![Photographs and the pictures made from their captions]({sheet})\n",
         "## What made it\n",
         _table(
@@ -73,8 +75,8 @@ def set_card_page(card: Mapping[str, Any], *, sheet: str) -> str:
         "## Use\n",
         f"`shards/*.tar` are WebDataset shards: a JPEG and a JSON (caption, seed, settings) under one name. "
         "`manifest.parquet` has a row a picture, with its hash. "
-        f"Check every byte: `gmail-kedro set verify {card['name']}`. "
-        f"Make one picture again: `gmail-kedro set regenerate {card['name']} KEY`.\n",
+        f"Check every byte: {command('gmail-kedro', 'set', 'verify', card['name'])}. "
+        f"Make one picture again: {command('gmail-kedro', 'set', 'regenerate', card['name'], 'KEY')}.\n",
     ]
     return "\n".join(parts)
 
@@ -115,9 +117,5 @@ def _front_matter(card: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Mapping[str, Any], first: str = "", second: str = "") -> str:
-    lines = [f"| {_cell(key)} | {_cell(value)} |" for key, value in rows.items()]
+    lines = [f"| {markdown(key)} | {markdown(value)} |" for key, value in rows.items()]
     return "\n".join([f"| {first} | {second} |", "|---|---|", *lines]) + "\n"
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gmail_kedro.reporting.plain_text import markdown, one_line
+
 COMPARABLE = (
     "corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer", "encoder", "generated_set"
 )  # fmt: skip
@@ -31,12 +33,13 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
     protocol = scores["protocol"]
     apart = {name: differing_protocol(other["protocol"], protocol) for name, other in others.items()}
     comparable = {name: other for name, other in others.items() if not apart[name]}
-    strangers = [f"{name} ({', '.join(keys)})" for name, keys in sorted(apart.items()) if keys]
+    strangers = [f"{markdown(name)} ({', '.join(keys)})" for name, keys in sorted(apart.items()) if keys]
     lines = [
         "# Results",
         "",
-        f"Corpus {protocol['corpus']}, {protocol['image_count']} real images of the {protocol['split']} split, encoder "
-        f"{protocol['encoder']}, {protocol['generated_image_count']} images by {protocol['generator']}. In brackets: "
+        f"Corpus {markdown(protocol['corpus'])}, {protocol['image_count']} real images of the "
+        f"{markdown(protocol['split'])} split, encoder {markdown(protocol['encoder'])}, "
+        f"{protocol['generated_image_count']} images by {markdown(protocol['generator'])}. In brackets: "
         "95 % bootstrap interval over images; one training seed.",
         "",
         _captioning_table(comparable | {run_id: scores}),
@@ -69,6 +72,7 @@ def differing_protocol(first: Mapping[str, Any], second: Mapping[str, Any]) -> l
 
 def where_to_look(run_id: str) -> str:
     """Returns the closing lines: where the results of a run lie and which command comes next."""
+    run_id = one_line(run_id)
     lines = [
         f"scores        data/08_reporting/{run_id}/scores.json",
         f"the gap       data/08_reporting/{run_id}/gap.json  data/08_reporting/{run_id}/spectra.png",
@@ -83,7 +87,7 @@ def where_to_look(run_id: str) -> str:
 
 def _real_path(protocol: Mapping[str, Any]) -> str:
     path = protocol["real_path"]
-    return "frozen teacher, so the same in every such run" if path == "frozen" else f"this run's own, {path}"
+    return "frozen teacher, so the same in every such run" if path == "frozen" else f"this run's own, {markdown(path)}"
 
 
 def _captioning_table(all_scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -93,7 +97,7 @@ def _captioning_table(all_scores: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for run_id, scores in all_scores.items():
         cells = [_cell(scores[group], key, digits) for _, group, key, digits in COLUMNS]
-        lines.append(f"| {run_id} | " + " | ".join(cells) + " |")
+        lines.append(f"| {markdown(run_id)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -110,7 +114,7 @@ def _zero_shot_table(scores: Mapping[str, Any]) -> str:
     lines = ["| measure | score [95 %] |", "|---|---|"]
     for group in ("retrieval", "classification"):
         keys = [key for key in scores[group]["scores"] if not key.startswith("tuned_")]
-        lines += [f"| {key} | {_cell(scores[group], key, 1)} |" for key in keys]
+        lines += [f"| {markdown(key)} | {_cell(scores[group], key, 1)} |" for key in keys]
     return "\n".join(lines)
 
 
@@ -130,4 +134,8 @@ def _codec_control(gap: Mapping[str, Any]) -> list[str]:
 
 def _unavailable(scores: Mapping[str, Any]) -> list[str]:
     reasons = scores["captioning"].get("unavailable", {})
-    return ["", *(f"{name}: unavailable ({reason})" for name, reason in reasons.items())] if reasons else []
+    return (
+        ["", *(f"{markdown(name)}: unavailable ({markdown(reason)})" for name, reason in reasons.items())]
+        if reasons
+        else []
+    )

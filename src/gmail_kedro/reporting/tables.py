@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gmail_kedro.reporting.plain_text import markdown
+
 ADDRESS = re.compile(r"(?P<file>\w+):(?P<groups>\w+(/\w+)*)/(?P<key>\w+)")
 OURS_FROM = 101  # numbers of tables that no paper has
 
@@ -155,16 +157,17 @@ def tables_markdown(cells: pd.DataFrame, notes: Mapping[int, str], laws: Sequenc
     ]
     for number, table in cells.groupby("table", sort=True):
         lines += ["", *_table_lines(int(number), table, notes.get(int(number), ""))]
-    return "\n".join([*lines, "", "## Fitted laws", "", *(f"- {law}" for law in laws)]) + "\n"
+    return "\n".join([*lines, "", "## Fitted laws", "", *(f"- {markdown(law)}" for law in laws)]) + "\n"
 
 
 def _table_lines(number: int, table: pd.DataFrame, note: str) -> list[str]:
     columns = table.drop_duplicates("column")
-    heads = [name if higher else f"{name} ↓" for name, higher in columns[["column", "higher_is_better"]].to_numpy()]
+    directions = columns[["column", "higher_is_better"]].to_numpy()
+    heads = [markdown(name if higher else f"{name} ↓") for name, higher in directions]
     lines = [
-        f"## Table {number}. {table['title'].iloc[0]}" + (" (ours)" if number >= OURS_FROM else ""),
+        f"## Table {number}. {markdown(table['title'].iloc[0])}" + (" (ours)" if number >= OURS_FROM else ""),
         "",
-        note,
+        markdown(note),
         "",
         "| row | compared with | run | seeds | " + " | ".join(heads) + " |",
         "|---" * (4 + len(heads)) + "|",
@@ -172,11 +175,12 @@ def _table_lines(number: int, table: pd.DataFrame, note: str) -> list[str]:
     for name, row in table.groupby("row", sort=False):
         first = row.iloc[0]
         texts = [_cell(cell) for _, cell in row.iterrows()]
-        about = f"{name} | {first['against'] or '—'} | {first['run']} | {first['seed_count']}"
-        lines.append(f"| {about} | " + " | ".join(texts) + " |")
+        named = " | ".join(markdown(text) for text in (name, first["against"] or "—", first["run"]))
+        lines.append(f"| {named} | {first['seed_count']} | " + " | ".join(texts) + " |")
     reasons = table[table["status"] == "blocked"].groupby("reason", sort=False)["column"].agg(lambda names: names)
     told = {reason: sorted(set(np.atleast_1d(names))) for reason, names in reasons.items()}
-    return lines + ([""] if told else []) + [f"- — in {', '.join(names)}: {reason}" for reason, names in told.items()]
+    reasons_told = [f"- — in {markdown(', '.join(names))}: {markdown(reason)}" for reason, names in told.items()]
+    return lines + ([""] if told else []) + reasons_told
 
 
 def _cell(cell: "pd.Series[Any]") -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.metrics.statistics import paired_difference, permutation_p_value
+from gmail_kedro.reporting.plain_text import markdown
 from gmail_kedro.reporting.summary import differing_protocol
 
 RESAMPLES, PERMUTATIONS, SEED = 2000, 10_000, 0
@@ -99,7 +100,7 @@ def _test(pair: pd.DataFrame) -> dict[str, Any]:
 
 
 def _markdown(comparison: dict[str, Any]) -> str:
-    run, baseline = comparison["run"], comparison["baseline"]
+    run, baseline = markdown(comparison["run"]), markdown(comparison["baseline"])
     lines = [
         f"# {run} against {baseline}",
         "",
@@ -113,7 +114,7 @@ def _markdown(comparison: dict[str, Any]) -> str:
     for measure, test in comparison["tests"].items():
         by = test["difference"]
         lines.append(
-            f"| {measure} | {test['image_count']} | {test['baseline']:.1f} | {test['run']:.1f} | "
+            f"| {markdown(measure)} | {test['image_count']} | {test['baseline']:.1f} | {test['run']:.1f} | "
             f"{by['mean']:+.2f} [{by['low']:+.2f}, {by['high']:+.2f}] | {test['p_value']:.4f} |"
         )
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gmail_kedro.metrics.statistics import Interval, crossed_difference
+from gmail_kedro.reporting.plain_text import markdown
 
 RESAMPLES = 2000
 GAP_MEASURES = ("probe_auc", "paired_cosine", "centroid_distance", "knn_mixing", "frechet_distance")
@@ -57,7 +58,7 @@ def study_markdown(table: pd.DataFrame, measures: Sequence[str], *, baseline: st
             _cell(by_measure.loc[measure], is_baseline=variant == baseline) if measure in by_measure.index else "—"
             for measure in shown
         ]
-        lines.append(f"| {variant} | {int(rows['seeds'].max())} | " + " | ".join(cells) + " |")
+        lines.append(f"| {markdown(variant)} | {int(rows['seeds'].max())} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
