@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
+from gmail_kedro.zoo.registry import MissingWeightsError
 
 CPU = torch.device("cpu")
 LORA = TuningSpec(kind="lora", rank=4, alpha=8.0, dropout=0.0, targets=("attn", "c_fc", "c_proj"))

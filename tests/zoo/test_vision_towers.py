@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import TuningSpec
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.llava import LlavaSettings, build_vision_language_model, clip_tower_of
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
+from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.student import Student, StudentSpec, open_student
 from gmail_kedro.zoo.vision_language import RouteError, Seeing
 from gmail_kedro.zoo.vision_towers import put_tower, swap_tower

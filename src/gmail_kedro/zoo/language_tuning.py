@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import WEIGHTS_FILE, TuningSpec, tune_tower
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS, build_language_model, load_causal_model
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors, look_up
+from gmail_kedro.zoo.registry import MissingWeightsError, look_up
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import Contrast
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
+from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import find_checkpoint, load_strictly, read_state_dict
 from gmail_kedro.zoo.timm_tower import TIMM_VIT, TimmTower
 from gmail_kedro.zoo.towers import Family, Reading, TowerEncoder, Towers, find_part

@@ -6,8 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 Spec = TypeVar("Spec")
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
@@ -94,16 +92,6 @@ def hash_folder(folder: Path) -> str:
         with path.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    return digest.hexdigest()
-
-
-def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Returns a sha256 over named tensors: names, shapes, types and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

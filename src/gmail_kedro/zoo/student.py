@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.heads import DualProjection
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder, hash_tensors
+from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
 from gmail_kedro.zoo.towers import TowerEncoder
 
 RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
+from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import load_strictly
 from gmail_kedro.zoo.vision_language import Eye, VisionLanguageModel
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.chat import IGNORED, Chat, Conversation, TokenBatch, collate
-from gmail_kedro.zoo.registry import hash_tensors
 from gmail_kedro.zoo.student import ROUTES
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ import copy
 
 import torch
 
+from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.llava import clip_tower_of
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_tensors
+from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import load_strictly
 from gmail_kedro.zoo.student import StoredStudent, take_route
 from gmail_kedro.zoo.towers import TowerEncoder

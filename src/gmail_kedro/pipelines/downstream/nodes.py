@@ -58,11 +58,11 @@ def train_captioner(
         The captioner and its history, one row a step; ``val_loss`` is filled after the last step. The history is
         empty for a captioner that is not trained here.
     """
+    from gmail_kedro.checksums import hash_tensors
     from gmail_kedro.engine.training import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
     from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
-    from gmail_kedro.zoo.registry import hash_tensors
     from gmail_kedro.zoo.stored_captioner import load_captioner, start_from
 
     device = resolve_device(run.device)
@@ -159,7 +159,7 @@ def _plan(title: str, params: DownstreamParams | RetrieverParams, schedule: str)
 
 def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame, params: Parameters, run: RunParams) -> dict[str, str]:
     """Returns what a checkpoint of this run depends on."""
-    from gmail_kedro.zoo.registry import hash_tensors
+    from gmail_kedro.checksums import hash_tensors
 
     texts = {} if features.texts is None else {"texts": features.texts}
     rows = hashlib.sha256(pairs.to_csv(index=False).encode() + features.rows.tobytes()).hexdigest()

@@ -1,0 +1,101 @@
+"""Tensors on disk with a checksum, so that a changed byte is found when they are read and not in a result.
+
+The file is plain safetensors. Its header holds one entry, JSON, with the writer's facts and a sha256 over facts and
+tensors; one entry only, because safetensors writes several in an order that changes from process to process.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FACTS_KEY, CHECKSUM_KEY = "facts", "sha256"
+
+
+class DamagedFileError(ValueError):
+    """A file that is not what was written; the message names it."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any] | None = None) -> None:
+    """Writes tensors and facts with their checksum: to a temporary name, onto the disk, then renamed.
+
+    Equal tensors and facts give equal bytes. The checksum costs about a second for each gigabyte.
+
+    Args:
+        path: The safetensors file; its folder is made.
+        tensors: By name, on any device.
+        facts: What else is stored in the header; JSON values.
+    """
+    from safetensors.torch import save_file
+
+    held = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    facts = dict(facts or {})
+    header = facts | {CHECKSUM_KEY: _checksum(held, facts)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        save_file(held, unfinished, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
+        flush(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def read_tensors(path: Path, *, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Returns what ``write_tensors`` wrote, tensors on the CPU and facts, after comparing their checksum.
+
+    Every byte is read once more for it: about a second for each gigabyte.
+
+    Args:
+        path: The file.
+        remedy: What the reader is advised to do about a damaged one; a sentence.
+
+    Raises:
+        DamagedFileError: If the file is absent, cut, changed, or was written without a checksum.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stored:
+            facts = json.loads((stored.metadata() or {})[FACTS_KEY])
+            expected = facts.pop(CHECKSUM_KEY)
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise DamagedFileError(
+            f"The file {path} cannot be read as safetensors with a checksum ({type(error).__name__}: {error}). {remedy}"
+        ) from error
+    found = _checksum(tensors, facts)
+    if found != expected:
+        raise DamagedFileError(
+            f"The file {path} is damaged: the checksum of its content is {found[:12]}, and {str(expected)[:12]} was "
+            f"written. {remedy}"
+        )
+    return tensors, facts
+
+
+def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Returns a sha256 over named tensors: names, shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk; a machine that stops then loses neither."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(f"{json.dumps(facts, sort_keys=True)}{hash_tensors(tensors)}".encode()).hexdigest()
