@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gmail_kedro.hardware import fast_arithmetic, resolve_device
+from gmail_kedro.hardware import fast_arithmetic, multiplies_bfloat16, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -40,3 +40,13 @@ def test_absent_gpu_is_an_error_not_a_silent_cpu():
     assert resolve_device("auto") == CPU
     with pytest.raises(ValueError, match="torch sees no CUDA device"):
         resolve_device("cuda")
+
+
+@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])
+def test_bfloat16_is_not_chosen_where_torch_was_told_to_leave_avx512_alone(capability, monkeypatch):
+    """Its attention kernel would fail there: "pack_vnni2 is only supported when avx512 is supported"."""
+    monkeypatch.setattr("gmail_kedro.hardware._cpu_has_bfloat16_tiles", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert multiplies_bfloat16(CPU) and resolve_precision(CPU, "auto") == "bfloat16"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert not multiplies_bfloat16(CPU) and resolve_precision(CPU, "auto") == "float32"
