@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
+IMAGE_MARK = "<image>"  # where a picture stands in what a vision-language model reads
+
 
 @dataclass(frozen=True)
 class Contrast:

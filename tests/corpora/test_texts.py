@@ -1,12 +1,13 @@
-"""One rule for captions, whether they come one by one or as a column."""
+"""One rule for captions, whatever the layout."""
 
 import pyarrow as pa
 import pytest
 
-from gmail_kedro.corpora.texts import caption_faults, clean_caption, clean_captions
+from gmail_kedro.corpora.texts import caption_faults, clean_caption, clean_captions, without_image_marks
+from gmail_kedro.metrics.captioning import _tokenize_all_ptb, find_obstacle, tokenize_simple
 
 TEXTS = [
-    "plain", "  two\nlines\tand a\u00a0gap \n", "一只猫 🐈", "...", "a\u2028b\u2029c\u3000d\x1fe\x85f\x0bg\x0ch",
+    "plain", "  two\nlines\tand a\u00a0gap \n", "一只猫 🐈", "5 %", "a\u2028b\u2029c\u3000d\x1fe\x85f\x0bg\x0ch",
     "zero\u200bwidth", "e\u0301 combining", "\ufefftext", "emoji 👩‍👩‍👧 family", "שלום עולם",
 ]  # fmt: skip
 
@@ -33,5 +34,42 @@ def test_a_fault_is_named_once():
     assert {reason: fault.to_pylist() for reason, fault in faults.items()} == {
         "no caption": [True, False, False, False],
         "blank caption": [False, False, False, False],
+        "caption without words": [False, False, False, False],
         "caption with a NUL character": [False, True, True, False],
     }
+
+
+@pytest.mark.reliability(8)
+@pytest.mark.parametrize("text", ["?!", "...", "🐈", "%", "𝒂 𝒄𝒂𝒕", "( - )", "①"])
+def test_a_caption_without_words_is_told_apart_from_a_blank_one(text):
+    """The caption metrics refuse a reference without words: one tokenizer ``?!``, the other an emoji."""
+    faults = caption_faults(pa.array([text], pa.large_string()))
+    assert [reason for reason, fault in faults.items() if fault[0].as_py()] == ["caption without words"]
+
+
+@pytest.mark.skipif(bool(find_obstacle("ptb")), reason=find_obstacle("ptb"))
+def test_what_is_taken_has_words_for_both_tokenizers():
+    texts = pa.array(
+        [*TEXTS, "?!", "🐈", "%", "𝒂 𝒄𝒂𝒕", "a", "7", "猫", "é", "ß?", "Ж", "א", "ي", "ก", "한"], pa.large_string()
+    )
+    wordless = caption_faults(clean_captions(texts))["caption without words"].to_pylist()
+    taken = [text for text, is_wordless in zip(texts.to_pylist(), wordless, strict=True) if not is_wordless]
+    assert len(taken) == len(texts) - 4
+    assert all(map(tokenize_simple, taken))
+    assert all(_tokenize_all_ptb(taken))
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("<image>\nWhat is it?", "What is it?"),
+        ("a cat <image> asleep", "a cat asleep"),
+        ("<image>", ""),
+        ("<im<image>age>", "<im age>"),  # no mark is put together from what is left
+        (" a <b> image ", " a <b> image "),
+    ],
+)
+def test_marks_of_a_picture_are_taken_out(text, bare):
+    """A vision-language model would make room for a second picture."""
+    assert without_image_marks(text) == bare
+    assert clean_captions(pa.array([text], pa.large_string())).to_pylist() == [bare.strip()]

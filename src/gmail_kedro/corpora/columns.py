@@ -56,12 +56,13 @@ class CaptionColumns:
         labels = block.column(label)
         for position in undecodable:
             self._skipped.add("caption that is not UTF-8", str(labels[position]))
+        texts = clean_captions(texts)
         keep = pc.is_valid(texts)
         for reason, fault in caption_faults(texts).items():
             self._count(reason, fault, labels, known=undecodable if reason == "no caption" else [])
             keep = pc.and_(keep, pc.invert(fault))
         place = self._schema.get_field_index("caption")
-        block = block.set_column(place, self._schema.field(place), clean_captions(texts))
+        block = block.set_column(place, self._schema.field(place), texts)
         self._blocks.append(block.filter(keep))
         return keep.to_numpy(zero_copy_only=False)
 

@@ -1,12 +1,17 @@
 """Captions as people and the web write them, made one line of text each, or refused."""
 
+import re
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gmail_kedro.interfaces import IMAGE_MARK
+
 WHITE_SPACE = r"[\s\pZ\x{b}\x{1c}-\x{1f}\x{85}]+"
 VISIBLE = r"[^\s\pZ\pC]"  # a byte order mark or a zero-width space alone says nothing
+WORD = r"[\pL\p{Nd}]"
+NOT_IN_PTB = r"[\x{10000}-\x{10ffff}]"  # the Penn Treebank tokenizer drops all of these: emoji, letters of mathematics
 
 
 def clean_caption(raw: Any, where: str) -> str:
@@ -19,6 +24,7 @@ def clean_caption(raw: Any, where: str) -> str:
     Raises:
         ValueError: If it is no text, shows nothing, or holds half a character.
     """
+    raw = without_image_marks(raw) if isinstance(raw, str) else raw
     if not isinstance(raw, str) or not any(letter.isprintable() and not letter.isspace() for letter in raw):
         raise ValueError(f"{where}: the caption must be text. Got {raw!r} instead. Write one or remove the sentence.")
     try:
@@ -30,30 +36,46 @@ def clean_caption(raw: Any, where: str) -> str:
     return " ".join(raw.split())
 
 
+def without_image_marks(text: str) -> str:
+    """Returns a text without ``<image>``: a vision-language model would take each for a place of a picture.
+
+    Args:
+        text: A question, an answer, or what else goes to a language model.
+    """
+    return re.sub(rf"\s*{IMAGE_MARK}\s*", " ", text).strip() if IMAGE_MARK in text else text
+
+
 def clean_captions(texts: pa.Array) -> pa.Array:
-    """Returns captions with all white space as single spaces; the same rule as ``clean_caption``, on a column.
+    """Returns captions without ``<image>``, as ``without_image_marks``, and with all white space as single spaces.
 
     Args:
         texts: Strings, nulls among them.
     """
-    return pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, pattern=WHITE_SPACE, replacement=" "))
+    unmarked = pc.replace_substring(texts, pattern=IMAGE_MARK, replacement=" ")
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(unmarked, pattern=WHITE_SPACE, replacement=" "))
 
 
 def caption_faults(texts: pa.Array) -> dict[str, pa.Array]:
     """Returns which captions cannot be used, by reason; a caption has one reason at most.
 
+    A caption needs a letter or a digit that both tokenizers of the caption metrics take for a word: a reference
+    without one cannot be scored.
+
     Args:
-        texts: Strings, nulls among them.
+        texts: Strings as ``clean_captions`` returns them, nulls among them.
 
     Returns:
         For each reason one boolean a caption, without nulls.
     """
     absent = pc.is_null(texts)
     has_nul = pc.fill_null(pc.match_substring(texts, "\0"), False)
-    blank = pc.invert(pc.fill_null(pc.match_substring_regex(texts, VISIBLE), True))
+    is_visible = pc.match_substring_regex(texts, VISIBLE)
+    tokenized = pc.replace_substring_regex(texts, pattern=NOT_IN_PTB, replacement="")
+    has_words = pc.match_substring_regex(tokenized, WORD)
     return {
         "no caption": absent,
-        "blank caption": pc.and_(blank, pc.invert(has_nul)),
+        "blank caption": pc.and_not(pc.invert(pc.fill_null(is_visible, True)), has_nul),
+        "caption without words": pc.and_not(pc.fill_null(pc.and_not(is_visible, has_words), False), has_nul),
         "caption with a NUL character": has_nul,
     }
 

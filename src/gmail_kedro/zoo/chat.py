@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from gmail_kedro.interfaces import IMAGE_MARK
+
 IGNORED = -100
-IMAGE = "<image>"
+IMAGE = IMAGE_MARK
 PLACE = "{prompt}"
 LLAMA_3_END = "<|eot_id|>"
 VICUNA_SYSTEM = (
