@@ -14,6 +14,7 @@ from gmail_kedro.commands import main
 from gmail_kedro.commands.project import Project
 from gmail_kedro.params import GenerationParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.nodes import prepare_generation
+from gmail_kedro.records.checksums import write_parquet
 from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER
 from gmail_kedro.records.generate import generate_shards
 from gmail_kedro.records.manifest import build_manifest
@@ -41,10 +42,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     work = prepare_generation(plan, params, run, QualityParams(**group("quality") | {"max_quarantined": 1.0}))
     folder = root / SETS / "tiny"
     generate_shards(work, folder / SHARD_FOLDER)
-    captions.to_parquet(folder / CAPTIONS_FILE)
-    plan.to_parquet(folder / PLAN_FILE)
+    write_parquet(folder / CAPTIONS_FILE, captions)
+    write_parquet(folder / PLAN_FILE, plan)
     images = StoredImages(folder / SHARD_FOLDER, read_description(folder / SHARD_FOLDER))
-    build_manifest(plan, images).to_parquet(folder / MANIFEST_FILE)
+    write_parquet(folder / MANIFEST_FILE, build_manifest(plan, images))
     return root
 
 
@@ -69,6 +70,18 @@ def test_a_whole_set_verifies_and_a_damaged_one_does_not(made: Path, gmail: Gmai
     code, said = gmail("verify", str(tmp_path / "damaged"))
     assert code == 1 and "shards/100000.tar: the shard is missing, and 4 pictures" in said
     assert "kedro run --pipeline=generation" in said
+
+
+def test_a_damaged_card_is_found_and_written_again_as_advised(made: Path, gmail: Gmail):
+    assert gmail("card", "tiny")[0] == 0
+    card = made / SETS / "tiny/card.json"
+    whole = card.read_bytes()
+    card.write_bytes(whole.replace(b"CreativeML", b"CreatiueML").replace(b"Apache", b"Apachf").replace(b"MIT", b"MIU"))
+    assert card.read_bytes() != whole
+    code, said = gmail("verify", "tiny")
+    assert code == 1 and "card.json" in said and "gmail-kedro set card tiny" in said
+    assert gmail("card", "tiny")[0] == 0
+    assert card.read_bytes() == whole and gmail("verify", "tiny")[0] == 0
 
 
 def test_a_picture_made_again_from_its_row_has_the_same_bytes(gmail: Gmail):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gmail_kedro.records.checksums import write_parquet
 from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, FinishedSet, open_set
 from gmail_kedro.records.generate import generate_shards
 from gmail_kedro.records.manifest import build_manifest
@@ -18,7 +19,7 @@ def make_set(folder: Path, captions: pd.DataFrame | None = None, **changes: obje
     work = make_work(captions, **changes)
     generate_shards(work, folder / SHARD_FOLDER)
     images = StoredImages(folder / SHARD_FOLDER, read_description(folder / SHARD_FOLDER))
-    captions.to_parquet(folder / CAPTIONS_FILE)
-    work.plan.to_parquet(folder / PLAN_FILE)
-    build_manifest(work.plan, images).to_parquet(folder / MANIFEST_FILE)
+    write_parquet(folder / CAPTIONS_FILE, captions)
+    write_parquet(folder / PLAN_FILE, work.plan)
+    write_parquet(folder / MANIFEST_FILE, build_manifest(work.plan, images))
     return open_set(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gmail_kedro.records.checksums import write_parquet
 from gmail_kedro.records.finished import FinishedSet
 from gmail_kedro.records.shards import ShardWriter, read_shard
 from gmail_kedro.records.verify import verify_set
@@ -41,7 +42,7 @@ def words_of(made: FinishedSet) -> list[str]:
 
 
 def change_manifest(made: FinishedSet, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    change(made.manifest.copy()).to_parquet(made.folder / "manifest.parquet")
+    write_parquet(made.folder / "manifest.parquet", change(made.manifest.copy()))
 
 
 def test_a_whole_set_passes_and_every_picture_was_read(made: FinishedSet):
@@ -157,7 +158,7 @@ def test_a_retried_picture_passes_with_its_other_seed(tmp_path: Path):
 
 
 def test_a_plan_of_something_else_is_found(made: FinishedSet):
-    made.plan.assign(seed=made.plan["seed"] + 1).to_parquet(made.folder / "plan.parquet")
+    write_parquet(made.folder / "plan.parquet", made.plan.assign(seed=made.plan["seed"] + 1))
     assert words_of(made) == [
         f"plan.parquet: its rows of shard {name} are not the ones the set was made from" for name in shard_ids(made)
     ]
@@ -168,6 +169,12 @@ def test_an_unfinished_set_is_one_problem(made: FinishedSet, name: str):
     (made.folder / name).unlink()
     (problem,) = verify_set(made.folder).problems
     assert problem.place == Path(name).name and "kedro run --pipeline=generation" in problem.repair
+
+
+@pytest.mark.parametrize("name", ["captions.parquet", "plan.parquet", "manifest.parquet"])
+def test_a_table_of_an_earlier_version_is_told_and_its_rows_are_checked(made: FinishedSet, name: str):
+    pd.read_parquet(made.folder / name).to_parquet(made.folder / name)
+    assert words_of(made) == [f"{name}: it carries no checksum (an earlier version or another program wrote it)"]
 
 
 def test_a_damaged_description_is_one_problem(made: FinishedSet):

@@ -27,7 +27,7 @@ from gmail_kedro.records.finished import FinishedSet, open_set
 
 logger = logging.getLogger(__name__)
 SHEETS = "data/08_reporting/sets"
-CARD_FILE, PAGE_FILE = "card.json", "README.md"
+PAIRS = "data/03_primary"
 PROBLEMS_SHOWN = 20
 DPI = 110
 
@@ -62,21 +62,24 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def verify(project: Project, options: argparse.Namespace) -> int:
     """Prints what is wrong with a set; returns 1 if anything is."""
+    from gmail_kedro.pipelines.generation.card import check_card
     from gmail_kedro.records.verify import verify_set
 
-    result = verify_set(project.folder(options.name))
+    folder = project.folder(options.name)
+    result = verify_set(folder, project.root / PAIRS / folder.name / "pairs.parquet")
+    problems = [*result.problems, *check_card(folder)]
     read = (
         f"{result.image_count:,} pictures in {result.shard_count:,} shards, {result.byte_count:,} bytes read in "
         f"{result.seconds:.1f} s"
     )
-    if not result.problems:
+    if not problems:
         _say(f"The set {options.name} is whole: {read}.")
         return 0
-    _say(f"The set {options.name} has {len(result.problems)} problems ({read}):")
-    for problem in result.problems[:PROBLEMS_SHOWN]:
+    _say(f"The set {options.name} has {len(problems)} problems ({read}):")
+    for problem in problems[:PROBLEMS_SHOWN]:
         _say(f"- {problem.place}: {problem.what}.\n  {problem.repair}")
-    if len(result.problems) > PROBLEMS_SHOWN:
-        _say(f"- and {len(result.problems) - PROBLEMS_SHOWN} more")
+    if len(problems) > PROBLEMS_SHOWN:
+        _say(f"- and {len(problems) - PROBLEMS_SHOWN} more")
     return 1
 
 
@@ -158,7 +161,7 @@ def card(project: Project, options: argparse.Namespace) -> int:
     """Writes a set's card again: ``card.json``, ``README.md`` and ``samples.png`` in its folder."""
     finished = open_set(project.folder(options.name))
     _write_card(project, finished, _generator_entry(project, finished))
-    _say(f"The card is {finished.folder / PAGE_FILE}.")
+    _say(f"The card of {finished.name} is in {finished.folder}.")
     return 0
 
 
@@ -180,19 +183,20 @@ def _with(params: Any, settings: Mapping[str, Any]) -> Any:
 def _generator_entry(project: Project, finished: FinishedSet) -> dict[str, Any]:
     """Returns what the set's own card says of the generator, or what the weights here say where there is no card."""
     from gmail_kedro.params import GenerationParams
-    from gmail_kedro.pipelines.generation.card import describe_generator
+    from gmail_kedro.pipelines.generation.card import describe_generator, read_card
 
-    path = finished.folder / CARD_FILE
-    if path.is_file():
-        entry = json.loads(path.read_text(encoding="utf-8"))["generator"]
+    try:
+        entry = read_card(finished.folder)["generator"]
         if entry["revision"] == finished.images.description.settings["revision"]:
             return entry
+    except (FileNotFoundError, ValueError) as error:
+        logger.info("The generator is described from its weights: %s", error)
     params = _with(GenerationParams(**project.group("generation")), finished.images.description.settings)
     return describe_generator(finished, params)
 
 
 def _write_card(project: Project, finished: FinishedSet, generator: Mapping[str, Any]) -> None:
-    from gmail_kedro.pipelines.generation.card import SAMPLE_COUNT, SHEET_FILE, card_of
+    from gmail_kedro.pipelines.generation.card import CARD_FILE, PAGE_FILE, SAMPLE_COUNT, SHEET_FILE, card_of
     from gmail_kedro.reporting.set_card import set_card_page
 
     content = card_of(finished, generator)
@@ -215,14 +219,14 @@ def _draw(project: Project, finished: FinishedSet, count: int) -> Any:
 
 
 def _say_changed_weights(finished: FinishedSet, params: Any) -> None:
+    from gmail_kedro.pipelines.generation.card import CARD_FILE, read_card
     from gmail_kedro.records.compare import changed_files
     from gmail_kedro.zoo.generators import generator_files
 
-    path = finished.folder / CARD_FILE
-    if not path.is_file():
-        _say(f"Which weight files differ cannot be said: {path} is not there.")
+    if not (finished.folder / CARD_FILE).is_file():
+        _say(f"Which weight files differ cannot be said: {finished.folder / CARD_FILE} is not there.")
         return
-    then = json.loads(path.read_text(encoding="utf-8"))["generator"]["weights"]
+    then = read_card(finished.folder)["generator"]["weights"]
     for line in changed_files(then, generator_files(params.generator, params.generator_path)):
         _say(f"- {line}")
 

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.records.tables import BLOCK_ROWS
+from gmail_kedro.records.advice import remake
+from gmail_kedro.records.checksums import check_parquet, read_parquet, write_parquet
 
 # Arrow would keep the encoded bytes of a whole file until its last block is read.
 _LEAN = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
@@ -37,20 +37,28 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
     Args:
         filepath: The Parquet file.
         load_as: ``frame`` (a pandas data frame) or ``blocks`` (an Arrow dataset, read when asked for).
+        made_by: The pipeline that writes it, for messages; the folder's name is the set's.
         metadata: Ignored; for other tools.
 
     Raises:
         ValueError: If ``load_as`` is neither.
     """
 
-    def __init__(self, *, filepath: str, load_as: str = "frame", metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        load_as: str = "frame",
+        made_by: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         if load_as not in ("frame", "blocks"):
             raise ValueError(f"load_as of the table {filepath} must be 'frame' or 'blocks'. Got {load_as!r} instead.")
-        self._filepath, self._load_as = PurePosixPath(filepath), load_as
+        self._filepath, self._load_as, self._made_by = PurePosixPath(filepath), load_as, made_by
         self.metadata = metadata
 
     def save(self, data: pd.DataFrame | pa.RecordBatchReader) -> None:
-        """Writes a table.
+        """Writes a table with its checksum.
 
         Args:
             data: A data frame without its index, or a stream of blocks.
@@ -61,25 +69,27 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
         path = Path(self._filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_over(path)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        if isinstance(data, pd.DataFrame):
-            data = pa.Table.from_pandas(data, preserve_index=False).to_reader(max_chunksize=BLOCK_ROWS)
-        try:
-            with pq.ParquetWriter(partial, data.schema, use_dictionary=False) as writer:
-                for block in data:
-                    writer.write_batch(block)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_parquet(path, data)
 
     def load(self) -> pd.DataFrame | ds.Dataset:
-        """Returns the table in the form the catalog entry names.
+        """Returns the table in the form the catalog entry names; its bytes are held against its checksum first.
 
         Raises:
-            DatasetError: If there is no such file, or it is not Parquet.
+            DatasetError: If there is no such file, or it is damaged; says which pipeline writes it.
         """
         path = Path(self._filepath)
-        return pd.read_parquet(path) if self._load_as == "frame" else ds.dataset(path, format=_LEAN)
+        try:
+            if self._load_as == "frame":
+                return read_parquet(path, remedy=self._remedy())
+            check_parquet(path, remedy=self._remedy())
+            return ds.dataset(path, format=_LEAN)
+        except (FileNotFoundError, ValueError) as error:
+            raise DatasetError(str(error)) from error
+
+    def _remedy(self) -> str:
+        if self._made_by is None:
+            return "Run the pipeline that writes it."
+        return f"Make it first: {remake(Path(self._filepath).absolute().parent, self._made_by)}"
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()

@@ -5,11 +5,10 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from gmail_kedro.records.advice import remake
 from gmail_kedro.records.generate import generate_shards
 from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.stored import UNFINISHED_FILE, StoredImages, missing_shards, read_description
-
-RESUME = "kedro run --pipeline=generation"
 
 
 class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
@@ -53,20 +52,21 @@ class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
             DatasetError: If the set is not complete; says how many shards are missing and how to go on.
         """
         folder = Path(self._filepath)
+        resume = remake(folder.absolute().parent)
         description = read_description(folder)
         wanted = description or read_description(folder, UNFINISHED_FILE)
         if wanted is None:
-            raise DatasetError(f"There is no generated set in {folder}. Make it with: {RESUME}")
+            raise DatasetError(f"There is no generated set in {folder}. Make it with: {resume}")
         missing = missing_shards(folder, wanted)
         if missing:
             raise DatasetError(
                 f"The generated set in {folder} is incomplete: {len(missing)} of {len(wanted.shards)} shards missing "
-                f"(first: {missing[0]}). Resume with: {RESUME}"
+                f"(first: {missing[0]}). Resume with: {resume}"
             )
         if description is None:
             raise DatasetError(
                 f"The generated set in {folder} has all {len(wanted.shards)} shards but was not closed. "
-                f"Close it with: {RESUME}"
+                f"Close it with: {resume}"
             )
         return StoredImages(folder, description)
 

@@ -8,17 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from gmail_kedro.records.advice import remake
+from gmail_kedro.records.checksums import read_parquet
 from gmail_kedro.records.manifest import MADE
 from gmail_kedro.records.stored import COMPLETE_FILE, StoredImages, read_description
 
 CAPTIONS_FILE, PLAN_FILE, MANIFEST_FILE = "captions.parquet", "plan.parquet", "manifest.parquet"
 SHARD_FOLDER = "shards"
+UNREADABLE_FILE = "unreadable_photographs.csv"
 ROWS_A_READ = 4096
-
-
-def remake(folder: Path) -> str:
-    """Returns the command that completes the set in a folder; good shards are kept."""
-    return f'kedro run --pipeline=generation --params="set={Path(folder).name},…" (with the set\'s own parameters)'
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class FinishedSet:
     @cached_property
     def plan(self) -> pd.DataFrame:
         """The rows that were asked for; a picture that took a retry has another seed in the manifest."""
-        return pd.read_parquet(self.folder / PLAN_FILE)
+        return _read_table(self.folder / PLAN_FILE)
 
     @property
     def made(self) -> pd.DataFrame:
@@ -82,7 +80,7 @@ def open_set(folder: Path) -> FinishedSet:
 
     Raises:
         FileNotFoundError: If there is no set, or it was not finished.
-        ValueError: If its description is damaged.
+        ValueError: If its description or its manifest is damaged.
     """
     folder = Path(folder).resolve()
     description = read_description(folder / SHARD_FOLDER)
@@ -93,9 +91,7 @@ def open_set(folder: Path) -> FinishedSet:
             f"There is no finished set in {folder}: {absent[0]} is not there. "
             f"Make or complete it with: {remake(folder)}; or fetch it with: dvc pull"
         )
-    return FinishedSet(
-        folder, StoredImages(folder / SHARD_FOLDER, description), pd.read_parquet(folder / MANIFEST_FILE)
-    )
+    return FinishedSet(folder, StoredImages(folder / SHARD_FOLDER, description), _read_table(folder / MANIFEST_FILE))
 
 
 def rows_by_shard(manifest: Path) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -118,3 +114,7 @@ def rows_by_shard(manifest: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         held = held[runs == runs.iloc[-1]]
     if len(held):
         yield str(last), held
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    return read_parquet(path, remedy=f"Write it again (good shards are kept): {remake(path.parent)}")

@@ -28,13 +28,15 @@ logger = logging.getLogger(__name__)
 
 
 def is_complete_set(folder: Path, wanted: SetDescription) -> bool:
-    """Says whether the folder holds just what is wanted, judged by the gate that is wanted."""
+    """Says whether the folder holds just what is wanted, judged by the gate that is wanted, and says so."""
     try:
         found = read_description(folder)
     except ValueError:
         return False
-    is_same = found is not None and (found.fingerprint, found.quality) == (wanted.fingerprint, wanted.quality)
-    return is_same and not missing_shards(folder, wanted)
+    if found is None:
+        return False
+    counts = {"truncated_prompt_count": found.truncated_prompt_count, "quarantined": found.quarantined}
+    return found == replace(wanted, **counts) and not missing_shards(folder, wanted)
 
 
 def read_gate(folder: Path) -> Mapping[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from gmail_kedro.records import tar_layout
-from gmail_kedro.records.finished import SHARD_FOLDER, remake
+from gmail_kedro.records.advice import remake
+from gmail_kedro.records.finished import SHARD_FOLDER
 from gmail_kedro.records.manifest import QUARANTINED
 from gmail_kedro.records.stored import SetDescription, quarantine_path, shard_path
 from gmail_kedro.records.tar_layout import Entry, ShardError, jpeg_sha256

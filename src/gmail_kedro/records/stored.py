@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gmail_kedro.records import tar_layout
+from gmail_kedro.records.advice import remake
+from gmail_kedro.records.checksums import with_checksum, without_checksum
 from gmail_kedro.records.plan import hash_plan
 from gmail_kedro.records.shards import QUARANTINE, ShardError, index_shard, probe_shard, read_facts
 
@@ -134,13 +137,23 @@ def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription 
     if not path.is_file():
         return None
     try:
-        description = SetDescription(**json.loads(path.read_text(encoding="utf-8")))
+        description = SetDescription(**without_checksum(_object_in(path)))
         if all(isinstance(part, dict) for part in (description.shards, description.settings, description.quarantined)):
             return description
         reason = "shards, settings and quarantined must be objects"
     except (ValueError, TypeError) as error:
         reason = str(error)
-    raise ValueError(f"{path} does not describe a generated set ({reason}). Delete it and generate again.")
+    raise ValueError(
+        f"{path} does not describe a generated set ({reason}). "
+        f"Write it again (good shards are kept): {remake(path.parent.parent)}"
+    )
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
+    return content
 
 
 def write_description(folder: Path, description: SetDescription, name: str) -> None:
@@ -148,7 +161,7 @@ def write_description(folder: Path, description: SetDescription, name: str) -> N
     path = Path(folder) / name
     partial = path.with_name(f"{name}.partial")
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(asdict(description), file, indent=1)
+        json.dump(with_checksum(asdict(description)), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -225,11 +238,11 @@ class StoredImages:
         return f"{self.description.shards[self.shard_of(key)]} {key}"
 
     def read(self, key: str) -> bytes:
-        """Returns the JPEG of a picture.
+        """Returns the JPEG of a picture, checked against the hash beside it: a fifth of a millisecond each.
 
         Raises:
             FileNotFoundError: If the set has no such picture, or its shard is gone.
-            ValueError: If the shard was cut short since it was indexed.
+            ShardError: If the picture is not the one that was written, or the shard was cut short.
         """
         return self._read(key, self.locate(key))
 
@@ -265,14 +278,9 @@ class StoredImages:
         return [f"{QUARANTINE}/{name}" for name in there]
 
     def _read(self, key: str, place: Location) -> bytes:
-        descriptor = os.open(shard_path(self.folder, place.shard_id), os.O_RDONLY)
-        try:
-            jpeg = os.pread(descriptor, place.size, place.offset)
-        finally:
-            os.close(descriptor)
-        if len(jpeg) != place.size:
-            raise ShardError(shard_path(self.folder, place.shard_id), f"picture {key!r}", "the file is truncated")
-        return jpeg
+        path = shard_path(self.folder, place.shard_id)
+        with path.open("rb") as file:
+            return tar_layout.read_record_at(file, path, key, place.offset - tar_layout.BLOCK).jpeg
 
     @cached_property
     def _index(self) -> dict[str, Location]:
@@ -283,6 +291,6 @@ class StoredImages:
         if len(index) != len(self):
             raise ValueError(
                 f"The shards in {self.folder} hold {len(index)} pictures; {COMPLETE_FILE} says {len(self)}. "
-                "Delete the folder and generate again."
+                f"Delete {COMPLETE_FILE} and close the set again: {remake(self.folder.parent)}"
             )
         return index

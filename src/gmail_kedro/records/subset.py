@@ -11,7 +11,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageRecord
-from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, FinishedSet, open_set
+from gmail_kedro.records.checksums import write_parquet
+from gmail_kedro.records.finished import (
+    CAPTIONS_FILE,
+    MANIFEST_FILE,
+    PLAN_FILE,
+    SHARD_FOLDER,
+    UNREADABLE_FILE,
+    FinishedSet,
+    open_set,
+)
 from gmail_kedro.records.manifest import QUARANTINED
 from gmail_kedro.records.quality import forget_verdict
 from gmail_kedro.records.shards import ShardError, ShardWriter, jpeg_sha256, read_shard
@@ -26,7 +35,6 @@ from gmail_kedro.records.stored import (
 )
 
 NUMBER_DIGITS = 5
-UNREADABLE_FILE = "unreadable_photographs.csv"
 
 
 def choose_rows(
@@ -96,8 +104,8 @@ def copy_subset(origin: FinishedSet, rows: pd.DataFrame, folder: Path) -> Finish
     shutil.rmtree(partial, ignore_errors=True)  # of a copy that was killed
     (partial / SHARD_FOLDER).mkdir(parents=True)
     images = _copy_pictures(origin, rows, describe_set(plan, described.settings, described.quality), partial)
-    plan.reset_index(drop=True).to_parquet(partial / PLAN_FILE)
-    _place(rows.drop(columns="origin"), images).to_parquet(partial / MANIFEST_FILE)
+    write_parquet(partial / PLAN_FILE, plan)
+    write_parquet(partial / MANIFEST_FILE, _place(rows.drop(columns="origin"), images))
     for name in (CAPTIONS_FILE, UNREADABLE_FILE):
         if (origin.folder / name).is_file():
             shutil.copy(origin.folder / name, partial)

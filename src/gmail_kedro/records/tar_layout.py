@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from gmail_kedro.interfaces import ImageRecord
+from gmail_kedro.records.advice import remake
 from gmail_kedro.records.keys import key_of, member_base
 
 BLOCK = tarfile.BLOCKSIZE
@@ -27,8 +28,9 @@ class ShardError(ValueError):
 
     def __init__(self, path: Path, member: str, reason: str) -> None:
         self.reason = f"{member}: {reason}"
+        shards = next((folder for folder in path.parents if folder.name == "shards"), path.parent)
         super().__init__(
-            f"Shard {path}, {member}: {reason}. Delete the file and make it again with: kedro run --pipeline=generation"
+            f"Shard {path}, {member}: {reason}. Delete the file and make it again with: {remake(shards.parent)}"
         )
 
 

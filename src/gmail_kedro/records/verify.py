@@ -8,10 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gmail_kedro.records.finished import MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, remake, rows_by_shard
+from gmail_kedro.records.advice import remake
+from gmail_kedro.records.checksums import NO_CHECKSUM, find_damage
+from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, rows_by_shard
 from gmail_kedro.records.plan import hash_plan
 from gmail_kedro.records.shard_check import PLACES, Problem, ShardCheck
 from gmail_kedro.records.stored import COMPLETE_FILE, SetDescription, read_description
+
+TABLES = (CAPTIONS_FILE, PLAN_FILE, MANIFEST_FILE)
 
 
 @dataclass(frozen=True)
@@ -33,21 +37,30 @@ class Verification:
     problems: tuple[Problem, ...]
 
 
-def verify_set(folder: Path) -> Verification:
+def verify_set(folder: Path, pairs: Path | None = None) -> Verification:
     """Reads a whole set once and compares it with its manifest, its plan and its description.
 
     Every shard is built again in memory from its pictures and facts and must give the very bytes on the disk; every
     picture must have the manifest's hash and place, and its facts must be the manifest's and the description's. Only
-    the sentence that says why a picture is quarantined is on the disk alone, and held against nothing.
+    the sentence that says why a picture is quarantined is on the disk alone, and held against nothing. The tables must
+    have the bytes that their own checksums were taken from.
 
     Args:
         folder: Such as ``data/02_intermediate/mini_sd``.
+        pairs: The table of the set's pairs, which need not exist.
     """
     folder, started = Path(folder).resolve(), time.perf_counter()
     whole = _check_whole(folder)
     if isinstance(whole, Problem):
         return Verification(0, 0, 0, time.perf_counter() - started, (whole,))
-    problems = list(_check_plan(folder, whole))
+    problems = [problem for name in TABLES for problem in _check_table(folder / name, remake(folder))]
+    if pairs is not None and pairs.is_file():
+        problems += _check_table(pairs, remake(pairs.absolute().parent, "pairing"))
+    unreadable = {problem.place for problem in problems if problem.what != NO_CHECKSUM}
+    if PLAN_FILE not in unreadable:
+        problems += _check_plan(folder, whole)
+    if MANIFEST_FILE in unreadable:
+        return Verification(0, 0, 0, time.perf_counter() - started, tuple(problems))
     seen: dict[str, ShardCheck] = {}
     row_count = 0
     with tqdm(total=whole.image_count, unit="image", disable=None) as progress:
@@ -73,10 +86,15 @@ def _check_whole(folder: Path) -> SetDescription | Problem:
         return Problem(COMPLETE_FILE, str(error), f"Complete the set: {remake(folder)}")
     if description is None:
         return Problem(COMPLETE_FILE, f"the set in {folder} was not finished", f"Complete it: {remake(folder)}")
-    for name in (PLAN_FILE, MANIFEST_FILE):
+    for name in TABLES:
         if not (folder / name).is_file():
             return Problem(name, "the file is missing", f"Write it (good shards are kept): {remake(folder)}")
     return description
+
+
+def _check_table(path: Path, command: str) -> Iterator[Problem]:
+    if damage := find_damage(path):
+        yield Problem(path.name, damage, f"Write it again (good shards are kept): {command}")
 
 
 def _check_plan(folder: Path, whole: SetDescription) -> Iterator[Problem]:

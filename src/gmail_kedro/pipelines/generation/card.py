@@ -1,23 +1,29 @@
 """The last node of the generation pipeline: the set's card and its sheet of samples."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from gmail_kedro.decoding import decode_image
 from gmail_kedro.interfaces import Corpus, ImageSource
 from gmail_kedro.params import GenerationParams
-from gmail_kedro.records.finished import FinishedSet
+from gmail_kedro.records.advice import remake
+from gmail_kedro.records.checksums import with_checksum, without_checksum
+from gmail_kedro.records.finished import UNREADABLE_FILE, FinishedSet
 from gmail_kedro.records.plan import hash_plan
 from gmail_kedro.records.set_statistics import measure_pictures, set_statistics, spread
+from gmail_kedro.records.shard_check import Problem
 from gmail_kedro.records.stored import StoredImages
 from gmail_kedro.reporting.contact_sheet import SheetCell, draw_contact_sheet
 from gmail_kedro.reporting.set_card import set_card, set_card_page
 
 SAMPLE_COUNT = 12
-SHEET_FILE = "samples.png"
+CARD_FILE, PAGE_FILE, SHEET_FILE = "card.json", "README.md", "samples.png"
 
 
 def write_set_card(
@@ -76,9 +82,63 @@ def card_of(finished: FinishedSet, generator: Mapping[str, Any]) -> dict[str, An
     pictures = hashlib.sha256("\n".join(finished.manifest["sha256"].dropna().tolist()).encode()).hexdigest()
     description = finished.images.description
     hashes = {"set": description.fingerprint, "plan": hash_plan(finished.manifest, {}), "pictures": pictures}
-    return set_card(
+    if (left_out := finished.folder / UNREADABLE_FILE).is_file():
+        hashes[UNREADABLE_FILE] = hashlib.sha256(left_out.read_bytes()).hexdigest()
+    card = set_card(
         finished.name, generator=generator, settings=description.settings, hashes=hashes, statistics=statistics
     )
+    return with_checksum(card)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Returns the card of the set in a folder.
+
+    Raises:
+        FileNotFoundError: If it has none.
+        ValueError: If it is not what was written.
+    """
+    path = Path(folder) / CARD_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
+        return without_checksum(content)
+    except ValueError as error:
+        raise ValueError(f"The card {path} is damaged: {error}. {_write_again(folder)}") from error
+
+
+def check_card(folder: Path) -> Iterator[Problem]:
+    """Yields which of the files that a person reads beside a set are not those that its card was written with.
+
+    Args:
+        folder: Home of the set; one without a card has nothing to check.
+    """
+    folder = Path(folder)
+    try:
+        card = read_card(folder)
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        yield Problem(CARD_FILE, str(error), _write_again(folder))
+        return
+    if _bytes_of(folder / PAGE_FILE) != set_card_page(card, sheet=SHEET_FILE).encode():
+        yield Problem(PAGE_FILE, "it is not the page of the set's card", _write_again(folder))
+    wanted = card["hashes"].get(UNREADABLE_FILE)
+    if wanted and hashlib.sha256(_bytes_of(folder / UNREADABLE_FILE)).hexdigest() != wanted:
+        yield Problem(UNREADABLE_FILE, "it is not the one that the card names", f"Make it again: {remake(folder)}")
+    try:
+        with Image.open(folder / SHEET_FILE) as sheet:
+            sheet.verify()  # every part of a PNG has a checksum
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow has no error of its own
+        yield Problem(SHEET_FILE, f"it is no whole picture ({error})", _write_again(folder))
+
+
+def _write_again(folder: Path) -> str:
+    return f"Write it again: gmail-kedro set card {Path(folder).name}"
+
+
+def _bytes_of(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
 
 
 def draw_samples(finished: FinishedSet, photographs: ImageSource | None, count: int) -> Any:
