@@ -35,8 +35,10 @@ def is_complete_set(folder: Path, wanted: SetDescription) -> bool:
         return False
     if found is None:
         return False
-    counts = {"truncated_prompt_count": found.truncated_prompt_count, "quarantined": found.quarantined}
-    return found == replace(wanted, **counts) and not missing_shards(folder, wanted)
+    counted = replace(
+        wanted, truncated_prompt_count=found.truncated_prompt_count, quarantined=found.quarantined
+    )  # what only a finished set can say
+    return found == counted and not missing_shards(folder, wanted)
 
 
 def read_gate(folder: Path) -> Mapping[str, Any]:
