@@ -11,7 +11,7 @@ from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 
 
-def run(looks, *, steps=10, every=2, patience=2, path=None, break_at=None):
+def run(looks, *, steps=10, every=2, patience=2, path=None, save_every=1, break_at=None):
     """Trains one weight upwards by its own gradient, with validation losses given in advance."""
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.zeros(1))
@@ -30,7 +30,7 @@ def run(looks, *, steps=10, every=2, patience=2, path=None, break_at=None):
         return {"loss": -weight.sum()}
 
     stopping = EarlyStopping(validate, every=every, patience=patience)
-    checkpoint = None if path is None else Checkpoint(path, {"run": "a"}, every=1)
+    checkpoint = None if path is None else Checkpoint(path, {"run": "a"}, every=save_every)
     history = fit(step, optimizer, schedule, steps=steps, clip_norm=1.0, checkpoint=checkpoint, early_stopping=stopping)
     return float(weight), history, stopping
 
@@ -65,3 +65,10 @@ def test_a_resumed_run_stops_where_the_straight_one_does(tmp_path, break_at):
     assert [{k: v for k, v in row.items() if k not in drop} for row in history.rows] == [
         {k: v for k, v in row.items() if k not in drop} for row in whole.rows
     ]
+
+
+def test_what_patience_ended_is_not_trained_again(tmp_path):
+    path = tmp_path / "state.safetensors"
+    straight, whole, _ = run([3.0, 1.0, 2.0, 2.0, 0.0], path=path, save_every=3)
+    again, history, _ = run([3.0, 1.0, 2.0, 2.0, 0.0], path=path, save_every=3, break_at=7)  # its last step
+    assert again == straight and history.rows == whole.rows

@@ -189,6 +189,7 @@ def test_generation_is_not_done_twice(project, run_in, monkeypatch):
     assert len(before) == 2
 
 
+@pytest.mark.reliability(18)
 def test_alignment_killed_half_way_goes_on_to_the_same_bytes(project, tmp_path):
     script = tmp_path / "align_alone.py"
     script.write_text(ALIGN_ALONE)

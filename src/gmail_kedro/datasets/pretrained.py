@@ -6,13 +6,15 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from gmail_kedro.checksums import flush
 from gmail_kedro.interfaces import SavesItself
 
 
 class PretrainedDataset(AbstractDataset[SavesItself, Path]):
     """Saves through ``save_pretrained`` and loads the folder's path; the zoo builds models from paths.
 
-    The folder is written under a temporary name and renamed, so a half-written one is never seen.
+    The folder is written under a temporary name, flushed and renamed: a half-written one is never seen, and what it was
+    trained from may be deleted afterwards.
 
     Example (YAML)::
 
@@ -36,8 +38,11 @@ class PretrainedDataset(AbstractDataset[SavesItself, Path]):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         data.save_pretrained(unfinished)
+        for path in unfinished.rglob("*"):
+            flush(path)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
+        flush(folder.parent)
 
     def load(self) -> Path:
         """Returns the folder's path.

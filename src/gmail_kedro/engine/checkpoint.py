@@ -1,6 +1,7 @@
-"""Training state on disk: safetensors and JSON, written to a temporary name and renamed, never pickled."""
+"""Training state on disk: the newest and the one before, each with its checksum, never pickled."""
 
-import json
+import glob
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,17 +9,20 @@ from typing import Any
 
 import torch
 
+from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
 from gmail_kedro.engine.early_stopping import EarlyStopping
 
-STATE_KEY = "state"
+logger = logging.getLogger(__name__)
+
+OPTIMIZER = "optimizer."
 
 
 @dataclass
 class Checkpoint:
-    """The resumable state of one training run: one file, replaced atomically.
+    """The resumable state of one training run, as it is now and as it was one checkpoint before.
 
     Attributes:
-        path: The safetensors file.
+        path: The safetensors file; the state before lies beside it (``previous``).
         fingerprint: What the run depends on (configuration, weights, data); a checkpoint with another
             fingerprint is refused.
         every: Steps between two checkpoints.
@@ -30,9 +34,14 @@ class Checkpoint:
     every: int
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
 
+    @property
+    def previous(self) -> Path:
+        """Where the state before the newest is."""
+        return self.path.with_suffix(f".previous{self.path.suffix}")
+
     def exists(self) -> bool:
         """Says whether there is a state to go on from."""
-        return self.path.exists()
+        return bool(self._states())
 
     def is_due(self, step: int) -> bool:
         """Says whether a checkpoint is to be written after this many steps."""
@@ -47,15 +56,17 @@ class Checkpoint:
         skipped_count: int,
         early_stopping: EarlyStopping | None = None,
     ) -> None:
-        """Writes parameters, optimizer moments, schedule, history, random state and what early stopping knows."""
-        from safetensors.torch import save_file
+        """Writes parameters, optimizer moments, schedule, history, random state and what early stopping knows.
 
+        Raises:
+            OSError: If the disk refuses; the state before is kept.
+        """
         tensors = {"rng": torch.get_rng_state()}
         for index, parameter in enumerate(_parameters(optimizer)):
-            tensors[f"parameter.{index}"] = parameter.detach().contiguous()
+            tensors[f"parameter.{index}"] = parameter
             for name, value in optimizer.state[parameter].items():
-                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).contiguous()
-        tensors |= {f"buffer.{name}": value.detach().contiguous() for name, value in self.buffers.items()}
+                tensors[f"{OPTIMIZER}{index}.{name}"] = torch.as_tensor(value)
+        tensors |= {f"buffer.{name}": value for name, value in self.buffers.items()}
         looks: dict[str, Any] = {}
         if early_stopping is not None:
             looks, kept = early_stopping.state()
@@ -68,10 +79,7 @@ class Checkpoint:
             "rows": rows,
             "skipped_count": skipped_count,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".unfinished")
-        save_file(tensors, unfinished, metadata={STATE_KEY: json.dumps(state)})
-        os.replace(unfinished, self.path)
+        self._write(tensors, state)
 
     def load(
         self,
@@ -81,25 +89,27 @@ class Checkpoint:
     ) -> tuple[int, list[dict[str, float]], int]:
         """Puts the state back and returns the next step, the history so far and the skipped count.
 
+        Where the newest state is damaged, the one before it is taken, and that is said.
+
         Raises:
+            DamagedFileError: If no state is whole; nothing was put back.
             ValueError: If the checkpoint belongs to another configuration; names the first key that differs.
         """
-        from safetensors import safe_open
-
-        with safe_open(self.path, framework="pt") as stored:
-            state = json.loads(stored.metadata()[STATE_KEY])
-            self._refuse_foreign(state["fingerprint"])
-            torch.set_rng_state(stored.get_tensor("rng"))
-            for index, parameter in enumerate(_parameters(optimizer)):
-                parameter.data.copy_(stored.get_tensor(f"parameter.{index}"))
-                prefix = f"optimizer.{index}."
-                names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
-                optimizer.state[parameter] = {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
-            for name, buffer in self.buffers.items():
-                buffer.copy_(stored.get_tensor(f"buffer.{name}"))
-            if early_stopping is not None and state["early_stopping"]:
-                kept = {name: stored.get_tensor(name) for name in stored.keys() if name.startswith("best.")}  # noqa: SIM118
-                early_stopping.load_state(state["early_stopping"], kept)
+        tensors, state = self._read()
+        self._refuse_foreign(state["fingerprint"])
+        torch.set_rng_state(tensors["rng"])
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for index, parameter in enumerate(_parameters(optimizer)):
+            parameter.data.copy_(tensors[f"parameter.{index}"])
+        for name in sorted(name for name in tensors if name.startswith(OPTIMIZER)):
+            index, _, value = name.removeprefix(OPTIMIZER).partition(".")
+            moments.setdefault(int(index), {})[value] = tensors[name]
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        for name, buffer in self.buffers.items():
+            buffer.copy_(tensors[f"buffer.{name}"])
+        if early_stopping is not None and state["early_stopping"]:
+            kept = {name: tensor for name, tensor in tensors.items() if name.startswith("best.")}
+            early_stopping.load_state(state["early_stopping"], kept)
         schedule.last_epoch = state["schedule"]
         for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
             group["lr"] = base * factor(schedule.last_epoch)
@@ -107,15 +117,56 @@ class Checkpoint:
         return state["step"], state["rows"], state["skipped_count"]
 
     def remove(self) -> None:
-        """Deletes the state once the run's result is stored."""
-        self.path.unlink(missing_ok=True)
+        """Deletes all states once the run's result is stored."""
+        for path in (self.path, self.previous, *self._unfinished()):
+            path.unlink(missing_ok=True)
+
+    def _write(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        for path in self._unfinished():  # of a process that was killed while it wrote
+            path.unlink(missing_ok=True)
+        if self.path.exists():
+            os.replace(self.path, self.previous)
+        try:
+            write_tensors(self.path, tensors, state)
+        except Exception as error:  # safetensors has an error of its own for a disk that refuses
+            for path in self._unfinished():
+                path.unlink(missing_ok=True)
+            raise OSError(
+                f"The checkpoint {self.path} cannot be written ({error}). Make room, or make the folder writable: the "
+                f"same command then goes on from {self.previous.name}, if that is there, and else starts afresh."
+            ) from error
+
+    def _read(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Returns the newest state that is whole, and leaves it as the newest."""
+        damages = []
+        for path in self._states():
+            try:
+                tensors, state = read_tensors(path, remedy=self._remedy())
+            except DamagedFileError as damage:
+                damages.append(damage)
+                continue
+            if damages:
+                said = self.path, state["step"]
+                logger.warning("The checkpoint %s is damaged: the one before is taken, after step %d.", *said)
+            os.replace(path, self.path)
+            return tensors, state
+        raise damages[0]
+
+    def _states(self) -> list[Path]:
+        return [path for path in (self.path, self.previous) if path.exists()]
+
+    def _unfinished(self) -> list[Path]:
+        return list(self.path.parent.glob(f"{glob.escape(self.path.name)}.*.unfinished"))
+
+    def _remedy(self) -> str:
+        return f"To start the training afresh, delete {' and '.join(map(str, self._states()))}."
 
     def _refuse_foreign(self, stored: dict[str, str]) -> None:
         for key in sorted(stored.keys() | self.fingerprint.keys()):
             if stored.get(key) != self.fingerprint.get(key):
                 raise ValueError(
                     f"The checkpoint {self.path} belongs to another run: {key} was {stored.get(key)!r} and is now "
-                    f"{self.fingerprint.get(key)!r}. Delete the file to start afresh, or restore the setting."
+                    f"{self.fingerprint.get(key)!r}. Restore the setting to go on. {self._remedy()}"
                 )
 
 
