@@ -1,6 +1,7 @@
 """Training state on disk: the newest and the one before, each with its checksum, never pickled."""
 
 import glob
+import json
 import logging
 import os
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ class Checkpoint:
             "step": step,
             "fingerprint": self.fingerprint,
             "schedule": schedule.last_epoch,
-            "rows": rows,
+            "rows": json.dumps(rows),  # as text: a header's own keys are sorted, and these are a table's columns
             "skipped_count": skipped_count,
         }
         self._write(tensors, state)
@@ -102,8 +103,8 @@ class Checkpoint:
         for index, parameter in enumerate(_parameters(optimizer)):
             parameter.data.copy_(tensors[f"parameter.{index}"])
         for name in sorted(name for name in tensors if name.startswith(OPTIMIZER)):
-            index, _, value = name.removeprefix(OPTIMIZER).partition(".")
-            moments.setdefault(int(index), {})[value] = tensors[name]
+            number, _, value = name.removeprefix(OPTIMIZER).partition(".")
+            moments.setdefault(int(number), {})[value] = tensors[name]
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, buffer in self.buffers.items():
             buffer.copy_(tensors[f"buffer.{name}"])
@@ -114,7 +115,7 @@ class Checkpoint:
         for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
             group["lr"] = base * factor(schedule.last_epoch)
         schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
-        return state["step"], state["rows"], state["skipped_count"]
+        return state["step"], json.loads(state["rows"]), state["skipped_count"]
 
     def remove(self) -> None:
         """Deletes all states once the run's result is stored."""
