@@ -179,8 +179,16 @@ def _encode_unique(
         else:
             build, map_jobs = partial(_build_there, encoding.remote), encoding.remote.map_jobs
         build_worker = partial(EncoderWorker, build, encode, encoding.batch_size, encoding.precision)
-        parts = map_jobs(build_worker, [chunks])
-        return torch.cat(list(tqdm(parts, f"Encoding {len(unique)} items", total=len(chunks), disable=None)))
+        kept = encoding.store.parts(facts, [len(chunk) for chunk in chunks])
+        parts = kept.read()
+        unfinished = chunks[len(parts) :]
+        computed = map_jobs(build_worker, [unfinished] if unfinished else [])
+        bar = tqdm(computed, f"Encoding {len(unique)} items", total=len(chunks), initial=len(parts), disable=None)
+        for part in bar:
+            if len(chunks) > 1:  # one alone is stored when it is finished
+                kept.write(len(parts), part)
+            parts.append(part)
+        return torch.cat(parts)
 
     features = encoding.store.get_or_compute(facts, len(unique), compute)
     row_of = {item: row for row, item in enumerate(unique)}
