@@ -306,6 +306,11 @@ class ImageRecord:
 class GeneratedImages(ImageSource, Protocol):
     """A generated set on disk: pictures by key, with what made them."""
 
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What tells the set from others: its ``name``, ``fingerprint`` and ``gate``."""
+        ...
+
     def keys(self) -> Iterator[str]:
         """Yields the key of every picture, shard by shard."""
         ...

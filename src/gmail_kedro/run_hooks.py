@@ -1,14 +1,28 @@
-"""What guards the work of a run: its training state until its results are stored."""
+"""What guards the work of a run: its student's set, and its training state until its results are stored."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from gmail_kedro.engine.checkpoint import Checkpoints
 
-CHECKPOINTS = "checkpoints"
+ADAPTER, CHECKPOINTS, GENERATED_IMAGES = "adapter", "checkpoints", "generated_images"
+
+
+class StudentHooks:
+    """Refuses a generated set beside a student of another one before the first node runs."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Compares the set with what the student says, where the pipeline finds both on disk."""
+        from gmail_kedro.zoo.student import refuse_other_set
+
+        if {ADAPTER, GENERATED_IMAGES} <= pipeline.inputs():
+            refuse_other_set(catalog[ADAPTER].load(), catalog[GENERATED_IMAGES].load().identity)
 
 
 class CheckpointHooks:

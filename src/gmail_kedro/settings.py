@@ -9,7 +9,7 @@ import warnings
 
 from gmail_kedro.definitions import FILES
 from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
-from gmail_kedro.run_hooks import CheckpointHooks
+from gmail_kedro.run_hooks import CheckpointHooks, StudentHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
@@ -21,6 +21,7 @@ HOOKS = (
     StoreHooks(),
     ModelHooks(),
     ClassSetHooks(),
+    StudentHooks(),
     TrackingHooks(),
     SummaryHooks(),
     CheckpointHooks(),

@@ -1,5 +1,6 @@
-"""Training through real sessions when something goes wrong: nothing that was trained is lost."""
+"""Training through real sessions when something goes wrong: nothing is lost, and nothing foreign is taken."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,34 @@ def test_what_could_not_be_stored_is_stored_later_and_not_trained_again(project,
         assert len(steps) == left and not list((models / "checkpoints").iterdir())
     for name in ("adapter/adapter_model.safetensors", "captioner/prefix_mapper.safetensors"):
         assert (models / name).read_bytes() == (project / MODELS / "main" / name).read_bytes()
+
+
+def test_a_set_made_anew_or_another_one_is_refused_beside_what_was_trained_on_it(project, run_in, monkeypatch):
+    monkeypatch.chdir(project)
+    run_in(project, "generation", set="other", generation={"steps": 1})
+    run_in(project, "pairing", set="other")
+    take = loop._take_step
+
+    def stop(step, index, *args):
+        if index == 3:
+            raise RuntimeError("stopped")
+        return take(step, index, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_take_step", stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            run_in(project, "align", set="other", run_id="anew")
+    run_in(project, "generation", set="other", generation={"steps": 3})
+    with pytest.raises(ValueError, match="alignment.safetensors belongs to another run: generated set was"):
+        run_in(project, "align", set="other", run_id="anew")
+
+    # An evaluation names the student's own set, or nothing is measured.
+    scores = project / REPORTS / "main/scores.json"
+    described = json.loads((project / "data/02_intermediate/mini_sd/shards/set.json").read_text())
+    protocol, before = json.loads(scores.read_text())["protocol"], scores.stat().st_mtime_ns
+    assert protocol["aligned_on"]["name"] == "mini_sd"
+    assert protocol["aligned_on"]["fingerprint"] == protocol["generated_set"] == described["fingerprint"]
+    for pipeline in ("evaluation", "downstream"):
+        with pytest.raises(ValueError, match="aligned on the generated set 'mini_sd' .* Got 'other'"):
+            run_in(project, pipeline, set="other", run_id="main")
+    assert scores.stat().st_mtime_ns == before

@@ -1,5 +1,6 @@
 """Students: the two routes, what is stored, and what must never be mixed up."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,14 @@ import torch
 from gmail_kedro.zoo.adapters import TuningSpec
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError
-from gmail_kedro.zoo.student import Student, StudentSpec, describe_origin, open_student, take_route
+from gmail_kedro.zoo.student import (
+    Student,
+    StudentSpec,
+    describe_origin,
+    open_student,
+    refuse_other_set,
+    take_route,
+)
 
 CPU = torch.device("cpu")
 LORA = TuningSpec(kind="lora", rank=4, alpha=8.0, dropout=0.0, targets=("attn",))
@@ -151,3 +159,41 @@ def test_what_is_missing_says_how_to_make_it(tmp_path):
     (tmp_path / "heads.safetensors").unlink()
     with pytest.raises(MissingWeightsError, match=r"no heads.safetensors"):
         take_route(teacher(), open_student(tmp_path), "generated")
+
+
+KNOWN = {"name": "mini_sd", "fingerprint": "a" * 64, "gate": "b" * 64}
+
+
+@pytest.fixture
+def student_of_a_set(tmp_path):
+    encoder = teacher()
+    Student(encoder, spec_of(encoder, generated_set=KNOWN), seed=0).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_student_knows_its_set_under_whatever_name(student_of_a_set):
+    student = open_student(student_of_a_set)
+    assert student.spec.generated_set == KNOWN
+    refuse_other_set(student, KNOWN | {"name": "moved"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "mini_flux", "fingerprint": "c" * 64}, r"'mini_sd' \(a{12}\). Got 'mini_flux' .* set=mini_sd"),
+        ({"fingerprint": "c" * 64}, r"'mini_sd' \(a{12}\). Got one made anew since \(c{12}\).* --pipeline=align$"),
+        ({"gate": "c" * 64}, "Got one made anew since"),
+    ],
+)
+def test_another_set_is_refused(changes, message, student_of_a_set):
+    with pytest.raises(ValueError, match=message):
+        refuse_other_set(open_student(student_of_a_set), KNOWN | changes)
+
+
+def test_a_student_that_does_not_say_its_set_is_taken_with_a_warning(student_of_a_set, caplog):
+    recipe = student_of_a_set / "student.json"
+    facts = json.loads(recipe.read_text())
+    del facts["generated_set"]  # as it was written before
+    recipe.write_text(json.dumps(facts))
+    refuse_other_set(open_student(student_of_a_set), KNOWN)
+    assert "does not say which generated set it was aligned on; that it was 'mini_sd' cannot be checked" in caplog.text

@@ -6,6 +6,7 @@ Pictures that the gate refused are not in the shards: they lie in ``quarantine/`
 each with its reason, so whatever reads the shards reads good pictures only.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -193,6 +194,13 @@ class StoredImages:
     def fingerprint(self) -> str:
         """Hash of the plan and the settings the set was made from."""
         return self.description.fingerprint
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells the set from others: its ``name``, and hashes of what was made and of the gate that judged it."""
+        gate = json.dumps(dict(self.description.quality), sort_keys=True)
+        name = self.folder.absolute().parent.name
+        return {"name": name, "fingerprint": self.fingerprint, "gate": hashlib.sha256(gate.encode()).hexdigest()}
 
     def __len__(self) -> int:
         return self.description.image_count - sum(self.description.quarantined.values())

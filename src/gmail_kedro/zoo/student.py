@@ -6,6 +6,7 @@ generated features; real images take what ``real_path`` declares. With ``frozen`
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ from gmail_kedro.zoo.towers import TowerEncoder
 RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"
 ROUTES = ("generated", "real")
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class StudentSpec:
@@ -36,6 +39,7 @@ class StudentSpec:
         projection: ``none``, ``linear``, ``residual`` or ``mlp``.
         batch_norm: Whether the heads end in batch normalisation.
         teacher: Fingerprint of the encoder it started from.
+        generated_set: ``name``, ``fingerprint`` and ``gate`` of the set it was aligned on, or None where nobody says.
     """
 
     image: TuningSpec
@@ -44,6 +48,7 @@ class StudentSpec:
     projection: str
     batch_norm: bool
     teacher: str
+    generated_set: Mapping[str, str] | None = None
 
 
 class Student:
@@ -136,6 +141,36 @@ def open_student(folder: Path) -> StoredStudent:
     facts = json.loads(recipe.read_text())
     spec = StudentSpec(image=_tuning(facts.pop("image")), text=_tuning(facts.pop("text")), **facts)
     return StoredStudent(folder=folder, spec=spec, fingerprint=hash_folder(folder))
+
+
+def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
+    """Refuses a generated set that is not the one a student was aligned on.
+
+    A student from before its set was recorded is taken, with a warning.
+
+    Args:
+        student: The stored student.
+        found: What tells the set that is to be used with it from others.
+
+    Raises:
+        ValueError: If it is another one, or was made anew since; names both.
+    """
+    known = student.spec.generated_set
+    if known is None:
+        logger.warning(
+            "The student in %s does not say which generated set it was aligned on; that it was %r cannot be checked. "
+            "Align again to have it recorded.",
+            student.folder,
+            found["name"],
+        )
+    elif any(known[key] != found[key] for key in ("fingerprint", "gate")):
+        anew = known["name"] == found["name"]
+        raise ValueError(
+            f"The student in {student.folder} was aligned on the generated set {known['name']!r} "
+            f"({known['fingerprint'][:12]}). Got {'one made anew since' if anew else repr(found['name'])} "
+            f"({found['fingerprint'][:12]}) instead. Align again: kedro run --pipeline=align"
+            + ("" if anew else f", or set set={known['name']} in --params")
+        )
 
 
 def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> TowerEncoder:

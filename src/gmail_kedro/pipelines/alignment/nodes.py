@@ -77,7 +77,7 @@ def align(
     from gmail_kedro.pipelines.alignment.training import AlignmentStep
 
     device = resolve_device(run.device)
-    student = build_student(params, run, device=device)
+    student = build_student(params, run, device=device, generated_set=generated_images.identity)
     lineage = {"weights": student.spec.teacher}
     if params.tune == "none":
         return student, pd.DataFrame({"step": [], "loss": []}), lineage
@@ -87,7 +87,7 @@ def align(
     step = AlignmentStep(student, data, objective, params, seed=run.seed, device=device, prefix=prefix)
     checkpoint = checkpoints.open(
         "alignment",
-        fingerprint_run(student, pairs, params, run),
+        fingerprint_run(student, pairs, generated_images, params, run),
         every=params.checkpoint_every,
         buffers=student.buffers(),
     )

@@ -1,6 +1,7 @@
 """What an alignment run needs before its first step, from the parameters: student, data, objective, fingerprint."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
@@ -36,8 +37,16 @@ def needs_text(params: AlignmentParams) -> bool:
     return params.generated_text_weight + params.real_text_weight > 0
 
 
-def build_student(params: AlignmentParams, run: RunParams, *, device: torch.device) -> Student:
+def build_student(
+    params: AlignmentParams, run: RunParams, *, device: torch.device, generated_set: Mapping[str, str] | None = None
+) -> Student:
     """Returns a student that computes what the teacher does, ready to be trained.
+
+    Args:
+        params: What is tuned.
+        run: Names the teacher.
+        device: Where it goes.
+        generated_set: What it will say that it was aligned on.
 
     Raises:
         ValueError: If the adapter's targets do not exist, the encoder cannot do what is asked for, or kernels are to be
@@ -53,6 +62,7 @@ def build_student(params: AlignmentParams, run: RunParams, *, device: torch.devi
         projection=params.projection,
         batch_norm=params.projection_batch_norm,
         teacher=encoder.fingerprint,
+        generated_set=generated_set,
     )
     if params.patch_dropout:
         encoder.drop_patches(params.patch_dropout)
@@ -125,7 +135,13 @@ def build_objective(
     ).to(device)
 
 
-def fingerprint_run(student: Student, pairs: pd.DataFrame, params: AlignmentParams, run: RunParams) -> dict[str, str]:
+def fingerprint_run(
+    student: Student,
+    pairs: pd.DataFrame,
+    generated_images: GeneratedImages,
+    params: AlignmentParams,
+    run: RunParams,
+) -> dict[str, str]:
     """Returns what a checkpoint of this run depends on."""
     rows = hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest()
     settings = {f"alignment.{name}": repr(value) for name, value in asdict(params).items()}
@@ -134,6 +150,8 @@ def fingerprint_run(student: Student, pairs: pd.DataFrame, params: AlignmentPara
         "run.precision": run.precision,
         "weights": student.spec.teacher,
         "pairs": rows,
+        "generated set": generated_images.identity["fingerprint"],
+        "gate of the generated set": generated_images.identity["gate"],
     }
 
 

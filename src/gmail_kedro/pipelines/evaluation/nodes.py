@@ -65,6 +65,7 @@ def collect_scores(
             "seed": run.seed,
             "generator": generated_images.description.settings["generator"],
             "generated_set": generated_images.fingerprint,
+            "aligned_on": adapter.spec.generated_set,
             "generated_image_count": generated_images.description.image_count,
         },
     }

@@ -48,7 +48,8 @@ def train_vision_language_model(
         tuning.checkpoint_activations()
     sources = (pairs, corpus, generated_images, model, eyes, params)
     lessons, held_out = (_lessons(split, *sources, seed=run.seed) for split in ("train", "val"))
-    facts = _fingerprint(pairs, tuning.base, {route: eye.fingerprint for route, eye in eyes.items()}, params, run)
+    towers = {route: eye.fingerprint for route, eye in eyes.items()}
+    facts = _fingerprint(pairs, generated_images, tuning.base, towers, params, run)
     checkpoint = checkpoints.open("vision_language", facts, every=params.checkpoint_every)
     plan = TrainingPlan(
         title="Vision-language model",
@@ -192,7 +193,12 @@ def _lessons(
 
 
 def _fingerprint(
-    pairs: pd.DataFrame, base: str, towers: dict[str, str], params: VisionLanguageParams, run: RunParams
+    pairs: pd.DataFrame,
+    generated_images: GeneratedImages,
+    base: str,
+    towers: dict[str, str],
+    params: VisionLanguageParams,
+    run: RunParams,
 ) -> dict[str, str]:
     """Returns what a checkpoint of this run depends on."""
     settings = {f"{params.GROUP}.{name}": json.dumps(value) for name, value in asdict(params).items()}
@@ -202,4 +208,6 @@ def _fingerprint(
         "model": base,
         "towers": json.dumps(towers, sort_keys=True),
         "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
+        "generated set": generated_images.identity["fingerprint"],
+        "gate of the generated set": generated_images.identity["gate"],
     }
