@@ -117,6 +117,7 @@ def test_lineage_comes_from_the_file_of_a_generated_set(tmp_path: Path):
     assert tracking.lineage_of("generated_images", object(), tmp_path) == {"generated_set": "abc"}
 
 
+@pytest.mark.reliability(12)
 def test_what_a_corpus_left_out_is_told():
     """Peers test 12: skipped entries are written to the run record."""
     corpus = Corpus("own", captions=None, images=None, labels={}, skipped={"blank caption": 3, "no file name": 1})

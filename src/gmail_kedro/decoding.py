@@ -8,10 +8,27 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 PIXEL_LIMIT = 50_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")  # no format that runs a program
+RATIO_LIMIT = 100  # an encoder scales the shorter side: 100 pixels beside one become 22,400 beside 224
+_ENDINGS = {  # no format that runs a program
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "PNG": ("png",),
+    "WEBP": ("webp",),
+    "GIF": ("gif",),
+    "BMP": ("bmp",),
+    "TIFF": ("tif", "tiff"),
+    "JPEG2000": ("jp2", "j2k"),
+    "PPM": ("ppm", "pgm", "pbm", "pnm"),
+    "AVIF": ("avif",),
+}
+FORMATS = tuple(name for name in _ENDINGS if name != "AVIF" or features.check("avif"))
+PICTURE_ENDINGS = frozenset(ending for name in FORMATS for ending in _ENDINGS[name])
+UNREAD_ENDINGS = (
+    frozenset({"heic", "heif", "hif", "avif", "jxl", "svg", "psd", "tga", "ico", "dng", "raw", "cr2", "cr3", "nef"})
+    | frozenset({"arw", "orf", "raf", "rw2"})
+) - PICTURE_ENDINGS
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,6 +49,21 @@ IMPOSTORS = {
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
+def file_ending(name: str) -> str:
+    """Returns what follows the last dot of a file's name, in lower case: to be looked up in ``PICTURE_ENDINGS``.
+
+    Args:
+        name: A name or a path; one that has no dot, or only the first, has no ending.
+    """
+    stem, _, ending = name.rpartition("/")[2].rpartition(".")
+    return ending.lower() if stem else ""
+
+
+def unread_picture(ending: str) -> str:
+    """Returns why a picture is left out whose ending is one of ``UNREAD_ENDINGS``: the reason it is counted under."""
+    return f"picture in a format that is not read here ({ending})"
+
+
 def decode_image(jpeg: bytes, *, name: str) -> Image.Image:
     """Returns the whole picture in RGB, upright.
 
@@ -39,12 +71,12 @@ def decode_image(jpeg: bytes, *, name: str) -> Image.Image:
     clipping); transparent parts become white. Of an animation the first frame is taken.
 
     Args:
-        jpeg: The encoded picture; JPEG, PNG, WebP, GIF, BMP, TIFF, JPEG 2000 or PPM, whatever its file is called.
+        jpeg: The encoded picture in one of ``FORMATS``, whatever its file is called.
         name: What the messages call it.
 
     Raises:
-        ValueError: If it is empty, no picture, cut off, corrupt, larger than 50 megapixels or of a pixel type that
-            has no meaning as RGB; the message names the picture and the remedy.
+        ValueError: If it is empty, no picture, cut off, corrupt, larger than 50 megapixels, thinner than 100 to 1 or
+            of a pixel type that has no meaning as RGB; the message names the picture and the remedy.
     """
     image = _open(jpeg, name)
     try:
@@ -57,14 +89,14 @@ def decode_image(jpeg: bytes, *, name: str) -> Image.Image:
 
 
 def check_header(jpeg: bytes, *, name: str) -> None:
-    """Checks that a picture can be opened and is not too large, without decoding its pixels.
+    """Checks that a picture can be opened and is neither too large nor too thin, without decoding its pixels.
 
     Args:
         jpeg: The encoded picture.
         name: What the message calls it.
 
     Raises:
-        ValueError: If it is empty, no picture or larger than 50 megapixels.
+        ValueError: If it is empty, no picture, larger than 50 megapixels or thinner than 100 to 1.
     """
     _open(jpeg, name)
 
@@ -90,6 +122,11 @@ def _open(jpeg: bytes, name: str) -> Image.Image:
         raise ValueError(f"The header of the picture {name!r} is corrupt ({error}). Fetch it again.") from error
     if image.width * image.height > PIXEL_LIMIT:
         raise ValueError(_too_large(name, f"{image.width} x {image.height}"))
+    if max(image.size) > RATIO_LIMIT * min(image.size):
+        raise ValueError(
+            f"The picture {name!r} must have a longer side of at most {RATIO_LIMIT} times the shorter one. Got "
+            f"{image.width} x {image.height}. Crop it or leave it out."
+        )
     return image
 
 
@@ -124,11 +161,13 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image, name: str) -> Image.Image:
-    pixels = np.asarray(image).astype(np.int64)
+    pixels = np.asarray(image).astype(np.int32)
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise ValueError(
             f"The picture {name!r} must have at most 16 bits a pixel. Got values from {low} to {high}. "
             "Save it with 8 bits a channel."
         )
-    return Image.fromarray(np.rint(pixels / 257).astype(np.uint8)).convert("RGB")
+    pixels += 128  # 257 is odd: this rounds, in a fraction of the memory that a division in float64 takes
+    pixels //= 257
+    return Image.fromarray(pixels.astype(np.uint8)).convert("RGB")

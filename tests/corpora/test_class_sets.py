@@ -4,7 +4,7 @@ import pytest
 
 from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, class_names, read_class_set
 
-from .class_set_files import COPIES, LISTINGS, TRAINED, write
+from .class_set_files import COPIES, LISTINGS, TRAINED, put, write
 
 TEMPLATE_COUNTS = {
     "dtd": 8, "stanford_cars": 8, "sun397": 2, "food101": 1, "fgvc_aircraft": 2, "oxford_pets": 1, "caltech101": 34,
@@ -43,6 +43,7 @@ def test_counts_are_held_to(tmp_path, picture, name):
         read_class_set(name, tmp_path)
 
 
+@pytest.mark.reliability(25)
 @pytest.mark.parametrize("name", CLASS_SETS)
 def test_an_absent_set_is_named_with_its_home(tmp_path, name):
     """Peers test 25: a missing evaluation set stops the evaluation."""
@@ -146,3 +147,25 @@ def test_each_class_keeps_pictures_to_measure_on(tmp_path, picture):
     COPIES["caltech101"](tmp_path, picture)
     with pytest.raises(ValueError, match="more than 3 pictures of each class.* Got 3 of class 0. Set a smaller"):
         read_class_set("caltech101", tmp_path, division=Division(train_per_class=3), check_counts=False)
+
+
+def test_every_ending_that_is_decoded_is_measured_on(tmp_path, picture):
+    """torchvision's own list leaves .jfif and .gif out without a word."""
+    _, labels = COPIES["imagenet"](tmp_path, picture)
+    put(tmp_path / "val", picture, "n01440764/b.JFIF", "n01440764/c.gif")
+    (tmp_path / "val/n01440764/notes.md").write_text("x")
+    found = read_class_set("imagenet", tmp_path, check_counts=False)
+    assert found.task.labels == labels | {"val/n01440764/b.JFIF": 0, "val/n01440764/c.gif": 0}
+    put(tmp_path / "val", picture, "n01440764/d.heic")
+    with pytest.raises(
+        ValueError, match=r"d.heic' is a picture in a format that is not read here \(heic\). Convert it"
+    ):
+        read_class_set("imagenet", tmp_path, check_counts=False)
+
+
+@pytest.mark.parametrize(("place", "target"), [("val/n09", "n01440764"), ("val/n01440764/self", ".")])
+def test_a_picture_under_two_names_is_refused(tmp_path, picture, place, target):
+    COPIES["imagenet"](tmp_path, picture)
+    (tmp_path / place).symlink_to(target)
+    with pytest.raises(ValueError, match="'imagenet' must have every picture once, but '.*' and '.*' are one folder"):
+        read_class_set("imagenet", tmp_path, check_counts=False)

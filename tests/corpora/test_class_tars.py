@@ -31,6 +31,7 @@ def test_a_copy_is_read(copy, encode, photograph):
     assert found.metric == "acc1"
 
 
+@pytest.mark.reliability(25)
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -38,6 +39,12 @@ def test_a_copy_is_read(copy, encode, photograph):
         ([("s0.cls", b"cat"), ("s0.jpg", b"x")], "Got b'cat'"),
         ([("s0.jpg", b"x")], "1.tar' of the classification set 'dtd' is not whole: .*picture without a caption"),
         ([("s0.cls", b"1")], "is not whole"),
+        ([("s0.cls", b"1"), ("s0.heic", b"x")], r"not whole: .*format that is not read here \(heic\)"),
+        ([("s0.cls", b"1"), ("s0.a.jpg", b"x"), ("s0.b.jpg", b"x")], "not whole: .*several pictures or captions"),
+        ([("s0.cls", b"1"), ("s0.jpg", b"x"), ("s1.json", b"{}")], "not whole: .*neither a picture nor a caption"),
+        ([("s0.cls", b"1_0"), ("s0.jpg", b"x")], "Got b'1_0'"),
+        ([("s0.cls", b"0\n1"), ("s0.jpg", b"x")], r"Got b'0\\n1'"),
+        ([("__meta__", b"")], "not whole: it has no picture"),
     ],
 )
 def test_a_copy_that_is_not_whole_is_refused(copy, members, message):
@@ -47,6 +54,21 @@ def test_a_copy_that_is_not_whole_is_refused(copy, members, message):
         _read(copy)
 
 
+def test_dotted_names_and_a_byte_order_mark_are_read(copy):
+    write_tar(copy / "test/1.tar", [("s0.in.cls", b"\xef\xbb\xbf1"), ("s0.in.jpg", b"x")])
+    assert _read(copy).task.labels == {"0/s0": 1, "0/s1": 0, "1/s0": 1}
+
+
+@pytest.mark.reliability(25)
+def test_a_missing_tar_is_found_where_their_number_was_published(copy):
+    (copy / "test/nshards.txt").write_text("2\n")
+    assert len(_read(copy).task.labels) == 3
+    (copy / "test/1.tar").unlink()
+    with pytest.raises(ValueError, match=r"test' of .* must have 2 tars, as its nshards.txt says. Got 1 instead"):
+        _read(copy)
+
+
+@pytest.mark.reliability(25)
 def test_missing_parts_are_named(copy):
     """Peers test 25."""
     whole = (copy / "test/1.tar").read_bytes()

@@ -5,9 +5,17 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
-from gmail_kedro.decoding import ORIENTATION_TAG, check_header, decode_image
+from gmail_kedro.decoding import (
+    FORMATS,
+    ORIENTATION_TAG,
+    PICTURE_ENDINGS,
+    UNREAD_ENDINGS,
+    check_header,
+    decode_image,
+    file_ending,
+)
 
 
 def _difference(first: Image.Image, second: Image.Image) -> float:
@@ -29,6 +37,7 @@ def test_lossy_formats_come_back_nearly(encode, photograph, kind, options):
     assert _difference(decoded, photograph) < 6
 
 
+@pytest.mark.reliability(11)
 @pytest.mark.parametrize(
     ("orientation", "stored"),
     [
@@ -52,6 +61,7 @@ def test_damaged_exif_leaves_the_pixels(encode, photograph):
     assert decode_image(data, name="x").size == photograph.size
 
 
+@pytest.mark.reliability(11)
 def test_cmyk_and_grey_and_palette(encode, photograph):
     assert _difference(decode_image(encode(photograph.convert("CMYK")), name="x"), photograph) < 6
     grey = photograph.convert("L")
@@ -61,14 +71,16 @@ def test_cmyk_and_grey_and_palette(encode, photograph):
     assert decode_image(encode(photograph.convert("1"), "PNG"), name="x").mode == "RGB"
 
 
+@pytest.mark.reliability(11)
 def test_16_bits_are_scaled_not_clipped(encode):
-    deep = Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16))
+    deep = Image.fromarray(np.array([[0, 257, 32896, 65535, 128, 129]], dtype=np.uint16))
     for kind in ("PNG", "TIFF"):
         decoded = np.asarray(decode_image(encode(deep, kind), name="x"))
-        assert decoded[0, :, 0].tolist() == [0, 1, 128, 255]
-        assert decoded.shape == (1, 4, 3)
+        assert decoded[0, :, 0].tolist() == [0, 1, 128, 255, 0, 1]
+        assert decoded.shape == (1, 6, 3)
 
 
+@pytest.mark.reliability(11)
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_becomes_white(encode, mode):
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode)
@@ -77,6 +89,7 @@ def test_transparency_becomes_white(encode, mode):
     assert set(decoded.get_flattened_data()) == {(255, 255, 255)}
 
 
+@pytest.mark.reliability(11)
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -97,6 +110,7 @@ def test_what_is_no_picture_is_refused(data, message):
         check_header(data, name="cat.jpg")
 
 
+@pytest.mark.reliability(11)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF"])
 def test_a_cut_off_picture_is_refused(encode, photograph, kind):
     data = encode(photograph, kind)
@@ -130,6 +144,7 @@ def _png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+@pytest.mark.reliability(11)
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
     ("size", "got"),
@@ -154,6 +169,38 @@ def test_fifty_megapixels_pass_the_header():
     check_header(_png_header(10_000, 5_000), name="map.png")
 
 
+@pytest.mark.reliability(11)
+@pytest.mark.parametrize("size", [(2_000, 1), (1, 2_000), (101, 1), (50_000, 499)])
+def test_thin_pictures_are_refused_before_decoding(size):
+    """An encoder scales the shorter side to its own: a line of 2,000 x 1 became 448,000 x 224."""
+    for look in (decode_image, check_header):
+        message = f"'line.png' must have a longer side of at most 100 times the shorter one. Got {size[0]} x {size[1]}."
+        with pytest.raises(ValueError, match=message):
+            look(_png_header(*size), name="line.png")
+
+
+def test_a_hundred_to_one_is_a_picture(encode):
+    assert decode_image(encode(Image.new("RGB", (100, 1)), "PNG"), name="x").size == (100, 1)
+    check_header(_png_header(500, 50_000), name="x")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_is_decoded_upright(encode, photograph):
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    data = encode(photograph.transpose(Image.Transpose.ROTATE_90), "AVIF", quality=95, exif=exif)
+    assert _difference(decode_image(data, name="x"), photograph) < 6
+
+
+def test_endings_are_looked_up_in_lower_case_and_are_of_one_kind():
+    assert {file_ending(name) for name in ("a/b.JPG", "b.c.Jpg", "jpg/b.jpg")} == {"jpg"}
+    assert {file_ending(name) for name in ("jpg", ".jpg", "a.jpg/b", "")} == {""}
+    assert not PICTURE_ENDINGS & UNREAD_ENDINGS
+    assert {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "jfif"} <= PICTURE_ENDINGS
+    known = Image.registered_extensions()
+    assert {known[f".{ending}"] for ending in PICTURE_ENDINGS} == set(FORMATS)
+
+
 def test_unbounded_pixel_types_are_refused(encode):
     with pytest.raises(ValueError, match="'x.tif' holds floating-point pixels"):
         decode_image(encode(Image.new("F", (2, 2), 0.5), "TIFF"), name="x.tif")
@@ -161,6 +208,7 @@ def test_unbounded_pixel_types_are_refused(encode):
         decode_image(encode(Image.new("I", (2, 2), 70_000), "TIFF"), name="x.tif")
 
 
+@pytest.mark.reliability(11)
 def test_pillows_globals_are_left_alone(encode, photograph):
     limit, lenient = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
     decode_image(encode(photograph), name="x")

@@ -1,14 +1,16 @@
-"""Test 11 of the fault tests: pictures that are unusual but sound. Those that are refused are in test_decoding.py."""
+"""Pictures that are unusual but sound. Those that are refused are in test_decoding.py."""
 
 import io
 import zipfile
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from gmail_kedro.decoding import decode_image
 
 
+@pytest.mark.reliability(11)
 def test_of_an_animation_the_first_frame_is_taken():
     frames = [Image.new("P", (6, 4), index) for index in (0, 1, 2)]
     for frame in frames:
@@ -22,11 +24,13 @@ def test_of_an_animation_the_first_frame_is_taken():
     assert decoded.size == (6, 4)
 
 
+@pytest.mark.reliability(11)
 def test_a_picture_of_one_pixel_is_a_picture(encode):
     decoded = decode_image(encode(Image.new("RGB", (1, 1), (9, 8, 7)), "PNG"), name="dot")
     assert (decoded.size, decoded.getpixel((0, 0))) == ((1, 1), (9, 8, 7))
 
 
+@pytest.mark.reliability(11)
 def test_what_is_hidden_behind_a_picture_is_neither_read_nor_run(encode, photograph):
     jpeg, archive = encode(photograph), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as packed:

@@ -97,6 +97,7 @@ def test_a_wrong_problem_is_refused_by_name(scienceqa, problems, change, message
         read_scienceqa(scienceqa(problems), check_counts=False)
 
 
+@pytest.mark.reliability(25)
 def test_scienceqa_is_whole_or_refused(scienceqa, problems):
     """Peers test 25."""
     folder = scienceqa(problems)
@@ -145,6 +146,7 @@ def test_choices_with_equal_words_keep_their_letter(mmmu, scienceqa, problems):
     assert question.answers == ("C",)
 
 
+@pytest.mark.reliability(27)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -167,6 +169,7 @@ def test_a_wrong_row_is_refused_by_name(mmmu, change, message):
         read_mmmu(mmmu([ROWS[0] | change]), check_counts=False)
 
 
+@pytest.mark.reliability(25)
 def test_mmmu_is_whole_or_refused(mmmu, tmp_path):
     """Peers test 25."""
     with pytest.raises(FileNotFoundError, match="validation-00000-of-00001.parquet' does not exist.*MMMU/MMMU"):

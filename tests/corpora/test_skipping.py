@@ -14,6 +14,7 @@ def _skipped(count=2):
     return skipped
 
 
+@pytest.mark.reliability(12)
 def test_over_the_limit_is_refused_with_reasons():
     """Peers test 12."""
     with pytest.raises(
@@ -24,6 +25,7 @@ def test_over_the_limit_is_refused_with_reasons():
         _skipped().check(taken=997, limit=0.001, name="own")
 
 
+@pytest.mark.reliability(12)
 def test_within_the_limit_is_logged(caplog):
     """Peers test 12."""
     with caplog.at_level(logging.WARNING):

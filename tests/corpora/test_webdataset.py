@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import json
+import os
 import pickle
 import tarfile
 
@@ -24,6 +26,9 @@ def tars(tmp_path, picture):
     write_tar(tmp_path / "tars/00000.tar", samples(3, picture))
     write_tar(tmp_path / "tars/00001.tar", samples(2, picture + b"\0", first=3))
     return tmp_path / "tars"
+
+
+SEVERAL = "several pictures or captions whose names are equal up to the first dot"
 
 
 def _read(folder, **options):
@@ -58,12 +63,110 @@ def test_captions_may_come_from_the_json(tars):
     assert skipped == {"json without a caption 'other'": 5}
 
 
+@pytest.mark.reliability(8)
+def test_every_line_of_a_text_is_a_caption(tmp_path, picture):
+    """The sets for retrieval are shared with five captions a text."""
+    lines = b"\xef\xbb\xbfa dog\r\n\r\ntwo  dogs\r\n \na cat\n"
+    write_tar(tmp_path / "a.tar", [*samples(1, picture), ("x.jpg", picture + b"\0"), ("x.txt", lines)])
+    reading = _read(tmp_path)
+    assert reading.captions.values.tolist() == [
+        ["a/000000000", "a/000000000", "a photograph of number 0"],
+        ["a/x-0", "a/x", "a dog"],
+        ["a/x-2", "a/x", "two dogs"],
+        ["a/x-4", "a/x", "a cat"],
+    ]
+    assert (len(reading.images), reading.images.read("a/x")) == (2, picture + b"\0")
+    assert reading.skipped.counts == {}
+
+
+@pytest.mark.reliability(8)
+def test_a_list_in_the_json_is_several_captions(tmp_path, picture):
+    def member(key, captions):
+        return [(f"{key}.jpg", picture), (f"{key}.json", json.dumps({"caption": captions}).encode())]
+
+    members = [*member("x", ["a dog", None, " ", "a\ncat"]), *member("y", ["one"]), *member("z", "alone")]
+    bad = [*member("e", []), *member("n", None), *member("f", ["a", 3]), *member("s", "\ud800")]
+    write_tar(tmp_path / "a.tar", [*members, *bad])
+    reading = _read(tmp_path, caption_key="caption")
+    assert reading.captions[["caption_id", "caption"]].values.tolist() == [
+        ["a/x-0", "a dog"],
+        ["a/x-3", "a cat"],
+        ["a/y", "one"],
+        ["a/z", "alone"],
+    ]
+    assert reading.skipped.counts == {
+        "json without a caption 'caption'": 2,
+        "json whose caption 'caption' is neither text nor a list of texts": 1,
+        "no caption": 1,
+        "blank caption": 1,
+        "caption that is not UTF-8": 1,
+    }
+    assert len(reading.images) == 3
+
+
+def test_the_id_of_a_line_is_not_that_of_another_sample(tmp_path, picture):
+    write_tar(tmp_path / "a.tar", [("x.jpg", picture), ("x.txt", b"a\nb"), ("x-1.jpg", picture), ("x-1.txt", b"c")])
+    reading = _read(tmp_path)
+    assert reading.captions["caption_id"].tolist() == ["a/x-1"]
+    assert reading.skipped.counts == {"several captions, one of them with the name of another sample": 1}
+
+
+def test_dotted_names_are_taken_where_they_say_which_picture_is_meant(tmp_path, picture):
+    dotted = [("s.input.jpg", picture), ("s.input.txt", b"dotted"), ("s.mask.npy", b"")]
+    plain = [("p.seg.png", b"x"), ("p.jpg", picture + b"\0"), ("p.long.txt", b"no"), ("p.txt", b"plain")]
+    write_tar(tmp_path / "a.tar", [*dotted, *plain])
+    reading = _read(tmp_path)
+    assert reading.captions[["image_id", "caption"]].values.tolist() == [["a/s", "dotted"], ["a/p", "plain"]]
+    assert reading.images.read("a/p") == picture + b"\0"
+    assert reading.skipped.counts == {}
+
+
+@pytest.mark.parametrize("ending", ["gif", "bmp", "TIFF", "jfif"])
+def test_every_ending_that_can_be_decoded_is_taken(tmp_path, picture, ending):
+    write_tar(tmp_path / "a.tar", [(f"x.{ending}", picture), ("x.txt", b"t")])
+    assert _read(tmp_path).images.read("a/x") == picture
+
+
+def test_an_index_of_an_older_version_is_not_used(tars, tmp_path, monkeypatch):
+    monkeypatch.setattr("gmail_kedro.corpora.tar_captions.INDEX_VERSION", 1)
+    _read(tars, index=tmp_path / "index")
+    monkeypatch.undo()
+    read = []
+    monkeypatch.setattr(
+        "gmail_kedro.corpora.tar_captions.index_tar", lambda path, **o: read.append(path.name) or index_tar(path, **o)
+    )
+    _read(tars, index=tmp_path / "index")
+    assert read == ["00000.tar", "00001.tar"]
+
+
+def test_a_tar_written_anew_with_its_old_time_and_size_is_read_again(tars, tmp_path, picture):
+    _read(tars, index=tmp_path / "index")
+    before = (tars / "00000.tar").stat()
+    write_tar(tars / "00000.tar", [(name, content.replace(b"photo", b"sketch")) for name, content in samples(3, b"x")])
+    os.truncate(tars / "00000.tar", before.st_size)
+    os.utime(tars / "00000.tar", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert _read(tars, index=tmp_path / "index").captions["caption"][0] == "a sketchgraph of number 0"
+
+
+@pytest.mark.reliability(10)
+def test_empty_tars_are_refused_by_name(tmp_path):
+    write_tar(tmp_path / "a.tar", [("__meta__", b"")])
+    with pytest.raises(ValueError, match=r"'cc3m' must hold samples, .* '.*\*.tar', 1 of them, holds none"):
+        _read(tmp_path)
+
+
+def test_one_tar_under_two_names_is_refused(tars):
+    (tars / "copy.tar").symlink_to(tars / "00001.tar")
+    with pytest.raises(ValueError, match="must be different files, but '.*copy.tar' and '.*00001.tar' are one"):
+        _read(tars)
+
+
 def test_the_index_is_used_until_a_tar_changes(tars, tmp_path, picture, monkeypatch):
     first = _read(tars, index=tmp_path / "index")
     assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["00000.parquet", "00001.parquet"]
     read = []
     monkeypatch.setattr(
-        "gmail_kedro.corpora.webdataset.index_tar", lambda path, **o: read.append(path.name) or index_tar(path, **o)
+        "gmail_kedro.corpora.tar_captions.index_tar", lambda path, **o: read.append(path.name) or index_tar(path, **o)
     )
     again = _read(tars, index=tmp_path / "index")
     assert read == []
@@ -82,6 +185,7 @@ def test_another_caption_key_is_not_served_from_the_index(tars, tmp_path):
     assert _read(tars, index=tmp_path / "index", caption_key="long").captions["caption"][0].endswith("at length")
 
 
+@pytest.mark.reliability(10)
 def test_a_tar_cut_after_it_was_read_is_found_at_the_picture(tars):
     """Peers test 10: truncated."""
     images = _read(tars).images
@@ -91,6 +195,7 @@ def test_a_tar_cut_after_it_was_read_is_found_at_the_picture(tars):
         images.read("00001/000000004")
 
 
+@pytest.mark.reliability(10)
 @pytest.mark.parametrize("where", ["in a member", "in a header", "at a header", "garbage"])
 def test_a_damaged_tar_is_read_as_far_as_it_goes_and_counted(tmp_path, picture, where):
     """Peers test 10: truncated, non-tar bytes; the limit of test 12."""
@@ -107,6 +212,7 @@ def test_a_damaged_tar_is_read_as_far_as_it_goes_and_counted(tmp_path, picture, 
     assert reading.captions["image_id"].tolist() == ["a/000000000", "a/000000001"]
 
 
+@pytest.mark.reliability(10)
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>" * 100, b"\x7fELF" + bytes(2000)])
 def test_what_is_no_tar_is_refused(tmp_path, content):
     """Peers test 10: zero-length, non-tar bytes."""
@@ -115,6 +221,7 @@ def test_what_is_no_tar_is_refused(tmp_path, content):
         _read(tmp_path)
 
 
+@pytest.mark.reliability(10)
 def test_a_compressed_tar_is_refused_without_unpacking(tmp_path):
     """Peers test 10: gzip bomb."""
     (tmp_path / "a.tar").write_bytes(gzip.compress(bytes(50_000_000)))
@@ -128,6 +235,7 @@ def _special(name, kind, target=""):
     return header
 
 
+@pytest.mark.reliability(10)
 def test_links_devices_and_paths_are_counted_and_nothing_is_written(tmp_path, picture, monkeypatch):
     """Peers test 10: absolute path, `..`, symlink, hardlink, device node, folder."""
     (tmp_path / "in").mkdir()
@@ -153,13 +261,26 @@ def test_links_devices_and_paths_are_counted_and_nothing_is_written(tmp_path, pi
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.reliability(10)
+@pytest.mark.reliability(12)
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
         ([("x.jpg", b"1"), ("x.jpg", b"2"), ("x.txt", b"t")], "member that occurs twice"),
         ([("x.jpg", b"1"), ("x.txt", b"t"), ("x.txt", b"u")], "member that occurs twice"),
         ([("x.jpg", b"1")], "picture without a caption"),
+        ([("x.jpg", b"1"), ("x.png", b"2"), ("x.txt", b"t")], SEVERAL),
+        ([("x.a.jpg", b"1"), ("x.b.jpg", b"2"), ("x.txt", b"t")], SEVERAL),
+        ([("x.jpg", b"1"), ("x.a.txt", b"t"), ("x.b.txt", b"u")], SEVERAL),
         ([("x.txt", b"t")], "caption without a picture"),
+        ([("x.json", b"{}")], "sample with neither a picture nor a caption"),
+        ([("x.cls", b"1")], "sample with neither a picture nor a caption"),
+        ([("x.img", b"1"), ("x.cap", b"t")], "sample with neither a picture nor a caption"),
+        ([("x.heic", b"1"), ("x.txt", b"t")], "picture in a format that is not read here (heic)"),
+        ([("x.in.CR2", b"1")], "picture in a format that is not read here (cr2)"),
+        ([("x.input.jpg", b"1")], "picture without a caption"),
+        ([("README", b"1")], "member with an unusable name"),
+        ([("__x.txt", b"t")], "caption without a picture"),
         ([("x.jpg", b""), ("x.txt", b"t")], "empty picture"),
         ([("x.jpg", b"1"), ("x.txt", b" \n")], "blank caption"),
         ([("x.jpg", b"1"), ("x.txt", b"caf\xe9")], "caption that is not UTF-8"),
@@ -192,8 +313,11 @@ def test_no_tar_and_two_of_one_name_are_refused(tmp_path, picture):
         read_webdataset(f"{tmp_path}/*/*.tar", name="cc3m")
 
 
+@pytest.mark.reliability(10)
 def test_a_hundred_thousand_members_of_no_use_do_no_harm(tmp_path, picture):
     """Peers test 10: member bomb, scaled to a test's time."""
     junk = [(f"{number}.cls", b"") for number in range(5_000)]
     write_tar(tmp_path / "a.tar", [*junk, *samples(1, picture)], kind=tarfile.USTAR_FORMAT)
-    assert len(_read(tmp_path).captions) == 1
+    reading = _read(tmp_path)
+    assert len(reading.captions) == 1
+    assert reading.skipped.counts == {"sample with neither a picture nor a caption": 5_000}

@@ -196,6 +196,7 @@ def test_counts_in_the_catalog_are_held_to(world):
         CorpusDataset(name="mini", layout="karpathy", expected=wrong, **places).load()
 
 
+@pytest.mark.reliability(12)
 def test_skipped_entries_are_counted_and_limited(tmp_path):
     """Peers test 12."""
     (tmp_path / "own.csv").write_text("file,caption\n" + "a.jpg,x\n" * 99 + "b.jpg,\n")

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from gmail_kedro.corpora.caption_texts import caption_lines
 from gmail_kedro.corpora.columns import CaptionColumns, Reading
 from gmail_kedro.corpora.protocols import SPLITS
 from gmail_kedro.corpora.skipping import Skipped
 from gmail_kedro.corpora.tree import TreeImages, require_folder
+from gmail_kedro.corpora.walking import walk_folders
+from gmail_kedro.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 BLOCK_ROWS = 16_384
+TEXT_ENDINGS = ("txt", "json", "cls")
+ALONE = "caption without a picture"
 
 
 def read_folder(images: Path, *, name: str, home: str = "") -> Reading:
     """Returns the captions of a folder tree: ``cat.txt`` beside ``cat.jpg``, a caption a line.
 
     A picture is called by its path below the folder; a caption by a hash of that path, and the line. Where all
-    pictures lie below folders named train, val or test, those are the splits. Hidden files are left alone.
+    pictures lie below folders named train, val or test, those are the splits. Links to folders are followed, hidden
+    files left alone; a text, also a ``.json`` or ``.cls``, to which no picture belongs is counted.
 
     Args:
         images: The folder.
@@ -38,50 +43,66 @@ def read_folder(images: Path, *, name: str, home: str = "") -> Reading:
     names = ("caption_id", "image_id", "caption", *(["split"] if has_splits else []))
     columns = CaptionColumns(names, skipped)
     rows = _captions(folder, skipped)
-    picture_found = False
     while block := list(islice(rows, BLOCK_ROWS)):
-        picture_found = True
         parts = [row + ((row[1].partition("/")[0],) if has_splits else ()) for row in block]
         arrays = [pa.array(column, pa.large_binary()) for column in zip(*map(_encode, parts), strict=True)]
         columns.add(*arrays, label="image_id")
-    if not picture_found and not skipped.counts:
+    captions = columns.frame()
+    if captions.empty and not skipped.counts.keys() - {ALONE}:
         raise ValueError(
             f"The folder '{folder.absolute()}' of the corpus {name!r} must hold pictures "
-            f"({', '.join(sorted(PICTURE_SUFFIXES))}) with a .txt file of captions beside each. Got none. Correct the "
+            f"({', '.join(sorted(PICTURE_ENDINGS))}) with a .txt file of captions beside each. Got none. Correct the "
             "folder, or the layout in the catalog entry."
         )
-    return Reading(columns.frame(), TreeImages(folder), skipped)
+    return Reading(captions, TreeImages(folder), skipped)
 
 
 def _captions(folder: Path, skipped: Skipped) -> Iterator[tuple[str, str, bytes]]:
     """Yields the id, the picture and the bytes of each caption."""
-    for picture in _pictures(folder):
-        relative = picture.relative_to(folder).as_posix()
-        text = picture.with_suffix(".txt")
-        lines = text.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines() if text.is_file() else []
-        filled = [(number, line) for number, line in enumerate(lines) if line.strip()]
-        if not filled:
-            reason = "empty caption file" if text.is_file() else "picture without a .txt file beside it"
-            skipped.add(reason, relative)
-        digest = hashlib.sha256(relative.encode(errors="surrogateescape")).hexdigest()[:20]
-        for number, line in filled:
-            yield f"{digest}-{number}", relative, line
+    for parent, files in walk_folders(folder, skipped):
+        place = parent.relative_to(folder)
+        texts = _texts(place, files, skipped)
+        for name in files:
+            if file_ending(name) not in PICTURE_ENDINGS:
+                continue
+            relative = (place / name).as_posix()
+            text = texts.get(Path(name).stem)
+            lines = [] if text is None else caption_lines((parent / text).read_bytes())
+            if not lines:
+                skipped.add("picture without a .txt file beside it" if text is None else "empty caption file", relative)
+            digest = hashlib.sha256(relative.encode(errors="surrogateescape")).hexdigest()[:20]
+            for number, line in lines:
+                yield f"{digest}-{number}", relative, line or b""
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    """Yields the pictures of a tree, sorted within each folder, so that the order is the same on every disk."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(parent, name)
-            if path.suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
-                yield path
+def _texts(place: Path, files: list[str], skipped: Skipped) -> dict[str, str]:
+    """Returns the text of each picture by its stem, and counts what has no picture, or one that is not read."""
+    pictures = {Path(name).stem for name in files if file_ending(name) in PICTURE_ENDINGS}
+    unread = {Path(name).stem: name for name in files if file_ending(name) in UNREAD_ENDINGS}
+    for stem, name in unread.items():
+        if stem not in pictures:
+            skipped.add(unread_picture(file_ending(name)), (place / name).as_posix())
+    texts: dict[str, str] = {}
+    alone: set[str] = set()
+    for name in sorted(files, key=lambda name: not name.endswith(".txt")):  # before .TXT, and before .json
+        stem, ending = Path(name).stem, file_ending(name)
+        if ending not in TEXT_ENDINGS or stem in unread.keys() - pictures:
+            continue
+        if stem not in pictures:
+            if stem not in alone:
+                skipped.add(ALONE, (place / name).as_posix())
+            alone.add(stem)
+        elif ending == "txt" and stem in texts:
+            skipped.add("second .txt file beside a picture", (place / name).as_posix())
+        elif ending == "txt":
+            texts[stem] = name
+    return texts
 
 
 def _has_splits(folder: Path) -> bool:
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     folders = {entry.name for entry in entries if entry.is_dir()}
-    loose = any(Path(entry.name).suffix.lower() in PICTURE_SUFFIXES for entry in entries if entry.is_file())
+    loose = any(file_ending(entry.name) in PICTURE_ENDINGS for entry in entries if entry.is_file())
     return bool(folders) and folders <= set(SPLITS) and not loose
 
 

@@ -3,11 +3,13 @@
 Nothing is downloaded: torchvision is asked for files and labels only, and no picture is opened.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from gmail_kedro.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
 
 ACC1, MEAN_PER_CLASS = "acc1", "mean_per_class_recall"
 Labelled = tuple[list[tuple[Path, int]], Sequence[str]]
@@ -124,18 +126,39 @@ def read_part(name: str, root: Path, part: Part) -> Labelled:
             f"The classification set {name!r} should be the folder '{folder.absolute()}', which does not "
             f"exist. Put it there, or correct the root in conf/*/catalog*.yml. It comes from: {spec.home}."
         )
-    loader: dict[str, Callable[[Any], Path]] = {"loader": Path} if spec.takes_loader else {}
+    options: dict[str, Any] = dict(part.options) | ({"loader": Path} if spec.takes_loader else {})
+    at = root
+    if spec.dataset == "ImageFolder":  # it has endings of its own, and leaves out the others without a word
+        at, options["is_valid_file"] = folder, _is_picture
     try:
-        at = folder if spec.dataset == "ImageFolder" else root
-        dataset = getattr(datasets, spec.dataset)(root=str(at), **part.options, **loader)
+        dataset = getattr(datasets, spec.dataset)(root=str(at), **options)
         samples = list(map(dataset.__getitem__, range(len(dataset)))) if spec.takes_loader else _without_loader(dataset)
     except (RuntimeError, OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"The classification set {name!r} in '{root.absolute()}' cannot be read: {error} "
             f"Complete it from: {spec.home}."
         ) from error
+    _refuse_repeated(name, [path for path, _ in samples])
     classes = getattr(dataset, "classes", None) or dataset.categories
     return sorted(samples), [entry if isinstance(entry, str) else entry[0] for entry in classes]
+
+
+def _is_picture(path: str) -> bool:
+    if (ending := file_ending(path)) in UNREAD_ENDINGS:
+        raise ValueError(f"'{path}' is a {unread_picture(ending)}. Convert it.")
+    return ending in PICTURE_ENDINGS
+
+
+def _refuse_repeated(name: str, paths: Sequence[Path]) -> None:
+    """Refuses a set in which a link gives a folder, and so its pictures, another name."""
+    places: dict[Path, Path] = {}
+    for folder in dict.fromkeys(path.parent for path in paths):
+        known = places.setdefault(folder.resolve(), folder)
+        if known != folder:
+            raise ValueError(
+                f"The classification set {name!r} must have every picture once, but '{folder}' and '{known}' are one "
+                "folder. Remove the link."
+            )
 
 
 def _without_loader(dataset: Any) -> list[tuple[Path, int]]:

@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from gmail_kedro.corpora.caption_texts import BYTE_ORDER_MARK
 from gmail_kedro.corpora.class_splits import check_set, without_overlap
-from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.tar_index import index_tar
+from gmail_kedro.corpora.tar_index import TarIndex, index_tar
 from gmail_kedro.corpora.tree import require_file
 from gmail_kedro.corpora.webdataset import TarImages
 from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
 
 CLASSES_FILE, TEMPLATES_FILE = "classnames.txt", "zero_shot_classification_templates.txt"
-
-
+COUNT_FILE = "nshards.txt"
 TEST, TRAIN = "test", "train"
 
 
 def read_class_tars(folder: Path, *, name: str, metric: str) -> LabelledImages:
-    """Returns a set whose tars hold ``key.jpg`` (or webp, png) and ``key.cls`` with the class's number.
+    """Returns a set whose tars hold ``key.jpg`` (or another picture) and ``key.cls`` with the class's number.
 
     Args:
         folder: Holds ``classnames.txt`` and ``zero_shot_classification_templates.txt``, a line for each class and
-            template, ``test/*.tar`` and, for what is trained on, ``train/*.tar``.
+            template, ``test/*.tar`` and, for what is trained on, ``train/*.tar``; where ``nshards.txt`` lies beside
+            them it is held to.
         name: What reports and messages call the set.
         metric: ``acc1`` or ``mean_per_class_recall``.
 
@@ -53,14 +53,15 @@ def _read_split(folder: Path, name: str, class_count: int, *, prefix: str) -> tu
     tars = [Path(path) for path in sorted(glob.glob(str(pattern)))]
     if not tars:
         require_file(pattern, name=name, home="")
+    _refuse_missing(tars, folder / COUNT_FILE, name)
     keys: list[str] = []
     labels: list[int] = []
     places: list[tuple[int, int, int]] = []
     for number, tar in enumerate(tars):
-        found = index_tar(tar, text_extension="cls")
-        _refuse_loss(tar, found.fault, found.skipped, name)
+        found = index_tar(tar, text_ending="cls")
+        _refuse_loss(tar, found, name)
         keys += [f"{prefix}{tar.stem}/{key}" for key in found.keys]
-        texts = zip(found.keys, found.captions, strict=True)
+        texts = zip(found.keys, found.texts, strict=True)
         labels += [_label(text, class_count, f"{tar}:{key}") for key, text in texts]
         places += [(number, *place) for place in zip(found.offsets, found.sizes, strict=True)]
     table = np.array(places, dtype=np.uint64).reshape(-1, 3)
@@ -73,19 +74,28 @@ def _lines(path: Path, name: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _refuse_loss(tar: Path, fault: str | None, skipped: Skipped, name: str) -> None:
-    if fault is not None or skipped.counts:
+def _refuse_missing(tars: list[Path], count_file: Path, name: str) -> None:
+    """Refuses a folder that has fewer tars, or more, than were published in it."""
+    published = count_file.read_text(encoding="utf-8-sig").strip() if count_file.is_file() else str(len(tars))
+    if published != str(len(tars)):
         raise ValueError(
-            f"The tar '{tar}' of the classification set {name!r} is not whole: {fault or dict(skipped.summary)}. "
+            f"The folder '{count_file.parent}' of the classification set {name!r} must have {published} tars, as its "
+            f"{COUNT_FILE} says. Got {len(tars)} instead. Fetch the others; a part of a benchmark gives no score."
+        )
+
+
+def _refuse_loss(tar: Path, found: TarIndex, name: str) -> None:
+    if found.fault is not None or found.skipped.counts or not found.keys:
+        fault = found.fault or found.skipped.summary or "it has no picture"
+        raise ValueError(
+            f"The tar '{tar}' of the classification set {name!r} is not whole: {fault}. "
             "Fetch it again; a part of a benchmark gives no score."
         )
 
 
 def _label(text: bytes, class_count: int, where: str) -> int:
-    try:
-        label = int(text)
-    except ValueError:
-        label = -1
+    number = text.removeprefix(BYTE_ORDER_MARK).strip()
+    label = int(number) if number.isdigit() else -1
     if not 0 <= label < class_count:
         raise ValueError(f"The class of {where} must be a number, 0 to {class_count - 1}. Got {text[:20]!r} instead.")
     return label

@@ -1,19 +1,18 @@
-"""Finds the pictures and captions of one WebDataset tar by reading its headers; nothing is ever extracted."""
+"""Finds the pictures and texts of one WebDataset tar by reading its headers; nothing is ever extracted."""
 
-import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from gmail_kedro.corpora.skipping import Skipped
+from gmail_kedro.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
 
-PICTURE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MAX_PICTURE_BYTES = 64 * 2**20
 MAX_TEXT_BYTES = 2**20
-_NAME = re.compile(r"(?P<key>(?:[^/]*/)*[^/.]+)\.(?P<extension>[^/]+)")
+_NAME = re.compile(r"(?P<key>(?:[^/]*/)*[^/.]+)\.(?P<field>[^/]+)")
 
 
 @dataclass
@@ -21,8 +20,8 @@ class TarIndex:
     """What one tar holds.
 
     Attributes:
-        keys: The samples that have a picture and a caption, in the order of their first members.
-        captions: Their captions, as bytes.
+        keys: The samples that have a picture and a text, in the order of their first members.
+        texts: Their texts, as bytes.
         offsets: First byte of each picture.
         sizes: Bytes of each picture.
         skipped: Samples that cannot be used, by reason.
@@ -30,49 +29,60 @@ class TarIndex:
     """
 
     keys: list[str] = field(default_factory=list)
-    captions: list[bytes] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
     fault: str | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sample:
-    """What was found of one sample: where its picture lies, and its caption."""
+    """What was found of one sample, by what follows the first dot of a name: ``jpg``, or ``input.jpg``.
 
-    picture: tuple[int, int] | None = None
-    caption: bytes | None = None
-    fault: str | None = None
+    Attributes:
+        pictures: Where each picture lies, and its bytes.
+        texts: What each text says.
+        others: What is neither.
+        faults: Why pictures and texts cannot be used.
+    """
+
+    pictures: dict[str, tuple[int, int]] = field(default_factory=dict)
+    texts: dict[str, bytes] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
 
 
-def index_tar(path: Path, *, caption_key: str | None = None, text_extension: str = "txt") -> TarIndex:
+def index_tar(path: Path, *, text_ending: str = "txt") -> TarIndex:
     """Returns the samples of a tar; those before a cut or a damage are kept.
 
-    Members whose names are equal up to the first dot are one sample, as WebDataset has it.
+    Members whose names are equal up to the first dot are one sample, as WebDataset has it. A picture is ``key.jpg``
+    or, where no name is so short, ``key.input.jpg``; a text likewise. Other members of a whole sample are not read.
 
     Args:
         path: The tar, not compressed.
-        caption_key: Key of the caption in the sample's ``.json``; None takes its text member whole.
-        text_extension: Extension of the text member: ``txt``, or ``cls`` where it is a class's number.
+        text_ending: Ending of the text: ``txt``, ``json`` where the caption is in it, ``cls`` for a class's number.
     """
     index = TarIndex()
     samples: dict[str, _Sample] = {}
     with path.open("rb") as file:
         try:
             for member in _members(file):
-                _take(member, samples, file, index.skipped, caption_key, text_extension)
+                _take(member, samples, file, index.skipped, text_ending)
         except (tarfile.TarError, OSError, EOFError, UnicodeError, ValueError) as error:
             index.fault = f"{type(error).__name__}: {error}"
     for key, sample in samples.items():
-        fault = sample.fault or _missing(sample)
+        pictures, texts = _shortest(sample.pictures), _shortest(sample.texts)
+        fault = _fault(sample, pictures, texts)
         if fault is not None:
-            index.skipped.add(fault, f"{path.name}:{key}")
-        elif sample.picture is not None and sample.caption is not None:
-            index.keys.append(key)
-            index.captions.append(sample.caption)
-            index.offsets.append(sample.picture[0])
-            index.sizes.append(sample.picture[1])
+            members = ", ".join([*sample.pictures, *sample.texts, *sample.others][:5])
+            index.skipped.add(fault, f"{path.name}:{key} ({members})")
+            continue
+        offset, size = sample.pictures[pictures[0]]
+        index.keys.append(key)
+        index.texts.append(sample.texts[texts[0]])
+        index.offsets.append(offset)
+        index.sizes.append(size)
     return index
 
 
@@ -92,54 +102,60 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
 
 
 def _take(
-    member: tarfile.TarInfo,
-    samples: dict[str, _Sample],
-    file: BinaryIO,
-    skipped: Skipped,
-    caption_key: str | None,
-    text_extension: str,
+    member: tarfile.TarInfo, samples: dict[str, _Sample], file: BinaryIO, skipped: Skipped, text_ending: str
 ) -> None:
     """Adds a member to its sample."""
     if member.isdir():
         return
     name = member.name.removeprefix("./")
+    last = name.rpartition("/")[2]
+    if last.startswith(".") or (last.startswith("__") and last.endswith("__")):
+        return  # hidden files, and WebDataset's own marks
     match = _NAME.fullmatch(name)
     if match is None or name.startswith("/") or ".." in name.split("/"):
-        if not name.rpartition("/")[2].startswith((".", "__")):  # hidden files and WebDataset's own marks
-            skipped.add("member with an unusable name", repr(name))
-        return
-    extension = match["extension"].lower()
-    is_picture = extension in PICTURE_EXTENSIONS
-    if not is_picture and extension != (text_extension if caption_key is None else "json"):
+        skipped.add("member with an unusable name", repr(name))
         return
     sample = samples.setdefault(match["key"], _Sample())
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        sample.fault = "member that is a link, a device or sparse"
-    elif (sample.picture if is_picture else sample.caption) is not None:
-        sample.fault = "member that occurs twice"
-    elif member.size > (MAX_PICTURE_BYTES if is_picture else MAX_TEXT_BYTES):
-        sample.fault = "member that is too large"
-    elif is_picture:
-        sample.picture = (member.offset_data, member.size)
+    named, ending = match["field"].lower(), file_ending(last)
+    is_picture = ending in PICTURE_ENDINGS
+    if not is_picture and ending != text_ending:
+        sample.others.append(named)
+        return
+    is_new = named not in sample.pictures and named not in sample.texts
+    if is_picture:
+        sample.pictures[named] = member.offset_data, member.size
     else:
+        sample.texts[named] = b""
+    if not is_new:
+        sample.faults[named] = "member that occurs twice"
+    elif member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        sample.faults[named] = "member that is a link, a device or sparse"
+    elif member.size > (MAX_PICTURE_BYTES if is_picture else MAX_TEXT_BYTES):
+        sample.faults[named] = "member that is too large"
+    elif is_picture and member.size == 0:
+        sample.faults[named] = "empty picture"
+    elif not is_picture:
         file.seek(member.offset_data)
-        sample.caption, fault = _caption(file.read(member.size), caption_key)
-        sample.fault = sample.fault or fault
+        sample.texts[named] = file.read(member.size)
 
 
-def _caption(content: bytes, caption_key: str | None) -> tuple[bytes | None, str | None]:
-    if caption_key is None:
-        return content.removeprefix(b"\xef\xbb\xbf"), None
-    try:
-        caption = json.loads(content)[caption_key]
-        return caption.encode(), None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None, f"json without a caption {caption_key!r}"
+def _shortest(names: Collection[str]) -> list[str]:
+    """Returns the names without a dot, or all where every one has a dot."""
+    return [name for name in names if "." not in name] or list(names)
 
 
-def _missing(sample: _Sample) -> str | None:
-    if sample.picture is None:
-        return "caption without a picture"
-    if sample.picture[1] == 0:
-        return "empty picture"
-    return "picture without a caption" if sample.caption is None else None
+def _fault(sample: _Sample, pictures: list[str], texts: list[str]) -> str | None:
+    """Returns why a sample cannot be used, given what could be its picture and its text."""
+    faults = [sample.faults[name] for name in (*pictures, *texts) if name in sample.faults]
+    unread = [ending for ending in map(file_ending, map("x.{}".format, sample.others)) if ending in UNREAD_ENDINGS]
+    if faults:
+        return faults[0]
+    if not pictures and unread:
+        return unread_picture(unread[0])
+    if not pictures:
+        return "caption without a picture" if texts else "sample with neither a picture nor a caption"
+    if not texts:
+        return "picture without a caption"
+    if len(pictures) > 1 or len(texts) > 1:
+        return "several pictures or captions whose names are equal up to the first dot"
+    return None

@@ -1,35 +1,30 @@
 """Reads corpora that are WebDataset tars (CC3M, CC12M as img2dataset and the hub's mirrors write them).
 
-Captions are read once, tar by tar; pictures are read from their place in their tar. With an index folder, what was
-found in a tar is kept beside it as Parquet and found again as long as the tar is the same.
+Captions are read once, tar by tar; pictures are read from their place in their tar.
 """
 
 import glob
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
 from tqdm import tqdm
 
 from gmail_kedro.corpora.columns import CaptionColumns, Reading
 from gmail_kedro.corpora.keys import KeyIndex
 from gmail_kedro.corpora.skipping import SKIP_LIMIT, Skipped
 from gmail_kedro.corpora.stamps import file_stamp
-from gmail_kedro.corpora.tar_index import index_tar
+from gmail_kedro.corpora.tar_captions import read_tar_captions
 from gmail_kedro.corpora.tree import require_file
 
 logger = logging.getLogger(__name__)
-
-INDEX_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,37 +106,46 @@ def read_webdataset(
 ) -> Reading:
     """Returns the captions of WebDataset tars, tar by tar in the order of their names.
 
-    A picture and its caption are called ``name of the tar/key of the sample``.
+    A picture is called ``name of the tar/key of the sample``, and so is its caption where it is the only one. Of
+    several, which are the lines of the ``.txt`` or a list in the ``.json``, each has its place behind the name:
+    ``00000/000000007-0``.
 
     Args:
         tars: A pattern such as ``data/01_raw/cc3m/*.tar``; the tars must not be compressed.
         name: What messages call the corpus.
         home: Where the files come from, for messages.
         index: A folder for what was found, so that the next run need not read the tars; None keeps nothing.
-        caption_key: Key of the caption in each ``.json``; None takes the ``.txt``.
+        caption_key: Key of the caption, or the list of captions, in each ``.json``; None takes the ``.txt``.
         fault_limit: Largest share of the tars that may be cut off or damaged; what is whole in them is used.
 
     Raises:
         FileNotFoundError: If no tar is there.
-        ValueError: If two tars share a name, or too many cannot be read to their end.
+        ValueError: If two tars share a name or are one file, too many cannot be read to their end, or all are empty.
     """
     paths = _find_tars(tars, name, home)
     skipped, faults, parts = Skipped(), [], []
     columns = CaptionColumns(("caption_id", "image_id", "caption"), skipped)
     for number, path in enumerate(tqdm(paths, desc=f"reading the tars of {name}", disable=None, leave=False)):
-        found = _read_or_index(path, None if index is None else Path(index), caption_key)
+        found = read_tar_captions(path, None if index is None else Path(index), caption_key)
         facts = json.loads(found.schema.metadata[b"facts"])
         if facts["fault"] is not None:
             faults.append(f"{path.name} ({facts['fault']})")
         for reason, (count, example) in facts["skipped"].items():
             skipped.add(reason, example, count=count)
-        kept = columns.add(found["key"], found["key"], found["caption"], label="image_id")
-        places = (found[column].to_numpy()[kept] for column in ("offset", "size"))
-        parts.append((np.full(kept.sum(), number, np.uint32), *places))
+        kept = found.filter(columns.add(found["caption_id"], found["key"], found["caption"], label="image_id"))
+        names = kept["key"].to_numpy()
+        is_first = np.r_[np.ones(min(1, len(names)), bool), names[1:] != names[:-1]]
+        places = (kept[column].to_numpy()[is_first] for column in ("offset", "size"))
+        parts.append((is_first, np.full(is_first.sum(), number, np.uint32), *places))
     _refuse_faults(faults, len(paths), fault_limit, name)
     captions = columns.frame()
-    keys = pa.array(captions["image_id"], pa.large_string())
-    tar_numbers, offsets, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if captions.empty and not skipped.counts:
+        raise ValueError(
+            f"The tars of the corpus {name!r} must hold samples, a picture and a caption each. '{tars}', {len(paths)} "
+            "of them, holds none. Fetch them again, or correct the pattern in its catalog entry."
+        )
+    is_first, tar_numbers, offsets, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    keys = pa.array(captions["image_id"][is_first], pa.large_string())
     return Reading(captions, TarImages(paths, keys, tar_numbers, offsets, sizes), skipped)
 
 
@@ -156,43 +160,14 @@ def _find_tars(tars: str, name: str, home: str) -> list[Path]:
             f"The tars of the corpus {name!r} must have different names, which become part of the picture ids. "
             f"{repeated[:3]} occur more than once in '{tars}'. Rename them or narrow the pattern."
         )
+    places: dict[Path, Path] = {}
+    for path in paths:
+        if (known := places.setdefault(path.resolve(), path)) != path:
+            raise ValueError(
+                f"The tars of the corpus {name!r} must be different files, but '{path}' and '{known}' are one. Remove "
+                "the link, or narrow the pattern."
+            )
     return paths
-
-
-def _read_or_index(path: Path, folder: Path | None, caption_key: str | None) -> pa.Table:
-    """Returns key, caption, offset and size of each picture of a tar, with what was left out in the metadata."""
-    if folder is None:
-        return _index(path, caption_key, {})
-    stat = path.stat()
-    origin = {"bytes": stat.st_size, "changed": stat.st_mtime_ns, "key": caption_key, "version": INDEX_VERSION}
-    stored = folder / f"{path.stem}.parquet"
-    if stored.is_file():
-        try:
-            schema = parquet.read_schema(stored)
-            if json.loads((schema.metadata or {}).get(b"facts", b"{}")).get("origin") == origin:
-                return parquet.read_table(stored)
-        except (pa.ArrowInvalid, OSError, ValueError) as error:
-            logger.warning("The index %s is damaged and is made anew: %s", stored, error)
-    table = _index(path, caption_key, origin)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = stored.with_name(f"{stored.name}.{os.getpid()}.unfinished")
-    parquet.write_table(table, unfinished, compression="zstd")
-    os.replace(unfinished, stored)
-    return table
-
-
-def _index(path: Path, caption_key: str | None, origin: dict[str, Any]) -> pa.Table:
-    found = index_tar(path, caption_key=caption_key)
-    facts = {"origin": origin, "fault": found.fault, "skipped": found.skipped.summary}
-    table = pa.table(
-        {
-            "key": pa.array([f"{path.stem}/{key}" for key in found.keys], pa.large_string()),
-            "caption": pa.array(found.captions, pa.large_binary()),
-            "offset": pa.array(found.offsets, pa.uint64()),
-            "size": pa.array(found.sizes, pa.uint32()),
-        }
-    )
-    return table.replace_schema_metadata({"facts": json.dumps(facts)}).combine_chunks()
 
 
 def _refuse_faults(faults: list[str], total: int, limit: float, name: str) -> None:

@@ -19,8 +19,8 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
 
     The layout says which reader takes the other keys: ``karpathy``, ``coco``, ``flickr`` and ``sharegpt4v`` take
     ``annotations`` and ``images``; ``table`` also ``columns``, ``header`` and ``skip_missing``; ``webdataset`` takes
-    ``tars``, ``index`` and ``caption_key``; ``folder`` takes ``images``. Relative paths are seen from the working
-    directory, which for ``kedro run`` is the project.
+    ``tars``, ``index``, ``caption_key`` and ``fault_limit``; ``folder`` takes ``images``. Relative paths are seen from
+    the working directory, which for ``kedro run`` is the project.
 
     Examples:
         In ``catalog.yml``:

@@ -1,0 +1,39 @@
+"""The captions of one text: of a file beside a picture, or of a sample in a tar."""
+
+import json
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+Captions = list[tuple[int, bytes | None]]
+
+
+def caption_lines(content: bytes) -> Captions:
+    """Returns the lines that are not blank, each with its number in the text, from 0.
+
+    Args:
+        content: UTF-8, also with a byte order mark; the lines are not decoded.
+    """
+    lines = content.removeprefix(BYTE_ORDER_MARK).splitlines()
+    return [(number, line) for number, line in enumerate(lines) if line.strip()]
+
+
+def json_captions(content: bytes, key: str) -> Captions:
+    """Returns the caption under a key, or each of a list of them with its place; a null in a list is None.
+
+    Args:
+        content: A JSON object.
+        key: Where the captions are.
+
+    Raises:
+        ValueError: If there is none, or one is no text; the message is the reason it is counted under.
+    """
+    try:
+        found = json.loads(content)[key]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = None
+    if found in (None, []):
+        raise ValueError(f"json without a caption {key!r}")
+    listed = found if isinstance(found, list) else [found]
+    if any(not isinstance(caption, str | None) for caption in listed):
+        raise ValueError(f"json whose caption {key!r} is neither text nor a list of texts")
+    texts = (None if caption is None else caption.encode(errors="surrogatepass") for caption in listed)
+    return list(enumerate(texts))
