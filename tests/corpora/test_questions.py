@@ -88,6 +88,10 @@ def test_scienceqa_whole_and_in_order(scienceqa, problems):
         (lambda p: p["4"].update(answer=2), r"Problem '4' of .* must have a question, choices, and an answer"),
         (lambda p: p["4"].update(answer="B"), "an answer that numbers one of them"),
         (lambda p: p["4"].update(choices="ab"), "an answer that numbers one of them"),
+        (
+            lambda p: p["4"].update(choices=["<image>", "b"]),
+            r"'4' of .* has pictures among its choices \['<image>', 'b'",
+        ),
         (lambda p: p.pop("5"), "problem '5' of the split 'test' is not in problems.json"),
     ],
 )
@@ -135,6 +139,15 @@ def test_mmmu(mmmu):
 def test_an_open_answer_is_words_unless_it_is_a_list_of_texts(mmmu, written, answers):
     (question,) = read_mmmu(mmmu([ROWS[2] | {"answer": written}]), check_counts=False)
     assert question.answers == answers
+
+
+def test_image_marks_are_no_words_of_a_question(mmmu, scienceqa, problems):
+    problems["4"].update(question="<image>\nWhich is red?", hint="Look. <image>")
+    (question,) = read_scienceqa(scienceqa(problems), check_counts=False)
+    assert (question.text, question.context) == ("Which is red?", "Look.")
+    row = ROWS[0] | {"question": "<image> What is <image 1>?", "options": "['<image 1>', '<image>']"}
+    (question,) = read_mmmu(mmmu([row]), check_counts=False)
+    assert (question.text, question.options) == ("What is <image 1>?", ("<image 1>", "<image>"))  # which are not asked
 
 
 def test_choices_with_equal_words_keep_their_letter(mmmu, scienceqa, problems):

@@ -2,7 +2,8 @@
 
 import json
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+from gmail_kedro.corpora.encodings import MARK
+
 Captions = list[tuple[int, bytes | None]]
 
 
@@ -12,7 +13,7 @@ def caption_lines(content: bytes) -> Captions:
     Args:
         content: UTF-8, also with a byte order mark; the lines are not decoded.
     """
-    lines = content.removeprefix(BYTE_ORDER_MARK).splitlines()
+    lines = content.removeprefix(MARK).splitlines()
     return [(number, line) for number, line in enumerate(lines) if line.strip()]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gmail_kedro.corpora.caption_texts import BYTE_ORDER_MARK
 from gmail_kedro.corpora.class_splits import check_set, without_overlap
+from gmail_kedro.corpora.encodings import MARK
 from gmail_kedro.corpora.tar_index import TarIndex, index_tar
 from gmail_kedro.corpora.tree import require_file
 from gmail_kedro.corpora.webdataset import TarImages
@@ -94,7 +94,7 @@ def _refuse_loss(tar: Path, found: TarIndex, name: str) -> None:
 
 
 def _label(text: bytes, class_count: int, where: str) -> int:
-    number = text.removeprefix(BYTE_ORDER_MARK).strip()
+    number = text.removeprefix(MARK).strip()
     label = int(number) if number.isdigit() else -1
     if not 0 <= label < class_count:
         raise ValueError(f"The class of {where} must be a number, 0 to {class_count - 1}. Got {text[:20]!r} instead.")

@@ -1,13 +1,14 @@
 """Reads ScienceQA and MMMU as their authors publish them."""
 
-import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gmail_kedro.corpora.json_files import read_json
+from gmail_kedro.corpora.lists import read_written_list
+from gmail_kedro.corpora.texts import without_image_marks
 from gmail_kedro.corpora.tree import require_file, require_folder
-from gmail_kedro.interfaces import Question
+from gmail_kedro.interfaces import IMAGE_MARK, Question
 
 SCIENCEQA_HOME = "scienceqa.github.io (problems.json, pid_splits.json and the images of each split)"
 MMMU_HOME = "the hub's MMMU/MMMU (a folder of Parquet files for each of 30 subjects)"
@@ -21,7 +22,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def read_scienceqa(
     folder: Path, *, split: str = "test", images_only: bool = True, check_counts: bool = True
 ) -> list[Question]:
-    """Returns the questions of a split of ScienceQA, in the order of ``pid_splits.json``.
+    """Returns the questions of a split of ScienceQA, in the order of ``pid_splits.json``, without ``<image>`` marks.
 
     Args:
         folder: Holds ``problems.json``, ``pid_splits.json`` and ``images/split/id/image.png``.
@@ -55,7 +56,7 @@ def read_scienceqa(
 
 
 def read_mmmu(folder: Path, *, split: str = "validation", check_counts: bool = True) -> list[Question]:
-    """Returns the questions of a split of MMMU, subject by subject.
+    """Returns the questions of a split of MMMU, subject by subject; ``<image 1>`` stays in their words.
 
     Args:
         folder: Holds ``Subject/split-*.parquet``: ``id``, ``question``, ``options`` (a list, written out),
@@ -92,6 +93,9 @@ def _scienceqa_question(folder: Path, split: str, question_id: str, problem: Map
             f"{where} must have a question, choices, and an answer that numbers one of them. Got {asked!r:.160} "
             "instead. Fetch the file anew."
         )
+    options = tuple(map(str, choices))
+    if any(IMAGE_MARK in option for option in options):
+        raise ValueError(f"{where} has pictures among its choices {choices!r:.160}. Take it out of pid_splits.json.")
     image = None
     if problem.get("image"):
         path = folder / "images" / split / question_id / str(problem["image"])
@@ -101,10 +105,10 @@ def _scienceqa_question(folder: Path, split: str, question_id: str, problem: Map
     return Question(
         question_id=question_id,
         image=image,
-        text=text,
-        options=tuple(map(str, choices)),
+        text=without_image_marks(text),
+        options=options,
         answers=(LETTERS[answer],),
-        context=problem.get("hint") or "",
+        context=without_image_marks(problem.get("hint") or ""),
         subject=problem.get("subject") or "",
     )
 
@@ -142,7 +146,7 @@ def _mmmu_question(row: Mapping[str, Any], subject: str) -> Question:
     return Question(
         question_id=row["id"],
         image=next((image["bytes"] for image in images if image), None),
-        text=row["question"],
+        text=without_image_marks(row["question"]),
         options=options,
         answers=answers,
         context="",
@@ -152,11 +156,8 @@ def _mmmu_question(row: Mapping[str, Any], subject: str) -> Question:
 
 def _listed(written: str) -> tuple[str, ...] | None:
     """Returns the texts of a list that is written out; None where it is none: [Ne]3s1 and [1, 2] are words."""
-    try:
-        listed = ast.literal_eval(written)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-    return tuple(listed) if isinstance(listed, list) and all(isinstance(text, str) for text in listed) else None
+    listed = read_written_list(written)
+    return None if listed is None or None in listed else tuple(map(str, listed))
 
 
 def _check_count(name: str, split: str, expected: int | None, found: int) -> None:
