@@ -33,6 +33,23 @@ def test_the_tagger_without_data_finds_nouns(caption, nouns):
     assert build_noun_finder("textblob", None)(caption) == nouns
 
 
+@pytest.mark.parametrize(
+    ("plurals", "singulars"),
+    [
+        ("fives toes olives", "five toe olive"),  # which TextBlob's rules alone make fife, to and olife
+        ("ties pies canoes drives bases", "tie pie canoe drive base"),
+        ("shelves knives thieves hooves wolves", "shelf knife thief hoof wolf"),
+        ("dogs buses churches cherries tomatoes taxes", "dog bus church cherry tomato tax"),
+        ("children mice feet geese", "child mouse foot goose"),
+        ("giraffes hippos", "giraffe hippo"),
+        ("elves selfies scissors", "elves selfies scissors"),  # whose singulars are not known
+    ],
+)
+def test_plurals_become_words_that_there_are(plurals, singulars):
+    find = build_noun_finder("textblob", None)
+    assert [find(f"two {word}")[-1] for word in plurals.split()] == singulars.split()
+
+
 def test_a_vocabulary_keeps_only_its_words():
     assert build_noun_finder("textblob", ["Ball"])("two dogs with a ball") == ["ball"]
     find = build_noun_finder("vocabulary", NOUNS)

@@ -1,14 +1,15 @@
 """The nouns of captions: by a part-of-speech tagger, or by a list of words.
 
 ``nltk`` is what IFCap used: NLTK's perceptron tagger and WordNet's lemmas, whose data a person downloads once.
-``textblob`` needs no data: the tagger and the plural rules that come with TextBlob. ``vocabulary`` finds the words
-of a list, and says which caption words are in it.
+``textblob`` needs no data: the tagger that comes with TextBlob, and its plural rules as far as its lexicon knows what
+they make. ``vocabulary`` finds the words of a list, and says which caption words are in it.
 """
 
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from gmail_kedro.zoo.registry import MissingWeightsError
@@ -21,6 +22,7 @@ NLTK_DATA = {
 }
 NLTK_PARTS = ("nltk_data", "share/nltk_data", "lib/nltk_data")
 NLTK_SYSTEM = ("/usr/share", "/usr/local/share", "/usr/lib", "/usr/local/lib")
+OTHER_KINDS = ("CD", "JJ", "VB", "VBD", "VBP")  # what the lexicon takes five, olive, ride and rose for
 PERSON_WORDS = frozenset(["man", "woman", "boy", "girl", "guy", "lady", "gentleman", "person", "people"])
 
 
@@ -92,13 +94,33 @@ def _words(caption: str) -> list[str]:
 
 def _textblob_nouns(caption: str) -> list[str]:
     from textblob.en import tag
-    from textblob.en.inflect import singularize
 
     return [
-        singularize(word) if kind == "NNS" else word
+        _singular(word) if kind == "NNS" else word
         for word, kind in tag(caption.lower())  # a capital at the start would be read as a name
         if kind in ("NN", "NNS") and WORD.fullmatch(word)
     ]
+
+
+@cache
+def _singular(plural: str) -> str:
+    """Returns the singular that TextBlob's lexicon knows, best as a noun; the plural itself where it knows none.
+
+    The rules alone make a fife of fives, to of toes and olife of olives.
+    """
+    from textblob.en import lexicon
+    from textblob.en.inflect import singularize
+
+    ruled, stem = singularize(plural), plural.removesuffix("s")
+    forms = [stem, ruled]
+    forms += [stem[:-1]] if plural.endswith("es") else []
+    forms += [f"{stem[:-2]}f", f"{stem[:-2]}fe"] if plural.endswith("ves") else []
+    known = {form: lexicon.get(form) for form in forms if form != plural}
+    for kinds in (("NN",), OTHER_KINDS):
+        for form, kind in known.items():
+            if kind in kinds:
+                return form
+    return ruled if ruled == stem else plural
 
 
 def _nltk_finder() -> Finder:
