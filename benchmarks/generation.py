@@ -122,7 +122,9 @@ def plain_run(setting: Setting, plan: pd.DataFrame) -> Callable[[Path], None]:
     """Returns the loop one would write with diffusers: prompts in, PIL pictures out, one JPEG file each."""
     from diffusers import DiffusionPipeline
 
-    pipeline = DiffusionPipeline.from_pretrained(find_generator(setting.generator, None), dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(
+        find_generator(setting.generator, None), dtype=torch.float32, trust_remote_code=False
+    )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(DEVICE)
     rows, sampling = plan.to_dict("records"), setting.sampling

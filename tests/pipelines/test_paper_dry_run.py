@@ -14,6 +14,7 @@ from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.runs import run_pipelines
 from gmail_kedro.corpora.class_sets import CLASS_SETS
 
+from ..zoo.tiny import promising_nothing
 from .conftest import make_project
 from .paper_files import WEIGHTS, save_class_sets, save_corpora, save_weights, write_profile, write_short_profile
 
@@ -38,6 +39,10 @@ SHORT = {
         "dtype": "float32", "steps": 2, "batch_size": 4, "micro_batch_size": 2, "max_tokens": 4,
     },
 }  # fmt: skip
+STAND_INS = (
+    "clip_vit_b_32", "synclr_vit_b_16", "gpt2", "long_clip_b", "clip_vision_l_14_336", "llava_1_5_7b",
+    "llama_3_8b_instruct",
+)  # fmt: skip
 ACC1 = [f"{name}_acc1" for name in CLASS_SETS]
 BENCHMARKS = {"coco_val2017": 3, "flickr30k_whole": 4, "sharegpt4v_1k": 4}
 
@@ -59,6 +64,12 @@ def read(project: Path, file: str) -> dict:
 def assert_scored(group: dict, *names: str) -> None:
     assert set(names) <= set(group["scores"])
     assert all(math.isfinite(value) for value in group["scores"].values())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with promising_nothing(*STAND_INS):
+        yield
 
 
 @pytest.fixture(scope="module")

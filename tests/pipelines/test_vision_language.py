@@ -19,6 +19,7 @@ from gmail_kedro.zoo.checking import check_models
 from gmail_kedro.zoo.vision_language import RouteError
 
 from ..zoo.test_vision_towers import NOTHING, make_student
+from ..zoo.tiny import promising_nothing
 from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
 
 WEIGHTS = ("adapter_model.safetensors", "projector.safetensors")
@@ -55,6 +56,12 @@ def square(red: int, green: int) -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (28, 28), (red % 256, green, 90)).save(stream, format="PNG")
     return stream.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with promising_nothing("clip_vision_l_14_336", "llava_1_5_7b", "llama_3_8b_instruct"):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import open_clip
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from gmail_kedro.commands import main
 from gmail_kedro.preflight import checks
@@ -68,6 +71,14 @@ def put(path: Path, content: str = "") -> Path:
     return path
 
 
+def put_clip(folder: Path) -> Path:
+    """The configuration of ViT-B/32, and weights of which only the head is looked at."""
+    config = open_clip.get_model_config("ViT-B-32-quickgelu")
+    put(folder / "open_clip_config.json", json.dumps({"model_cfg": config}))
+    save_file({"logit_scale": torch.ones(())}, folder / "open_clip_model.safetensors")
+    return folder
+
+
 def test_weights_that_are_nowhere_say_where_they_come_from(machine):
     found = machine(1, 2)["weights", "clip_vit_b_32"]
     assert not found.is_here and found.tables == (1, 2) and found.missing_gb == 0.6
@@ -75,14 +86,14 @@ def test_weights_that_are_nowhere_say_where_they_come_from(machine):
 
 
 def test_weights_in_the_common_folder_say_how_a_kedro_run_is_told(machine, tmp_path):
-    folder = put(tmp_path / "weights/clip_vit_b_32/open_clip_model.safetensors").parent
+    folder = put_clip(tmp_path / "weights/clip_vit_b_32")
     found = machine(1)["weights", "clip_vit_b_32"]
     assert found.is_here and found.detail == f"{folder}; for kedro run: run.encoder_path={folder}"
     assert machine(1)["corpus", "coco"].tables == (1,)
 
 
 def test_weights_are_looked_for_where_the_run_points(machine, tmp_path):
-    put(tmp_path / "mine/model.safetensors")
+    put_clip(tmp_path / "mine")
     assert machine(1, run={"encoder_path": "mine"})["weights", "clip_vit_b_32"].is_here
     assert not machine(1, run={"encoder_path": "yours"})["weights", "clip_vit_b_32"].is_here
     other = {"encoder": "long_clip_b", "encoder_path": "mine"}
@@ -91,7 +102,7 @@ def test_weights_are_looked_for_where_the_run_points(machine, tmp_path):
 
 def test_what_can_take_its_place_is_named(machine, tmp_path):
     assert "In its place" not in machine(2)["weights", "long_clip_b"].detail
-    put(tmp_path / "weights/long_clip_l.pt")
+    put(tmp_path / "weights/long_clip_l.pt", "tensors")
     found = machine(2)["weights", "long_clip_b"]
     assert not found.is_here and "In its place long_clip_l could be used: run.encoder=long_clip_l" in found.detail
 

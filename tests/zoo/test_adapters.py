@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.student import Student, StudentSpec, open_student, take_route
 
 from ..precision import assert_equal_but_rounding
 
@@ -80,12 +82,13 @@ def test_storing_keeps_what_was_trained(encoder, images, tmp_path, kind):
     save_tuned(tower, spec, tmp_path)
     teacher = build_encoder("mini_clip", None, device=CPU)
     before = teacher.encode_image(images)
-    teacher.image_tower = load_tuned(teacher.image_tower, spec, tmp_path)
+    teacher.image_tower = load_tuned(teacher.image_tower, spec, tmp_path, owner="mini_clip")
     assert torch.allclose(teacher.encode_image(images), trained, atol=1e-5)
     assert not torch.allclose(trained, before, atol=1e-4)
     assert not any(parameter.requires_grad for parameter in teacher.image_tower.parameters())
 
 
+@pytest.mark.reliability(21)
 def test_training_leaves_the_frozen_weights_alone(encoder, images):
     tower = tune(encoder)
     optimizer = torch.optim.AdamW(trainable_parameters(tower), lr=1e-2)
@@ -115,4 +118,73 @@ def test_dora_on_fused_attention_is_refused_with_advice(encoder):
 @pytest.mark.parametrize(("kind", "name"), [("lora", "adapter_model.safetensors"), ("full", "tower.safetensors")])
 def test_missing_weights_say_how_to_make_them(encoder, tmp_path, kind, name):
     with pytest.raises(MissingWeightsError, match=f"no {name} in .*kedro run --pipeline=align"):
-        load_tuned(encoder.image_tower, replace(LORA, kind=kind), tmp_path)
+        load_tuned(encoder.image_tower, replace(LORA, kind=kind), tmp_path, owner="mini_clip")
+
+
+def half(state):
+    return dict(sorted(state.items())[: len(state) // 2])
+
+
+def wrapped(state):
+    return {f"module.{name}": value for name, value in state.items()}
+
+
+def wider(state):
+    return {name: torch.cat([value, value]) for name, value in state.items()}
+
+
+@pytest.mark.parametrize("part", ["image", "text"])
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict, ""),
+        (half, r"(\d+) of (\d+) tensors missing \({first}.*, \.\.\.\)\. "),
+        (wider, r"(\d+) of another shape \({first}.* \[\d+.*\] instead of \[\d+.*, \.\.\.\)"),
+        (wrapped, r"(\d+) of \1 tensors missing \({first}.*, \1 unexpected \(module.{first}.* take module. or _orig"),
+    ],
+    ids=["whole", "half", "wider", "wrapped"],
+)
+def test_a_stored_tower_is_taken_whole_or_not_at_all(encoder, images, tmp_path, part, kind, change, words):
+    nothing = replace(LORA, kind="none")
+    tuned = replace(LORA, kind=kind, targets=("attn",))
+    parts = {"image": nothing, "text": nothing} | {part: tuned}
+    spec = StudentSpec(**parts, real_path="frozen", projection="none", batch_norm=False, teacher=encoder.fingerprint)
+    student, tokens = Student(encoder, spec, seed=0), encoder.tokenize(["a red 7."])
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.05)
+        trained = encoder.encode_image(images) if part == "image" else encoder.encode_text(tokens)
+    student.save_pretrained(tmp_path)
+    file = tmp_path / ("text" if part == "text" else "") / ("adapter_model" if kind == "lora" else "tower")
+    file = file.with_suffix(".safetensors")
+    state = load_file(file)
+    save_file(change(state), file, {"format": "pt"})
+    fresh = build_encoder("mini_clip", None, device=CPU)
+    if not words or (kind, change) == ("full", wrapped):  # whole towers are read without their wrapper
+        taken = take_route(fresh, open_student(tmp_path), "generated")
+        found = taken.encode_image(images) if part == "image" else taken.encode_text(tokens)
+        assert torch.allclose(found, trained, atol=1e-4)
+        return
+    first = min(state) if change is not half else sorted(state)[len(state) // 2]
+    with pytest.raises(MissingWeightsError, match=words.replace("{first}", first)) as refusal:
+        take_route(fresh, open_student(tmp_path), "generated")
+    assert str(file) in str(refusal.value) and "'mini_clip (its" in str(refusal.value)
+
+
+def test_an_adapter_of_another_tower_is_refused_with_both_named(encoder, tmp_path):
+    spec = replace(LORA, targets=("qkv",))
+    other = build_encoder("mini_siglip", None, device=CPU)
+    save_tuned(tune_tower(other.image_tower, spec, owner="mini_siglip", seed=0), spec, tmp_path)
+    with pytest.raises(
+        MissingWeightsError, match="adapter in .*adapter_model.safetensors could not be put into 'mini_cl"
+    ):
+        load_tuned(encoder.image_tower, spec, tmp_path, owner="mini_clip")
+
+
+def test_a_cut_adapter_is_refused(encoder, tmp_path):
+    save_tuned(tune(encoder), LORA, tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(MissingWeightsError, match="adapter_model.safetensors could not be put into 'mini_clip'"):
+        load_tuned(build_encoder("mini_clip", None, device=CPU).image_tower, LORA, tmp_path, owner="mini_clip")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo import captioner as captioners
@@ -18,7 +19,7 @@ from gmail_kedro.zoo.registry import MissingWeightsError, UnknownModelError
 from gmail_kedro.zoo.stored_captioner import load_captioner
 
 from ..precision import assert_equal_but_rounding
-from .tiny import save_tiny_llama
+from .tiny import promising_nothing, save_tiny_llama
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a small red 7.", "the number 42 in blue ink."]
@@ -47,6 +48,12 @@ def memorise(captioner, *, steps=60, learning_rate=2e-3):
 
 def write(captioner, **settings):
     return captioner.caption(EMBEDDINGS, **({"beam_size": 3, "max_tokens": 20} | settings))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with promising_nothing("llama_3_8b"):
+        yield
 
 
 @pytest.fixture
@@ -225,6 +232,30 @@ def test_what_nobody_knows_is_not_compared():
     assert len(write(converted, origin=REAL, max_tokens=3)) == 2
     with pytest.raises(ValueError, match="another encoder"):
         write(converted, origin=replace(REAL, encoder="mini_siglip"))
+
+
+def drop(path, part):
+    """Takes the tensors out of a file whose names have the part in them; returns how many."""
+    state = load_file(path)
+    kept = {name: value for name, value in state.items() if part not in name}
+    save_file(kept, path, {"format": "pt"})
+    return len(state) - len(kept)
+
+
+@pytest.mark.parametrize(
+    ("tuning", "file", "part", "owner"),
+    [
+        (FULL, "language_model/model.safetensors", "ln_f", "mini_gpt2"),
+        (LORA, "language_model/adapter_model.safetensors", "h.0.", r"mini_gpt2 \(its adapter\)"),
+        (NONE, "prefix_mapper.safetensors", "bias", r"clipcap \(its mapper\)"),
+    ],
+)
+def test_a_stored_captioner_without_some_of_its_tensors_is_refused(tmp_path, tuning, file, part, owner):
+    make(tuning=tuning).save_pretrained(tmp_path)
+    lost = drop(tmp_path / file, part)
+    assert lost > 0
+    with pytest.raises(MissingWeightsError, match=rf"do not fit '{owner}': {lost} of \d+ tensors missing"):
+        load_captioner(tmp_path, device=CPU)
 
 
 def test_errors_name_the_model_and_the_remedy(tmp_path, captioner):

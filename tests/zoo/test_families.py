@@ -13,10 +13,16 @@ from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.towers import TowerEncoder
 
 from ..precision import assert_equal_but_rounding
-from .tiny import FAMILIES, SAVE, TEXTS
+from .tiny import FAMILIES, SAVE, TEXTS, promising_nothing
 
 CPU = torch.device("cpu")
 VISION_ONLY = ("synclr_vit_b_16", "clip_vision_b_32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with promising_nothing(*FAMILIES):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +227,21 @@ def test_clip_vision_without_its_projection_is_refused_not_made_up(folders, tmp_
     state = load_file(folder / "model.safetensors")
     del state["visual_projection.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        MissingWeightsError, match=r"1 missing \(visual_projection.weight\). Give the weights of a CLIPV"
-    ):
+    with pytest.raises(MissingWeightsError, match=r"1 of \d+ tensors missing \(visual_projection.weight\)"):
+        build_encoder("clip_vision_b_32", str(folder), device=CPU)
+
+
+def test_clip_vision_is_read_out_of_a_whole_clip_and_nothing_else(folders, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(folders["clip_vision_b_32"], tmp_path / "copy")
+    state = load_file(folder / "model.safetensors")
+    text = {"text_model.final_layer_norm.bias": torch.ones(2), "logit_scale": torch.ones(())}
+    save_file(state | text, folder / "model.safetensors", metadata={"format": "pt"})
+    whole, alone = (
+        build_encoder("clip_vision_b_32", str(path), device=CPU) for path in (folder, folders["clip_vision_b_32"])
+    )
+    assert torch.equal(whole.projection, alone.projection)
+    save_file(state | {"vision_model.extra": torch.ones(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MissingWeightsError, match=r"1 unexpected \(vision_model.extra\)"):
         build_encoder("clip_vision_b_32", str(folder), device=CPU)

@@ -16,11 +16,18 @@ from gmail_kedro.zoo.tuned_llava import PROJECTOR_FILE, RECIPE_FILE, LlavaTuning
 from gmail_kedro.zoo.vision_language import Eye, Seeing
 
 from ..precision import assert_equal_but_rounding
+from .tiny import promising_nothing
 from .tiny_llava import save_llama_3, save_llava, save_tower
 
 CPU = torch.device("cpu")
 LORA = TuningSpec(kind="lora", rank=2, alpha=4, dropout=0.0, targets=("q_proj", "down_proj"))
 TOKENS = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with promising_nothing("clip_vision_l_14_336", "llava_1_5_7b", "llama_3_8b_instruct", "llama_3_8b", "vicuna_7b"):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -114,4 +114,4 @@ def load_vision_tower(folder: Path) -> "CLIPVisionModelWithProjection":
     from transformers import CLIPVisionModelWithProjection
 
     mute_transformers()
-    return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+    return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)

@@ -93,7 +93,7 @@ def load_teacher(folder: Path) -> "StableDiffusionPipeline":
     """Returns the mini Stable Diffusion stored in a folder, in float32."""
     from diffusers import StableDiffusionPipeline
 
-    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
 
 
 def build_transformer() -> "FluxTransformer2DModel":

@@ -158,18 +158,18 @@ def load_siglip_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Returns the SigLIP tokenizer stored in a folder."""
     from transformers import T5Tokenizer
 
-    return T5Tokenizer.from_pretrained(folder)
+    return T5Tokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_clip_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Returns the CLIP tokenizer stored in a folder."""
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_gpt2_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Returns the GPT-2 tokenizer stored in a folder."""
     from transformers import GPT2Tokenizer
 
-    return GPT2Tokenizer.from_pretrained(folder)
+    return GPT2Tokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -1,14 +1,18 @@
 """What is tuned in a tower: LoRA or DoRA through PEFT, in PEFT's own files, or every weight."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.registry import MissingWeightsError, reason_of
+from gmail_kedro.zoo.state_dicts import load_file_strictly, refuse_other_shapes, shapes_of
+from gmail_kedro.zoo.weight_files import read_shapes
 
 WEIGHTS_FILE, TOWER_FILE = "adapter_model.safetensors", "tower.safetensors"
+REMEDY = "Train it again, or give the model that it was trained on."
 
 
 @dataclass(frozen=True)
@@ -124,24 +128,56 @@ def save_tuned(tower: Any, spec: TuningSpec, folder: Path) -> None:
         save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, folder / TOWER_FILE)
 
 
-def load_tuned(tower: Any, spec: TuningSpec, folder: Path) -> torch.nn.Module:
+def load_tuned(tower: Any, spec: TuningSpec, folder: Path, *, owner: str) -> torch.nn.Module:
     """Puts stored training into a tower, in place, adapters merged; returns the tower, frozen, in eval mode.
 
-    Raises:
-        MissingWeightsError: If the folder does not hold what the spec says.
-    """
-    from safetensors.torch import load_file
+    Args:
+        tower: As it was before it was tuned.
+        spec: What was trained.
+        folder: As ``save_tuned`` wrote it.
+        owner: The model's name, for messages.
 
+    Raises:
+        MissingWeightsError: If the folder does not hold what the spec says, or it does not fit the tower.
+    """
     if spec.kind == "none":
         return tower
     wanted = folder / (WEIGHTS_FILE if spec.is_adapter else TOWER_FILE)
     if not wanted.is_file():
         raise MissingWeightsError(f"There is no {wanted.name} in {folder}. Train it: kedro run --pipeline=align")
     if spec.is_adapter:
-        from peft import LoraConfig, PeftModel
-
-        config = _fast_attention(LoraConfig.from_pretrained(str(folder)))
-        tower = PeftModel.from_pretrained(tower, str(folder), config=config).merge_and_unload()
+        tower = load_adapter(tower, folder, owner=owner).merge_and_unload()
     else:
-        tower.load_state_dict(load_file(wanted))
+        load_file_strictly(f"{owner} (its tuned tower)", tower, wanted)
     return tower.eval().requires_grad_(False)
+
+
+def load_adapter(base: torch.nn.Module, folder: Path, *, owner: str) -> Any:
+    """Returns PEFT's wrapper around a model with a stored adapter in it, every tensor of which came from the file.
+
+    PEFT itself takes an adapter with missing tensors, or none that fits, and warns at most.
+
+    Args:
+        base: What the adapter was trained on; changed in place.
+        folder: With PEFT's two files.
+        owner: The model's name, for messages.
+
+    Raises:
+        MissingWeightsError: If tensors are missing, without a place in the model, or of another shape.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+
+    file = folder / WEIGHTS_FILE
+    try:
+        stored = read_shapes(file)
+        config = _fast_attention(LoraConfig.from_pretrained(str(folder)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is counted below
+            model = PeftModel.from_pretrained(base, str(folder), config=config, ignore_mismatched_sizes=True)
+    except Exception as error:
+        raise MissingWeightsError(
+            f"The adapter in {file} could not be put into {owner!r}: {reason_of(error)}. {REMEDY}"
+        ) from error
+    expected = shapes_of(get_peft_model_state_dict(model, save_embedding_layers=False))
+    refuse_other_shapes(f"{owner} (its adapter)", expected, stored, source=str(file), remedy=REMEDY)
+    return model

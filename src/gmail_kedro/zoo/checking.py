@@ -7,34 +7,35 @@ from gmail_kedro.params import DownstreamParams, GenerationParams, IfcapParams, 
 from gmail_kedro.zoo.captioner_spec import read_captioner
 from gmail_kedro.zoo.clip_vision import load_clip_vision
 from gmail_kedro.zoo.encoders import find_encoder
-from gmail_kedro.zoo.generators import GENERATORS
-from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
-from gmail_kedro.zoo.llava import KIND, VISION_LANGUAGE_MODELS
+from gmail_kedro.zoo.inventory import KINDS, find_flaw
+from gmail_kedro.zoo.llava import KIND
 from gmail_kedro.zoo.nouns import build_noun_finder, read_vocabulary
-from gmail_kedro.zoo.registry import local_folder, look_up
+from gmail_kedro.zoo.registry import MissingWeightsError, local_folder, look_up
 
 
 def check_models(groups: Mapping[str, object]) -> None:
-    """Checks that the zoo knows every model of the parameter groups, and that given paths exist.
+    """Checks that the zoo knows every model of the parameter groups, and that given paths hold it; loads nothing.
 
     Args:
         groups: Parameter groups by name; other groups than those that name models are passed over.
 
     Raises:
         UnknownModelError: If a name is not known; lists the known ones.
-        MissingWeightsError: If a local path is not there, or is needed and not given, or a tagger's data is not.
+        MissingWeightsError: If a local path is not there, not whole, or holds another model, or is needed and not
+            given, or a tagger's data is not there.
         ValueError: If a stored captioner is to be taken and was trained with another encoder, or a vision-language
             model is named and the run's encoder is not what it sees with.
     """
     for group in groups.values():
         if isinstance(group, RunParams):
             find_encoder(group.encoder, group.encoder_path)
+            _check("encoders", group.encoder, group.encoder_path)
         if isinstance(group, GenerationParams):
-            _check("generator", group.generator, group.generator_path, GENERATORS)
+            _check("generators", group.generator, group.generator_path)
         if isinstance(group, DownstreamParams):
             _check_downstream(group, groups.get(IfcapParams.GROUP), groups.get(RunParams.GROUP))
         if isinstance(group, VisionLanguageParams):
-            _check(KIND, group.model, group.model_path, VISION_LANGUAGE_MODELS)
+            _check("vision_language_models", group.model, group.model_path)
             _check_tower(groups["run"])
 
 
@@ -49,16 +50,20 @@ def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> No
             )
     if group.pretrained is not None:
         return
-    _check("language model", group.language_model, group.language_model_path, LANGUAGE_MODELS)
+    _check("language_models", group.language_model, group.language_model_path)
     if group.model == "ifcap" and isinstance(ifcap, IfcapParams) and ifcap.nouns != "grammar":
         words = None if ifcap.vocabulary is None else read_vocabulary(Path(ifcap.vocabulary))
         build_noun_finder(ifcap.nouns, words)
 
 
-def _check(kind: str, name: str, path: str | None, specs: Mapping[str, object]) -> None:
-    look_up(kind, name, specs)
-    if path is not None:
-        local_folder(kind, name, path)
+def _check(kind: str, name: str, path: str | None) -> None:
+    facts = KINDS[kind]
+    look_up(facts.word, name, facts.specs)
+    if path is not None and (flaw := find_flaw(kind, name, local_folder(facts.word, name, path))):
+        raise MissingWeightsError(
+            f"The {facts.word} {name!r} cannot be loaded from {path}: {flaw.rstrip('.')}. Correct {facts.path_setting} "
+            f"or {facts.name_setting}."
+        )
 
 
 def _check_tower(run: object) -> None:

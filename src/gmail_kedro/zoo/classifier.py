@@ -14,6 +14,7 @@ import torch
 
 from gmail_kedro.params import FineTuningParams
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.state_dicts import load_file_strictly
 from gmail_kedro.zoo.timm_tower import TimmTower
 from gmail_kedro.zoo.towers import TowerEncoder
 
@@ -97,11 +98,9 @@ def load_classifier(encoder: TowerEncoder, folder: Path, name: str, class_count:
         class_count: Its number of classes.
 
     Raises:
-        MissingWeightsError: If the folder holds none for the set.
+        MissingWeightsError: If the folder holds none for the set, or it does not fit.
         ValueError: If it started from another encoder, or has another number of classes.
     """
-    from safetensors.torch import load_file
-
     advice = "Fine-tune again: kedro run --pipeline=fine_tuning"
     recipe = folder / RECIPE_FILE
     facts = json.loads(recipe.read_text()) if recipe.is_file() else {"class_counts": {}}
@@ -113,7 +112,7 @@ def load_classifier(encoder: TowerEncoder, folder: Path, name: str, class_count:
             f"on another number of classes than {class_count}. {advice}"
         )
     model = build_classifier(encoder, class_count, drop_path=0.0, seed=0)
-    model.load_state_dict(load_file(folder / f"{name}.safetensors"))
+    load_file_strictly(f"{encoder.name} (its classifier for {name})", model, folder / f"{name}.safetensors")
     return model.eval().requires_grad_(False)
 
 

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gmail_kedro.interfaces import Contrast
+from gmail_kedro.zoo.architectures import clip_vision_sizes, named_clip_sizes, refuse_other_sizes
 from gmail_kedro.zoo.open_clip_encoder import hash_model
-from gmail_kedro.zoo.registry import MissingWeightsError, mute_transformers
-from gmail_kedro.zoo.state_dicts import LISTED
+from gmail_kedro.zoo.registry import MissingWeightsError, mute_transformers, reason_of
+from gmail_kedro.zoo.state_dicts import refuse_partial_load
 from gmail_kedro.zoo.towers import Family, Reading, TowerEncoder, Towers, find_part
+from gmail_kedro.zoo.weight_files import MODEL_FILES, find_folder_flaw
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+EXPECTED = "a folder with config.json, model.safetensors and preprocessor_config.json"
+TEXT_SIDE = ("text_model.", "text_projection.", "logit_scale")  # files of a whole CLIP are published, and read
 READ_LAYER = -2
 CLIP_SCALE = 100.0
 
@@ -35,6 +39,32 @@ class ClipVisionTower(torch.nn.Module):
         return seen.pooler_output, seen.hidden_states[READ_LAYER][:, 1:]
 
 
+def look_at_clip_vision(name: str, path: Path, *, architecture: str, pretrained: str) -> None:
+    """Looks at a folder of the tower, without loading it.
+
+    Args:
+        name: The zoo's name.
+        path: A folder as ``save_pretrained`` writes it.
+        architecture: open_clip's name of the CLIP it belongs to; empty for a mini model.
+        pretrained: Not used.
+
+    Raises:
+        MissingWeightsError: If the folder is not whole, or holds another architecture than the name's.
+    """
+    from transformers import CLIPVisionConfig
+
+    flaw = find_folder_flaw(path, MODEL_FILES)
+    absent = [file for file in ("config.json", "preprocessor_config.json") if not (path / file).is_file()]
+    if flaw or absent:
+        raise MissingWeightsError(
+            f"The weights of the encoder {name!r} could not be loaded from {path}: {flaw or f'no {absent[0]}'}. "
+            f"Expected {EXPECTED}; set run.encoder_path to it."
+        )
+    config = CLIPVisionConfig.from_pretrained(path, trust_remote_code=False)
+    found = clip_vision_sizes(config, config.projection_dim)
+    refuse_other_sizes(name, path, found=found, promised=named_clip_sizes(architecture))
+
+
 def load_clip_vision(
     name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
 ) -> TowerEncoder:
@@ -45,7 +75,7 @@ def load_clip_vision(
     Args:
         name: The zoo's name.
         path: A folder as ``save_pretrained`` writes it, or None for the hub.
-        architecture: Not used: the folder says what the model is.
+        architecture: open_clip's name of the CLIP it belongs to; empty for a mini model.
         pretrained: The hub repository.
         device: Where the model goes.
 
@@ -54,23 +84,25 @@ def load_clip_vision(
     """
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
+    if path is not None:
+        look_at_clip_vision(name, path, architecture=architecture, pretrained=pretrained)
     source = pretrained if path is None else str(path)
     mute_transformers()
     try:
         model, loading = CLIPVisionModelWithProjection.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True
+            source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
         )
-        processor = CLIPImageProcessor.from_pretrained(source)
+        processor = CLIPImageProcessor.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise MissingWeightsError(
-            f"The weights of the encoder {name!r} could not be loaded from {source}: {error}. Expected a folder with "
-            "config.json, model.safetensors and preprocessor_config.json; set run.encoder_path to it."
+            f"The weights of the encoder {name!r} could not be loaded from {source}: {reason_of(error)}. "
+            f"Expected {EXPECTED}; set run.encoder_path to it."
         ) from error
-    if missing := sorted(loading["missing_keys"]):
-        raise MissingWeightsError(
-            f"The weights in {source} do not fit the encoder {name!r}: {len(missing)} missing "
-            f"({', '.join(missing[:LISTED])}). Give the weights of a CLIPVisionModelWithProjection."
-        )
+    refuse_partial_load(name, model, loading, source=source, passed_over=TEXT_SIDE)
     model = model.to(device).eval().requires_grad_(False)
     projection = model.visual_projection.weight.detach().T
     return TowerEncoder(

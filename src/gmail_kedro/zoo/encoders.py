@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from gmail_kedro.zoo.clip_vision import load_clip_vision
-from gmail_kedro.zoo.long_clip import load_long_clip
-from gmail_kedro.zoo.open_clip_encoder import load_open_clip
+from gmail_kedro.zoo.clip_vision import load_clip_vision, look_at_clip_vision
+from gmail_kedro.zoo.long_clip import load_long_clip, look_at_long_clip
+from gmail_kedro.zoo.open_clip_encoder import load_open_clip, look_at_open_clip
 from gmail_kedro.zoo.registry import MissingWeightsError, local_folder, look_up, packaged_weights
-from gmail_kedro.zoo.synclr import load_synclr
+from gmail_kedro.zoo.synclr import load_synclr, look_at_synclr
 from gmail_kedro.zoo.towers import TowerEncoder
 
 SYNCLR_HOME = "the SynCLR page of google-research/syn-rep-learn"
@@ -23,7 +23,7 @@ class EncoderSpec:
     Attributes:
         load: The family's loader.
         packaged: Folder of mini weights inside the package, or empty.
-        architecture: The library's name of the architecture; empty where a folder says it.
+        architecture: The library's name of the architecture, which a folder must be of; empty where it says it.
         pretrained: open_clip's tag, or a hub repository.
         download: Where a person downloads weights that are on no hub, or empty.
     """
@@ -53,8 +53,18 @@ ENCODERS = {
     "siglip_so400m_14_384": EncoderSpec(load_open_clip, architecture="ViT-SO400M-14-SigLIP-384", pretrained="webli"),
     "synclr_vit_b_16": EncoderSpec(load_synclr, architecture="vit_base_patch16_224", download=SYNCLR_HOME),
     "synclr_vit_l_14": EncoderSpec(load_synclr, architecture="vit_large_patch14_224", download=SYNCLR_HOME),
-    "clip_vision_b_32": EncoderSpec(load_clip_vision, pretrained="openai/clip-vit-base-patch32"),
-    "clip_vision_l_14_336": EncoderSpec(load_clip_vision, pretrained="openai/clip-vit-large-patch14-336"),
+    "clip_vision_b_32": EncoderSpec(
+        load_clip_vision, architecture="ViT-B-32-quickgelu", pretrained="openai/clip-vit-base-patch32"
+    ),
+    "clip_vision_l_14_336": EncoderSpec(
+        load_clip_vision, architecture="ViT-L-14-336-quickgelu", pretrained="openai/clip-vit-large-patch14-336"
+    ),
+}
+LOOKS: dict[Callable[..., TowerEncoder], Callable[..., object]] = {
+    load_open_clip: look_at_open_clip,
+    load_long_clip: look_at_long_clip,
+    load_synclr: look_at_synclr,
+    load_clip_vision: look_at_clip_vision,
 }
 
 
@@ -95,3 +105,20 @@ def find_encoder(name: str, path: str | None) -> tuple[EncoderSpec, Path | None]
             "run.encoder_path to the file."
         )
     return spec, packaged_weights(spec.packaged) if spec.packaged else None
+
+
+def find_encoder_flaw(name: str, place: Path) -> str:
+    """Returns what keeps an encoder from being loaded from a folder or file, or nothing; no weights are read.
+
+    Args:
+        name: A key of ``ENCODERS``.
+        place: The folder or file.
+    """
+    spec = look_up("encoder", name, ENCODERS)
+    if not place.exists():
+        return "not there"
+    try:
+        LOOKS[spec.load](name, place, architecture=spec.architecture, pretrained=spec.pretrained)
+    except MissingWeightsError as error:
+        return str(error)
+    return ""

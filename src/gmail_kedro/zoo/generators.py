@@ -8,11 +8,12 @@ import torch
 
 from gmail_kedro.hardware import resolve_precision
 from gmail_kedro.zoo.file_hashes import combine_hashes, hash_files
+from gmail_kedro.zoo.pipeline_files import find_pipeline_flaw
+from gmail_kedro.zoo.pipeline_loading import load_pipeline
 from gmail_kedro.zoo.registry import (
     MissingWeightsError,
     local_folder,
     look_up,
-    mute_transformers,
     packaged_weights,
 )
 from gmail_kedro.zoo.sampling import (
@@ -27,11 +28,8 @@ from gmail_kedro.zoo.sampling import (
 )
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
-
     from gmail_kedro.zoo.diffusers_generator import DiffusersGenerator
 
-INDEX_FILE = "model_index.json"
 HUB_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")  # neither pickles nor the one-file copies at the top
 HUB_COPIES = ("*.fp16.safetensors", "*.non_ema.safetensors", "*/*.fp16*", "*/*non_ema*")
 
@@ -122,20 +120,18 @@ def find_generator(name: str, path: str | None) -> Path:
 
     Raises:
         UnknownModelError: If the zoo does not know the name.
-        MissingWeightsError: If the weights are nowhere, or not as safetensors; names every place that was looked in.
+        MissingWeightsError: If the weights are nowhere, not whole, not as safetensors, or of another kind of pipeline;
+            names every place that was looked in.
     """
     spec = look_up("generator", name, GENERATORS)
     if path is not None:
         folder = local_folder("generator", name, path)
     else:
         folder = packaged_weights(spec.packaged) if spec.packaged else _from_hub(name, spec)
-    absent = INDEX_FILE if not (folder / INDEX_FILE).is_file() else ""
-    if not absent and not any(folder.glob("*/*.safetensors")):
-        absent = "a file */*.safetensors"
-    if absent:
+    if flaw := find_pipeline_flaw(folder, spec.pipeline):
         raise MissingWeightsError(
-            f"The generator {name!r} was to be read from {folder}, but {absent} is not there. "
-            "Expected a diffusers pipeline folder, as save_pretrained writes it."
+            f"The generator {name!r} cannot be read from {folder}: {flaw}. Expected the folder of a {spec.pipeline} "
+            "as diffusers' save_pretrained writes it; correct generation.generator or generation.generator_path."
         )
     return folder
 
@@ -161,8 +157,8 @@ def build_generator(name: str, path: str | None, sampling: Sampling, *, device: 
 
     Raises:
         UnknownModelError: If the zoo does not know the name.
-        MissingWeightsError: If the weights are nowhere.
-        ValueError: If a setting does not fit the generator, or the folder holds another kind of pipeline.
+        MissingWeightsError: If the weights are nowhere, or a part of the pipeline does not get all of its own.
+        ValueError: If a setting does not fit the generator.
     """
     from gmail_kedro.zoo.flux import FluxGenerator
     from gmail_kedro.zoo.stable_diffusion import StableDiffusionGenerator
@@ -170,31 +166,12 @@ def build_generator(name: str, path: str | None, sampling: Sampling, *, device: 
     check_sampling(name, sampling)
     spec, folder = GENERATORS[name], find_generator(name, path)
     revision = combine_hashes(hash_files(folder))
-    pipeline = _load_pipeline(folder, dtype=_resolve_dtype(device, sampling.precision)).to(device)
-    if type(pipeline).__name__ != spec.pipeline:
-        raise ValueError(
-            f"The folder {folder} holds a {type(pipeline).__name__}; the generator {name!r} expects a {spec.pipeline}. "
-            "Correct generation.generator or generation.generator_path."
-        )
+    pipeline = load_pipeline(name, folder, dtype=_resolve_dtype(device, sampling.precision)).to(device)
     set_scheduler(pipeline, sampling.scheduler)
     apply_variant(pipeline, sampling.variant)
     if spec.pipeline == FLUX:
         return FluxGenerator(name, pipeline, sampling, revision=revision, prompt_tokens=spec.layout.prompt_tokens)
     return StableDiffusionGenerator(name, pipeline, sampling, revision=revision)
-
-
-def _load_pipeline(folder: Path, *, dtype: torch.dtype) -> "DiffusionPipeline":
-    from diffusers import DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
-
-    mute_transformers()
-    diffusers_logging.disable_progress_bar()
-    diffusers_logging.set_verbosity_error()  # it would print every cut prompt; ours are counted
-    # A pixel has eight bits, as many as bfloat16 keeps: the autoencoder stays in float32.
-    dtypes = {"default": dtype, "vae": torch.float32}
-    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtypes, local_files_only=True, use_safetensors=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def _resolve_dtype(device: torch.device, precision: str) -> torch.dtype:

@@ -1,16 +1,18 @@
 """Where the weights of a model are on this machine, by a look at files: nothing is loaded, the network is not asked."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.zoo.encoders import ENCODERS
-from gmail_kedro.zoo.generators import GENERATORS, INDEX_FILE
-from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
-from gmail_kedro.zoo.llava import VISION_LANGUAGE_MODELS
+from gmail_kedro.zoo.encoders import ENCODERS, find_encoder_flaw
+from gmail_kedro.zoo.generators import GENERATORS
+from gmail_kedro.zoo.language_models import LANGUAGE_MODELS, find_language_model_flaw
+from gmail_kedro.zoo.llava import VISION_LANGUAGE_MODELS, find_llava_flaw
+from gmail_kedro.zoo.open_clip_encoder import CHECKPOINT_SUFFIXES
+from gmail_kedro.zoo.pipeline_files import find_pipeline_flaw
 from gmail_kedro.zoo.registry import look_up, packaged_weights
+from gmail_kedro.zoo.weight_files import find_file_flaw
 
 # Where open_clip's tags are on the hub; open_clip would say it too, but takes seconds to import.
 OPEN_CLIP_HUB = {
@@ -23,8 +25,6 @@ OPEN_CLIP_HUB = {
     ("ViT-B-16-SigLIP-384", "webli"): "timm/ViT-B-16-SigLIP-384",
     ("ViT-SO400M-14-SigLIP-384", "webli"): "timm/ViT-SO400M-14-SigLIP-384",
 }
-CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
-SHARD_INDEX = "*.index.json"
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,9 @@ def find_weights(kind: str, name: str, local: list[Path]) -> WeightsFound:
     spec = look_up(KINDS[kind].word, name, KINDS[kind].specs)
     if kind == "vision_language_models" and spec.language_model:  # put together from the run's encoder and this
         return find_weights("language_models", spec.language_model, local)
-    find_flaw = _pipeline_flaw if kind == "generators" else _checkpoint_flaw
     looked = []
     for place in local:
-        flaw = find_flaw(place)
+        flaw = find_flaw(kind, name, place)
         if not flaw:
             return WeightsFound(place, True, (), ())
         looked.append(f"{place}: {flaw}")
@@ -99,11 +98,31 @@ def find_weights(kind: str, name: str, local: list[Path]) -> WeightsFound:
     hub_ids = hub_ids_of(kind, name)
     for hub_id in hub_ids:
         folder = _cached(hub_id)
-        flaw = "not in the hub's cache" if folder is None else find_flaw(folder)
+        flaw = "not in the hub's cache" if folder is None else _find_cached_flaw(kind, name, folder)
         if folder is not None and not flaw:
             return WeightsFound(folder, False, (), hub_ids)
         looked.append(f"{hub_id}: {flaw}")
     return WeightsFound(None, False, tuple(looked), hub_ids or (spec.download,))
+
+
+def find_flaw(kind: str, name: str, place: Path) -> str:
+    """Returns what would keep the loader from taking a model from a folder or file, or nothing; no weights are read.
+
+    Args:
+        kind: A key of ``KINDS``.
+        name: The zoo's name.
+        place: The folder or file.
+    """
+    if kind == "generators":
+        return find_pipeline_flaw(place, GENERATORS[name].pipeline)
+    if kind == "vision_language_models" and (language_model := VISION_LANGUAGE_MODELS[name].language_model):
+        return find_language_model_flaw(language_model, place)
+    finders = {
+        "encoders": find_encoder_flaw,
+        "language_models": find_language_model_flaw,
+        "vision_language_models": find_llava_flaw,
+    }
+    return finders[kind](name, place)
 
 
 def hub_ids_of(kind: str, name: str) -> tuple[str, ...]:
@@ -133,35 +152,10 @@ def _cached(hub_id: str) -> Path | None:
         return None
 
 
-def _pipeline_flaw(folder: Path) -> str:
-    """Returns what keeps a diffusers folder from being loaded, or nothing."""
-    if not (folder / INDEX_FILE).is_file():
-        return f"no {INDEX_FILE}" if folder.exists() else "not there"
-    listed = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-    parts = [name for name, value in listed.items() if isinstance(value, list) and value[0] is not None]
-    for part in parts:
-        if not any(child.is_file() for child in (folder / part).glob("*")):
-            return f"no files of its {part}"
-        is_model = (folder / part / "config.json").is_file()
-        flaw = _checkpoint_flaw(folder / part, suffixes=(".safetensors",)) if is_model else ""
-        if flaw:
-            return f"its {part}: {flaw}"
-    return ""
-
-
-def _checkpoint_flaw(place: Path, suffixes: tuple[str, ...] = CHECKPOINTS) -> str:
-    """Returns what keeps a checkpoint, or a folder with one, from being loaded, or nothing."""
-    if not place.exists():
-        return "not there"
-    if place.is_file():
-        return "" if place.suffix in suffixes else f"no file of {', '.join(suffixes)}"
-    flaw = ""
-    for index in sorted(place.glob(SHARD_INDEX)):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        absent_count = sum(not (place / shard).is_file() for shard in shards)
-        if not absent_count:
-            return ""
-        flaw = f"{absent_count} of {len(shards)} shards are missing"
-    if not flaw and not any(file.suffix in suffixes and file.is_file() for file in place.iterdir()):
-        flaw = f"no file of {', '.join(suffixes)}"
-    return flaw
+def _find_cached_flaw(kind: str, name: str, folder: Path) -> str:
+    """Returns the same of the hub's cache, where an encoder's one file may lie without its configuration."""
+    if kind != "encoders":
+        return find_flaw(kind, name, folder)
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in CHECKPOINT_SUFFIXES]
+    flaws = [find_file_flaw(file) for file in files]
+    return next((flaw for flaw in flaws if flaw), "") if files else f"no file of {', '.join(CHECKPOINT_SUFFIXES)}"

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmail_kedro.checksums import hash_tensors
-from gmail_kedro.zoo.adapters import WEIGHTS_FILE, TuningSpec, tune_tower
+from gmail_kedro.zoo.adapters import WEIGHTS_FILE, TuningSpec, load_adapter, tune_tower
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS, build_language_model, load_causal_model
-from gmail_kedro.zoo.registry import MissingWeightsError, look_up
+from gmail_kedro.zoo.registry import MissingWeightsError, look_up, reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FOLDER = "language_model"
 SETTING = "downstream.lora_targets"
+REMEDY = "Train it again: kedro run --pipeline=downstream"
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,22 @@ def load_language_model(folder: Path, record: LanguageModelRecord) -> TunedLangu
         record: What its configuration says.
 
     Raises:
-        MissingWeightsError: If something is not there, or the weights underneath are not those it was trained on.
+        MissingWeightsError: If something is not there or does not fit, or the weights underneath are not those it was
+            trained on.
     """
     own = folder / FOLDER
     if record.tuning == "full":
         from transformers import AutoTokenizer
 
-        model, _ = load_causal_model(own)
-        tokenizer = AutoTokenizer.from_pretrained(own)
+        try:
+            model = load_causal_model(record.name, own)
+            tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=False)
+        except MissingWeightsError:
+            raise
+        except Exception as error:
+            raise MissingWeightsError(
+                f"The language model of the captioner in {folder} could not be loaded: {reason_of(error)}. {REMEDY}"
+            ) from error
         return TunedLanguageModel(model.requires_grad_(False), tokenizer, record)
     spec = look_up("language model", record.name, LANGUAGE_MODELS)
     model, tokenizer = build_language_model(record.name, record.path, dtype=spec.frozen_dtype)
@@ -122,8 +131,6 @@ def load_language_model(folder: Path, record: LanguageModelRecord) -> TunedLangu
         )
     if record.tuning == "lora":
         if not (own / WEIGHTS_FILE).is_file():
-            raise MissingWeightsError(f"There is no {WEIGHTS_FILE} in {own}. Train it: kedro run --pipeline=downstream")
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(own))
+            raise MissingWeightsError(f"There is no {WEIGHTS_FILE} in {own}. {REMEDY}")
+        model = load_adapter(model, own, owner=record.name)
     return TunedLanguageModel(model.requires_grad_(False), tokenizer, record)

@@ -2,20 +2,42 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gmail_kedro.zoo.architectures import (
+    LLAMA_3_8B,
+    VICUNA_7B,
+    VICUNA_13B,
+    LanguageSizes,
+    clip_vision_sizes,
+    language_sizes,
+    named_clip_sizes,
+    named_language_sizes,
+    refuse_other_sizes,
+)
 from gmail_kedro.zoo.chat import IMAGE, build_chat
 from gmail_kedro.zoo.clip_vision import ClipVisionTower, Preprocess
 from gmail_kedro.zoo.language_models import build_language_model
-from gmail_kedro.zoo.registry import MissingWeightsError, local_folder, look_up, mute_transformers, packaged_weights
-from gmail_kedro.zoo.state_dicts import LISTED
+from gmail_kedro.zoo.registry import (
+    MissingWeightsError,
+    local_folder,
+    look_up,
+    mute_transformers,
+    packaged_weights,
+    reason_of,
+)
+from gmail_kedro.zoo.state_dicts import refuse_partial_load
 from gmail_kedro.zoo.towers import TowerEncoder
 from gmail_kedro.zoo.vision_language import Seeing, VisionLanguageModel
+from gmail_kedro.zoo.weight_files import MODEL_FILES, find_folder_flaw
+
+if TYPE_CHECKING:
+    from transformers import LlavaConfig
 
 KIND = "vision-language model"
-HARMLESS = ("position_ids", "rotary_emb.inv_freq")  # buffers that older checkpoints stored
 
 
 @dataclass(frozen=True)
@@ -28,20 +50,31 @@ class LlavaSpec:
         language_model: The zoo's name of the language model that is put together with the run's encoder and a fresh
             projector, or empty.
         chat_format: What ``auto`` means where neither processor nor tokenizer has a template.
+        sizes: What its name promises of its language model, or None.
+        tower: open_clip's name of the CLIP whose tower it sees with, or empty.
     """
 
     packaged: str = ""
     hub_id: str = ""
     language_model: str = ""
     chat_format: str = "auto"
+    sizes: LanguageSizes | None = None
+    tower: str = ""
 
 
+LARGE_TOWER = "ViT-L-14-336-quickgelu"
 VISION_LANGUAGE_MODELS = {
     "mini_llava": LlavaSpec(packaged="llava"),
     "mini_llava_llama3": LlavaSpec(language_model="mini_llama"),
-    "llava_1_5_7b": LlavaSpec(hub_id="llava-hf/llava-1.5-7b-hf", chat_format="vicuna_v1.5"),
-    "llava_1_5_13b": LlavaSpec(hub_id="llava-hf/llava-1.5-13b-hf", chat_format="vicuna_v1.5"),
-    "llava_llama_3_8b": LlavaSpec(hub_id="xtuner/llava-llama-3-8b-v1_1-transformers", chat_format="llama_3"),
+    "llava_1_5_7b": LlavaSpec(
+        hub_id="llava-hf/llava-1.5-7b-hf", chat_format="vicuna_v1.5", sizes=VICUNA_7B, tower=LARGE_TOWER
+    ),
+    "llava_1_5_13b": LlavaSpec(
+        hub_id="llava-hf/llava-1.5-13b-hf", chat_format="vicuna_v1.5", sizes=VICUNA_13B, tower=LARGE_TOWER
+    ),
+    "llava_llama_3_8b": LlavaSpec(
+        hub_id="xtuner/llava-llama-3-8b-v1_1-transformers", chat_format="llama_3", sizes=LLAMA_3_8B, tower=LARGE_TOWER
+    ),
     "clip_llama_3_8b": LlavaSpec(language_model="llama_3_8b_instruct", chat_format="llama_3"),
     "clip_vicuna_7b": LlavaSpec(language_model="vicuna_7b", chat_format="vicuna_v1.5"),
     "clip_vicuna_13b": LlavaSpec(language_model="vicuna_13b", chat_format="vicuna_v1.5"),
@@ -122,39 +155,61 @@ def _own_source(spec: LlavaSpec) -> str:
 
 
 def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+    from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
     try:
+        config = LlavaConfig.from_pretrained(source, trust_remote_code=False)
+        _refuse_other_parts(name, source, config)
         model, loading = LlavaForConditionalGeneration.from_pretrained(
-            source, dtype=getattr(torch, dtype), output_loading_info=True
+            source,
+            config=config,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
         )
-        processor = LlavaProcessor.from_pretrained(source)
+        processor = LlavaProcessor.from_pretrained(source, trust_remote_code=False)
+    except MissingWeightsError:
+        raise
     except Exception as error:
         raise MissingWeightsError(
-            f"The weights of the {KIND} {name!r} could not be loaded from {source}: {error}. Expected a folder as "
-            "LlavaForConditionalGeneration and LlavaProcessor write it; set vision_language.model_path to it."
+            f"The weights of the {KIND} {name!r} could not be loaded from {source}: {reason_of(error)}. "
+            "Expected a folder as LlavaForConditionalGeneration and LlavaProcessor write it; set "
+            "vision_language.model_path to it."
         ) from error
-    unexpected = [key for key in loading["unexpected_keys"] if not key.endswith(HARMLESS)]
-    problems = [
-        f"{len(keys)} {kind} ({', '.join(sorted(str(key) for key in keys)[:LISTED])})"
-        for kind, keys in (
-            ("missing", loading["missing_keys"]),
-            ("unexpected", unexpected),
-            ("of another shape", loading["mismatched_keys"]),
-        )
-        if keys
-    ]
-    if problems:
-        raise MissingWeightsError(
-            f"The weights in {source} do not fit the {KIND} {name!r}: {'; '.join(problems)}. Give the weights of a "
-            "LlavaForConditionalGeneration, all shards of them."
-        )
+    refuse_partial_load(name, model, loading, source=source)
     if processor.tokenizer.convert_tokens_to_ids(IMAGE) != model.config.image_token_id:
         raise MissingWeightsError(
             f"The tokenizer in {source} has {IMAGE!r} at {processor.tokenizer.convert_tokens_to_ids(IMAGE)}, the "
             f"configuration says {model.config.image_token_id}. Give a tokenizer and a config.json of one model."
         )
     return model, processor
+
+
+def _refuse_other_parts(name: str, source: str | Path, config: "LlavaConfig") -> None:
+    spec = VISION_LANGUAGE_MODELS[name]
+    promised = named_language_sizes(spec.sizes)
+    refuse_other_sizes(name, source, found=language_sizes(config.text_config), promised=promised)
+    found = clip_vision_sizes(config.vision_config)
+    refuse_other_sizes(name, source, found=found, promised=named_clip_sizes(spec.tower))
+
+
+def find_llava_flaw(name: str, place: Path) -> str:
+    """Returns what keeps a LLaVA from being loaded from a folder, or nothing; no weights are read.
+
+    Args:
+        name: A key of ``VISION_LANGUAGE_MODELS`` that is not put together.
+        place: The folder.
+    """
+    from transformers import LlavaConfig
+
+    if flaw := find_folder_flaw(place, MODEL_FILES):
+        return flaw
+    try:
+        _refuse_other_parts(name, place, LlavaConfig.from_pretrained(place, trust_remote_code=False))
+    except Exception as error:
+        return reason_of(error)
+    return ""
 
 
 def _put_together(language_model: str, path: str | None, vision: Any, settings: LlavaSettings) -> tuple[Any, Any]:

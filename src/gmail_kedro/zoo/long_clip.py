@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gmail_kedro.zoo.open_clip_encoder import (
+    OpenClipSource,
     adapt_names,
     assemble,
     build_clip,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 KEPT_POSITIONS, STRETCH = 20, 4
 LONG_CONTEXT = 248
-CHECKPOINT_SUFFIXES = (".safetensors", ".pt")
+CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".pt"), "longclip"
 
 
 def stretch_positions(table: torch.Tensor) -> torch.Tensor:
@@ -105,6 +106,22 @@ def build_long_clip(config: dict[str, Any]) -> "CustomTextCLIP":
     return model
 
 
+def look_at_long_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
+    """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
+
+    Args:
+        name: The zoo's name.
+        path: The checkpoint, or a folder with it.
+        architecture: open_clip's name of the CLIP it extends; may be empty for a folder with a configuration.
+        pretrained: Not used: it decides no preprocessing here.
+
+    Raises:
+        MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.
+    """
+    checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES, own=OWN_FILES)
+    return checkpoint, read_source(name, path, architecture, context_length=LONG_CONTEXT)
+
+
 def load_long_clip(
     name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
 ) -> TowerEncoder:
@@ -112,7 +129,7 @@ def load_long_clip(
 
     Args:
         name: The zoo's name.
-        path: The checkpoint, or a folder with it, or None for the hub. Where the folder has an
+        path: The checkpoint, or a folder with it, or None for the hub. Where its folder has an
             ``open_clip_config.json``, configuration and tokenizer are the folder's, otherwise the architecture's.
         architecture: open_clip's name of the CLIP it extends; may be empty for a folder with a configuration.
         pretrained: The hub repository of the checkpoint.
@@ -122,10 +139,8 @@ def load_long_clip(
         MissingWeightsError: If the weights are not there or do not fit.
     """
     home = path or fetch_from_hub("encoder", name, pretrained, files="*.pt")
-    checkpoint = find_checkpoint(name, home, CHECKPOINT_SUFFIXES)
-    state = read_state_dict(name, checkpoint)
-    source = read_source(name, home, architecture)
+    checkpoint, source = look_at_long_clip(name, home, architecture=architecture, pretrained=pretrained)
     model = build_long_clip(source.config)
-    load_strictly(name, model, adapt_names(model, state), source=str(checkpoint))
+    load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
     tokenizer = find_tokenizer(source, context_length=LONG_CONTEXT)
     return assemble(name, model.to(device), build_preprocess(model, source), tokenizer)

@@ -11,7 +11,8 @@ import torch
 
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import Contrast
-from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.architectures import clip_sizes, named_clip_sizes, refuse_other_sizes
+from gmail_kedro.zoo.registry import MissingWeightsError, reason_of
 from gmail_kedro.zoo.state_dicts import find_checkpoint, load_strictly, read_state_dict
 from gmail_kedro.zoo.timm_tower import TIMM_VIT, TimmTower
 from gmail_kedro.zoo.towers import Family, Reading, TowerEncoder, Towers, find_part
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
 
 CONFIG_FILE = "open_clip_config.json"
-CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".bin", ".pt", ".pth"), "open_clip_"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def load_open_clip(
 
     Args:
         name: The zoo's name.
-        path: A folder in open_clip's hub layout, a checkpoint file of the architecture, or None for the tag's weights.
+        path: A folder in open_clip's hub layout, a checkpoint file (with the configuration beside it, or else of the
+            architecture), or None for the tag's weights.
         architecture: open_clip's name of the architecture; may be empty for a folder.
         pretrained: open_clip's tag of the weights.
         device: Where the model goes.
@@ -57,19 +59,34 @@ def load_open_clip(
     try:
         if path is None:
             return _load_tag(name, architecture, pretrained, device)
-        source = read_source(name, path, architecture, pretrained)
-        state = read_state_dict(name, find_checkpoint(name, path, CHECKPOINT_SUFFIXES))
+        checkpoint, source = look_at_open_clip(name, path, architecture=architecture, pretrained=pretrained)
         model = build_clip(source.config)
-        load_strictly(name, model, adapt_names(model, state), source=str(path))
+        load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
         return assemble(name, model.to(device), build_preprocess(model, source), find_tokenizer(source))
     except MissingWeightsError:
         raise
     except Exception as error:
         raise MissingWeightsError(
             f"The weights of the encoder {name!r} could not be loaded from {path or f'{architecture} ({pretrained})'}: "
-            f"{error}. Put them in a local folder ({CONFIG_FILE}, open_clip_model.safetensors and the tokenizer) and "
-            "set run.encoder_path to it."
+            f"{reason_of(error)}. Put them in a local folder ({CONFIG_FILE}, open_clip_model.safetensors and "
+            "the tokenizer) and set run.encoder_path to it."
         ) from error
+
+
+def look_at_open_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
+    """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
+
+    Args:
+        name: The zoo's name.
+        path: As for ``load_open_clip``.
+        architecture: open_clip's name of the architecture; may be empty for a folder.
+        pretrained: open_clip's tag of the weights.
+
+    Raises:
+        MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.
+    """
+    source = read_source(name, path, architecture, pretrained)
+    return find_checkpoint(name, path, CHECKPOINT_SUFFIXES, own=OWN_FILES), source
 
 
 def _load_tag(name: str, architecture: str, pretrained: str, device: torch.device) -> TowerEncoder:
@@ -78,33 +95,65 @@ def _load_tag(name: str, architecture: str, pretrained: str, device: torch.devic
     model, _, preprocess = open_clip.create_model_and_transforms(
         architecture, pretrained=pretrained, device=device, require_pretrained=True, force_custom_text=True
     )
-    return assemble(name, model, preprocess, open_clip.get_tokenizer(architecture))
+    source = OpenClipSource(open_clip.get_model_config(architecture), {}, architecture)
+    return assemble(name, model, preprocess, find_tokenizer(source))
 
 
-def read_source(name: str, path: Path, architecture: str, pretrained: str = "") -> OpenClipSource:
-    """Returns what is known about a local model: from the folder's own configuration, or by its architecture.
+def read_source(
+    name: str, path: Path, architecture: str, pretrained: str = "", *, context_length: int | None = None
+) -> OpenClipSource:
+    """Returns what is known about a local model: from the configuration in its folder, or by its architecture.
 
     Args:
         name: The zoo's name.
-        path: A folder or a checkpoint file.
+        path: A folder, or a checkpoint file, whose folder may hold the configuration.
         architecture: open_clip's name of the architecture; may be empty for a folder with a configuration.
         pretrained: open_clip's tag of the weights, which decides the preprocessing.
+        context_length: Longest text of the family, where it is not the configuration's.
 
     Raises:
-        MissingWeightsError: If there is neither a configuration nor an architecture.
+        MissingWeightsError: If there is neither a configuration nor an architecture, or the two are different models.
     """
     import open_clip
 
-    if path.is_dir() and (path / CONFIG_FILE).is_file():
-        stored = json.loads((path / CONFIG_FILE).read_text())
-        return OpenClipSource(stored["model_cfg"], stored.get("preprocess_cfg", {}), f"local-dir:{path}")
+    folder = path if path.is_dir() else path.parent
+    stretched = {} if context_length is None else {"context_length": context_length}
+    if (folder / CONFIG_FILE).is_file():
+        config, preprocessing = _read_config(name, folder / CONFIG_FILE)
+        config["text_cfg"] = config["text_cfg"] | stretched
+        promised = named_clip_sizes(architecture)
+        promised |= {f"text tower's {size}": value for size, value in stretched.items()}
+        refuse_other_sizes(name, folder / CONFIG_FILE, found=clip_sizes(config), promised=promised)
+        return OpenClipSource(config, preprocessing, f"local-dir:{folder}")
     if architecture and (path.is_file() or not pretrained):
+        config = deepcopy(open_clip.get_model_config(architecture))
+        config["text_cfg"] = config["text_cfg"] | stretched
         preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
-        return OpenClipSource(deepcopy(open_clip.get_model_config(architecture)), preprocessing, architecture)
+        return OpenClipSource(config, preprocessing, architecture)
     raise MissingWeightsError(
-        f"The encoder {name!r} was to be read from {path}, but {path / CONFIG_FILE} is not there. "
+        f"The encoder {name!r} was to be read from {path}, but {folder / CONFIG_FILE} is not there. "
         "Expected a folder in open_clip's hub layout, or a checkpoint file of the architecture."
     )
+
+
+def _read_config(name: str, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns ``model_cfg`` and ``preprocess_cfg`` of a configuration file."""
+    try:
+        stored = json.loads(file.read_text())
+        config, preprocessing = stored["model_cfg"], stored.get("preprocess_cfg", {})
+        clip_sizes(config)
+        fetched = config["text_cfg"].get("hf_model_name")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MissingWeightsError(
+            f"The encoder {name!r} cannot be read by {file}: {error!r}. Expected open_clip's configuration, with "
+            "model_cfg, vision_cfg and text_cfg."
+        ) from error
+    if fetched:  # open_clip would ask the hub for it, and run code that stands there
+        raise MissingWeightsError(
+            f"The encoder {name!r} has in {file} a text tower from transformers, {fetched!r}. Give one whose text "
+            "tower is open_clip's own."
+        )
+    return config, preprocessing
 
 
 def build_clip(config: dict[str, Any]) -> "CustomTextCLIP":
@@ -145,10 +194,12 @@ def build_preprocess(model: Any, source: OpenClipSource) -> Any:
 
 
 def find_tokenizer(source: OpenClipSource, *, context_length: int | None = None) -> Any:
-    """Returns open_clip's tokenizer of a model."""
+    """Returns open_clip's tokenizer of a model; code that stands beside it is not run."""
     import open_clip
 
-    return open_clip.get_tokenizer(source.identifier, context_length=context_length)
+    is_transformers = bool(source.config["text_cfg"].get("hf_tokenizer_name"))
+    options = {"trust_remote_code": False} if is_transformers else {}  # open_clip's own takes no such option
+    return open_clip.get_tokenizer(source.identifier, context_length=context_length, **options)
 
 
 def assemble(name: str, model: Any, preprocess: Any, tokenizer: Any) -> TowerEncoder:

@@ -18,6 +18,13 @@ class MissingWeightsError(ValueError):
     """Weights that are not where they should be; the message says what was looked for and what to do."""
 
 
+def reason_of(error: Exception) -> str:
+    """Returns in one line why a library could not load a model; that code beside weights is not run, in our words."""
+    if "trust_remote_code" in str(error):
+        return "its files ask for code of their own to be run, which is never done"
+    return " ".join(str(error).split()).rstrip(".")
+
+
 def look_up(kind: str, name: str, specs: Mapping[str, Spec]) -> Spec:
     """Returns the spec of a name.
 

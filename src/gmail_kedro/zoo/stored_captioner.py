@@ -10,6 +10,7 @@ from gmail_kedro.zoo.captioner_spec import read_captioner
 from gmail_kedro.zoo.ifcap import IfcapCaptioner
 from gmail_kedro.zoo.language_tuning import load_language_model
 from gmail_kedro.zoo.prefix_mappers import build_mapper
+from gmail_kedro.zoo.state_dicts import load_file_strictly
 
 
 def start_from(captioner: Captioner, folder: Path, *, device: torch.device) -> None:
@@ -56,14 +57,12 @@ def load_captioner(folder: Path, *, device: torch.device) -> Captioner:
         device: Where it goes.
 
     Raises:
-        MissingWeightsError: If the folder holds none, or its language model is not there; says how to make it.
+        MissingWeightsError: If the folder holds none, or its weights or its language model are not there or do not fit.
     """
-    from safetensors.torch import load_file
-
     spec, record = read_captioner(folder)
     language = load_language_model(folder, record)
     mapper = build_mapper(spec.mapper)
-    mapper.load_state_dict(load_file(folder / MAPPER_FILE))
+    load_file_strictly(f"{spec.kind} (its mapper)", mapper, folder / MAPPER_FILE)
     if spec.kind == "ifcap":
         captioner: Captioner = IfcapCaptioner(spec, mapper, language, CaptionMemory.load(folder))
     else:

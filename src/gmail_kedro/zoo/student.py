@@ -20,6 +20,7 @@ from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.heads import DualProjection
 from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
+from gmail_kedro.zoo.state_dicts import load_file_strictly
 from gmail_kedro.zoo.towers import TowerEncoder
 
 RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"
@@ -187,7 +188,7 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
 
     Raises:
         ValueError: If the route is unknown, or the student started from another encoder.
-        MissingWeightsError: If the student's files are not complete.
+        MissingWeightsError: If the student's files are not complete, or do not fit the encoder.
     """
     if route not in ROUTES:
         raise ValueError(f"The route must be one of {list(ROUTES)}. Got {route!r} instead.")
@@ -201,10 +202,10 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
     path = spec.real_path if route == "real" else "lora_proj"
     changed = False
     if spec.text.kind != "none":
-        encoder.text_tower = load_tuned(encoder.text_tower, spec.text, student.folder / TEXT_FOLDER)
+        encoder.text_tower = load_tuned(encoder.text_tower, spec.text, student.folder / TEXT_FOLDER, owner=encoder.name)
         changed = True
     if path == "lora_proj" and spec.image.kind != "none":
-        encoder.image_tower = load_tuned(encoder.image_tower, spec.image, student.folder)
+        encoder.image_tower = load_tuned(encoder.image_tower, spec.image, student.folder, owner=encoder.name)
         changed = True
     if path != "frozen" and spec.projection != "none":
         encoder.head = _load_head(encoder, student, route)
@@ -257,8 +258,6 @@ def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> Dual
 
 
 def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> torch.nn.Module:
-    from safetensors.torch import load_file
-
     heads = _build_heads(encoder, student.spec, seed=0)
     assert heads is not None
     path = student.folder / HEADS_FILE
@@ -266,7 +265,7 @@ def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> tor
         raise MissingWeightsError(
             f"There is no {HEADS_FILE} in {student.folder}. Align again: kedro run --pipeline=align"
         )
-    heads.load_state_dict(load_file(path))
+    load_file_strictly(f"{encoder.name} (its heads)", heads, path)
     head = heads.generated if route == "generated" else heads.real
     return head.eval().requires_grad_(False)
 

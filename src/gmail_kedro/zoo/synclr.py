@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from gmail_kedro.interfaces import Contrast
+from gmail_kedro.zoo.architectures import refuse_other_sizes
 from gmail_kedro.zoo.open_clip_encoder import hash_model
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import find_checkpoint, load_strictly, read_state_dict
@@ -14,7 +15,7 @@ from gmail_kedro.zoo.timm_tower import TIMM_VIT, TimmTower
 from gmail_kedro.zoo.towers import Reading, TowerEncoder, Towers
 
 CONFIG_FILE = "config.json"
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth")
+CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".pth"), "synclr"
 PREFIX, MASK_TOKEN = "visual.", "mask_token"
 TRAINING_TEMPERATURE = 0.1
 
@@ -24,7 +25,7 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
 
     Args:
         name: The zoo's name.
-        path: The checkpoint, or a folder with it. Where the folder has a ``config.json``, architecture and picture
+        path: The checkpoint, or a folder with it. Where its folder has a ``config.json``, architecture and picture
             size are the folder's.
         architecture: timm's name of the architecture; may be empty for a folder with a configuration.
         pretrained: Not used: the checkpoints are on no hub.
@@ -36,8 +37,7 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
     import timm
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES)
-    config = _read_config(name, path, architecture)
+    checkpoint, config = look_at_synclr(name, path, architecture=architecture, pretrained=pretrained)
     trunk: Any = timm.create_model(config["architecture"], num_classes=0, global_pool="token")
     load_strictly(name, trunk, _image_tower(read_state_dict(name, checkpoint)), source=str(checkpoint))
     side = config.get("image_size") or trunk.default_cfg["input_size"][-1]
@@ -52,12 +52,30 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
     )
 
 
-def _read_config(name: str, path: Path, architecture: str) -> dict[str, Any]:
-    if path.is_dir() and (path / CONFIG_FILE).is_file():
-        return json.loads((path / CONFIG_FILE).read_text())
-    if not architecture:
-        raise MissingWeightsError(f"The encoder {name!r} was to be read from {path}, but {CONFIG_FILE} is not there.")
-    return {"architecture": architecture}
+def look_at_synclr(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
+    """Returns the checkpoint that a path leads to and its model's architecture and picture size; nothing is loaded.
+
+    Args:
+        name: The zoo's name.
+        path: The checkpoint, or a folder with it.
+        architecture: timm's name of the architecture; may be empty for a folder with a configuration.
+        pretrained: Not used.
+
+    Raises:
+        MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.
+    """
+    checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES, own=OWN_FILES)
+    file = checkpoint.parent / CONFIG_FILE
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    if "architecture" not in config:
+        if not architecture:
+            raise MissingWeightsError(
+                f"The encoder {name!r} was to be read from {path}, but {file} is not there, or does not name timm's "
+                "architecture."
+            )
+        return checkpoint, {"architecture": architecture}
+    refuse_other_sizes(name, file, found=config, promised={"architecture": architecture} if architecture else {})
+    return checkpoint, config
 
 
 def _image_tower(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
+from gmail_kedro.zoo.state_dicts import load_file_strictly
 from gmail_kedro.zoo.towers import TowerEncoder
 
 WEIGHTS_FILE, RECIPE_FILE = "text_tower.safetensors", "text_tower.json"
@@ -47,11 +48,9 @@ def put_text_tower(encoder: TowerEncoder, folder: Path) -> bool:
         folder: As ``TunedTextTower.save_pretrained`` wrote it.
 
     Raises:
-        MissingWeightsError: If the folder holds none.
+        MissingWeightsError: If the folder holds none, or it does not fit.
         ValueError: If it belongs to another encoder.
     """
-    from safetensors.torch import load_file
-
     if not (folder / RECIPE_FILE).is_file():
         raise MissingWeightsError(f"There is no text tower at {folder}. Train it: kedro run --pipeline=downstream")
     recipe = json.loads((folder / RECIPE_FILE).read_text())
@@ -63,6 +62,6 @@ def put_text_tower(encoder: TowerEncoder, folder: Path) -> bool:
             "Train it again: kedro run --pipeline=downstream"
         )
     assert encoder.text_tower is not None
-    encoder.text_tower.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    load_file_strictly(f"{encoder.name} (its text tower)", encoder.text_tower, folder / WEIGHTS_FILE)
     encoder.fingerprint = hashlib.sha256(f"{encoder.fingerprint}{hash_folder(folder)}".encode()).hexdigest()
     return True

@@ -12,7 +12,7 @@ import torch
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.registry import MissingWeightsError
-from gmail_kedro.zoo.state_dicts import load_strictly
+from gmail_kedro.zoo.state_dicts import load_file_strictly
 from gmail_kedro.zoo.vision_language import Eye, VisionLanguageModel
 
 RECIPE_FILE, PROJECTOR_FILE = "vision_language.json", "projector.safetensors"
@@ -127,11 +127,9 @@ def load_tuned_llava(model: VisionLanguageModel, folder: Path, eye: Eye) -> None
         eye: What it is going to see through; its tower must be the one of the recipe.
 
     Raises:
-        MissingWeightsError: If the folder's files are not complete.
+        MissingWeightsError: If the folder's files are not complete, or do not fit the model.
         ValueError: If the training belongs to another model, or the eye's tower is not the recipe's.
     """
-    from safetensors.torch import load_file
-
     recipe = _read_recipe(folder)
     if recipe.base != fingerprint_of(model):
         raise ValueError(
@@ -145,16 +143,11 @@ def load_tuned_llava(model: VisionLanguageModel, folder: Path, eye: Eye) -> None
             f"again. {REMEDY}"
         )
     language_model = model.model.model.language_model
-    model.model.model.language_model = load_tuned(language_model, recipe.tuning, folder)
+    model.model.model.language_model = load_tuned(language_model, recipe.tuning, folder, owner=model.name)
     if recipe.has_projector:
         if not (folder / PROJECTOR_FILE).is_file():
             raise MissingWeightsError(f"There is no {PROJECTOR_FILE} in {folder}. {REMEDY}")
-        load_strictly(
-            f"{model.name} (its projector)",
-            model.projector.float(),
-            load_file(folder / PROJECTOR_FILE),
-            source=str(folder),
-        )
+        load_file_strictly(f"{model.name} (its projector)", model.projector.float(), folder / PROJECTOR_FILE)
     model.eval()
 
 
