@@ -6,12 +6,13 @@ tensors; one entry only, because safetensors writes several in an order that cha
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from gmail_kedro.whole_files import whole_file
 
 FACTS_KEY, CHECKSUM_KEY = "facts", "sha256"
 
@@ -35,15 +36,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappin
     held = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     facts = dict(facts or {})
     header = facts | {CHECKSUM_KEY: _checksum(held, facts)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        save_file(held, unfinished, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
-        flush(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    flush(path.parent)
+    with whole_file(path) as partial:
+        save_file(held, partial, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
 
 
 def read_tensors(path: Path, *, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -86,15 +80,6 @@ def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk; a machine that stops then loses neither."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:

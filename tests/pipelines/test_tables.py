@@ -216,3 +216,30 @@ def test_real_sets_and_those_of_the_mini_world_fill_the_same_table(tmp_path):
     better = cells_of(tmp_path, [0], table).loc[("better", "imagenet")]
     assert better["effect"] == other.mean() - tuned.mean()
     assert better["effect_low"] < better["effect"] < better["effect_high"]  # paired image by image
+
+
+@pytest.mark.parametrize("file", ["run.json", "scores.json", "cost.json", "item_scores.parquet"])
+def test_a_damaged_run_is_left_out_and_named_and_the_others_are_reported(runs, file, caplog):
+    whole = cells_of(runs, [0])
+    damaged = runs / "ours-0" / file
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    cells = cells_of(runs, [0])
+    assert (cells.loc["ours"]["status"] == "blocked").all()
+    reason = cells.loc[("ours", "cider")]["reason"]
+    assert reason.startswith(f"{damaged} is damaged (") and reason.endswith("; run ours-0 again")
+    assert cells.loc[("base", "cider")]["ours"] == whole.loc[("base", "cider")]["ours"]
+    assert f"The tables go without a run: {reason}." in caplog.text
+
+
+def test_a_damaged_seed_is_named_beside_the_numbers_of_the_others(runs):
+    (runs / "ours-1/scores.json").write_text('{"captioning": ')
+    cell = cells_of(runs, [0, 1, 2]).loc[("ours", "cider")]
+    assert cell["seed_count"] == 2 and cell["run_ids"] == "repro/ours-0,repro/ours-2"
+    assert cell["effect"] == pytest.approx(5, abs=0.5) and "ours-1/scores.json is damaged" in cell["reason"]
+
+
+def test_a_difference_from_a_damaged_run_says_why_it_is_missing(runs):
+    (runs / "base-0/scores.json").write_text("[]")
+    cell = cells_of(runs, [0]).loc[("ours", "cider")]
+    assert cell["status"] == "run" and np.isnan(cell["effect"])
+    assert "base-0/scores.json is damaged (expected a JSON object, found list)" in cell["reason"]

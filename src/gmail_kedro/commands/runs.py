@@ -1,12 +1,17 @@
 """Named runs of experiments.yml: what a run changes, and several of them in one process."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gmail_kedro.commands.project import Project, nest
 from gmail_kedro.commands.weights import OF_A_RUN, find_paths
+from gmail_kedro.reporting.report_files import DamagedReportError, read_report
+from gmail_kedro.whole_files import whole_file
+
+logger = logging.getLogger(__name__)
 
 DATA_PIPELINES = ["mini_world", "generation", "pairing"]
 REPORTS, MODELS, SETS = Path("data/08_reporting"), Path("data/06_models"), Path("data/02_intermediate")
@@ -71,9 +76,8 @@ def run_cell(project: Project, name: str, seed: int) -> None:
     pipelines = _run_row(project, {"run.seed": seed} | row, run_id=run_id, start=start, first=first)
     facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
     facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
-    unfinished = receipt.with_name(f"{RECEIPT}.unfinished")
-    unfinished.write_text(json.dumps(facts, indent=1) + "\n")
-    unfinished.replace(receipt)
+    with whole_file(receipt) as partial:
+        partial.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def cell_id(project: Project, name: str, seed: int) -> str:
@@ -89,7 +93,12 @@ def run_command(project: Project, name: str, seed: int) -> str:
 def is_run(project: Project, name: str, seed: int) -> bool:
     """Says whether a cell is whole and was run as ``experiments.yml`` defines it now."""
     receipt = project.root / REPORTS / cell_id(project, name, seed) / RECEIPT
-    return receipt.is_file() and json.loads(receipt.read_text())["row"] == find_run(project, name)
+    try:
+        facts = read_report(receipt)
+    except DamagedReportError as reason:
+        logger.warning("Not counted as run: %s.", reason)
+        return False
+    return facts is not None and facts.get("row") == find_run(project, name)
 
 
 def run_pipelines(project: Project, names: Sequence[str], parameters: dict[str, Any]) -> None:

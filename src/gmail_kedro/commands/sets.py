@@ -24,6 +24,7 @@ from typing import Any
 
 from gmail_kedro.commands.project import Project
 from gmail_kedro.records.finished import FinishedSet, open_set
+from gmail_kedro.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
 SHEETS = "data/08_reporting/sets"
@@ -200,9 +201,12 @@ def _write_card(project: Project, finished: FinishedSet, generator: Mapping[str,
     from gmail_kedro.reporting.set_card import set_card_page
 
     content = card_of(finished, generator)
-    (finished.folder / CARD_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    (finished.folder / PAGE_FILE).write_text(set_card_page(content, sheet=SHEET_FILE), encoding="utf-8")
-    _draw(project, finished, SAMPLE_COUNT).savefig(finished.folder / SHEET_FILE, dpi=DPI)
+    page = set_card_page(content, sheet=SHEET_FILE)
+    for name, text in ((CARD_FILE, json.dumps(content, indent=1)), (PAGE_FILE, page)):
+        with whole_file(finished.folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+    with whole_file(finished.folder / SHEET_FILE) as partial:
+        _draw(project, finished, SAMPLE_COUNT).savefig(partial, dpi=DPI, format="png")
 
 
 def _draw(project: Project, finished: FinishedSet, count: int) -> Any:

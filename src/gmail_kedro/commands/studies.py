@@ -5,6 +5,7 @@ import sys
 
 from gmail_kedro.commands import runs
 from gmail_kedro.commands.project import Project, nest
+from gmail_kedro.whole_files import whole_file
 
 
 def run_study(project: Project, name: str, seeds: str | None) -> None:
@@ -37,9 +38,11 @@ def run_study(project: Project, name: str, seeds: str | None) -> None:
             parameters = {"run_id": run_id, "run.seed": seed} | study["shared"] | changes
             runs.run_pipelines(project, study["pipelines"], nest(parameters))
     table = study_table(reports, list(study["variants"]), study["seeds"], baseline=study["baseline"])
-    table.to_csv(reports / "table.csv", index=False)
+    with whole_file(reports / "table.csv") as partial:
+        table.to_csv(partial, index=False)
     text = study_markdown(table, study["columns"], baseline=study["baseline"])
-    (reports / "table.md").write_text(text)
+    with whole_file(reports / "table.md") as partial:
+        partial.write_text(text)
     sys.stdout.write(text)
 
 

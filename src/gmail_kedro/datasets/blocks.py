@@ -1,6 +1,5 @@
 """A table in the catalog that is written, and may be read, block by block."""
 
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -66,10 +65,7 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
         Raises:
             DatasetError: If the stream fails, or the disk refuses.
         """
-        path = Path(self._filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(path)
-        write_parquet(path, data)
+        write_parquet(Path(self._filepath), data)
 
     def load(self) -> pd.DataFrame | ds.Dataset:
         """Returns the table in the form the catalog entry names; its bytes are held against its checksum first.
@@ -96,12 +92,3 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "load_as": self._load_as}
-
-
-def _remove_left_over(path: Path) -> None:
-    """Removes what processes that were killed while they wrote this table have left behind."""
-    for partial in path.parent.glob(f"{path.name}.*.partial"):
-        try:
-            os.kill(int(partial.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            partial.unlink(missing_ok=True)

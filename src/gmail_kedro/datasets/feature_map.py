@@ -1,12 +1,12 @@
 """Training-free feature maps on disk: one safetensors file, its kind in the header."""
 
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
 from gmail_kedro.method.realign import FeatureMap
+from gmail_kedro.whole_files import whole_file
 
 
 class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):
@@ -32,12 +32,9 @@ class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):
         import torch
         from safetensors.torch import save_file
 
-        path = Path(self._filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
         tensors = {name: value.contiguous() for name, value in data.tensors().items()}
-        save_file(tensors or {"empty": torch.zeros(1)}, unfinished, metadata={"kind": data.kind})
-        os.replace(unfinished, path)
+        with whole_file(Path(self._filepath)) as partial:
+            save_file(tensors or {"empty": torch.zeros(1)}, partial, metadata={"kind": data.kind})
 
     def load(self) -> FeatureMap:
         """Returns the stored map.

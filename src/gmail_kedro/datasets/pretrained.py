@@ -6,8 +6,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.checksums import flush
 from gmail_kedro.interfaces import SavesItself
+from gmail_kedro.whole_files import flush
 
 
 class PretrainedDataset(AbstractDataset[SavesItself, Path]):

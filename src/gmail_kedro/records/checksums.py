@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gmail_kedro.records.tables import BLOCK_ROWS
+from gmail_kedro.whole_files import whole_file
 
 logger = logging.getLogger(__name__)
 JSON_KEY = "sha256"
@@ -38,10 +39,9 @@ def write_parquet(path: Path, table: pd.DataFrame | pa.RecordBatchReader) -> Non
     Raises:
         OSError: If the disk refuses. Whatever the stream raises passes, too; what was there before stays.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False).to_reader(max_chunksize=BLOCK_ROWS)
-    try:
+    with whole_file(path) as partial:
         with pq.ParquetWriter(partial, table.schema, use_dictionary=False) as writer:
             for block in table:
                 writer.write_batch(block)
@@ -53,11 +53,6 @@ def write_parquet(path: Path, table: pd.DataFrame | pa.RecordBatchReader) -> Non
             digest = _hash_around(file, place)
             file.seek(place)
             file.write(digest.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def find_damage(path: Path) -> str:

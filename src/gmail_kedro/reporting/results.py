@@ -1,6 +1,6 @@
 """What the runs of a reproduction left on disk, beside the result table: scores, gap, training histories, planes."""
 
-import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from gmail_kedro.reporting.report_files import DamagedReportError, read_history, read_report
+
+logger = logging.getLogger(__name__)
 
 RUN_FOLDER = re.compile(r"(?P<name>.+)-(?P<seed>\d+)")
 REPORTS = ("scores.json", "gap.json", "vision_language.json")
@@ -38,6 +42,8 @@ class RunResults:
 def read_runs(folder: Path) -> list[RunResults]:
     """Returns the runs of a reproduction by name and seed; a folder that is no run's is left out.
 
+    A run of which a file is damaged is left out with a warning that names the file.
+
     Args:
         folder: Has a folder ``<name>-<seed>`` for every run.
     """
@@ -46,27 +52,20 @@ def read_runs(folder: Path) -> list[RunResults]:
         match = RUN_FOLDER.fullmatch(place.name)
         if match is None or not any((place / name).is_file() for name in REPORTS):
             continue
-        histories = {name: place / f"{name}_history.csv" for name in HISTORIES}
-        runs.append(
-            RunResults(
-                name=match["name"],
-                seed=int(match["seed"]),
-                protocol=_read(place / "scores.json").get("protocol", {}),
-                gap=_read(place / "gap.json"),
-                histories={name: _history(path) for name, path in histories.items() if _has_text(path)},
-                tsne=place / "tsne.png" if (place / "tsne.png").is_file() else None,
-            )
-        )
+        try:
+            runs.append(_read_run(place, match["name"], int(match["seed"])))
+        except DamagedReportError as reason:
+            logger.warning("The figures go without a run: %s.", reason)
     return sorted(runs, key=lambda run: (run.name, run.seed))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _has_text(path: Path) -> bool:
-    return path.is_file() and bool(path.read_text(encoding="utf-8").strip())
-
-
-def _history(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path)
+def _read_run(place: Path, name: str, seed: int) -> RunResults:
+    histories = {kind: read_history(place / f"{kind}_history.csv") for kind in HISTORIES}
+    return RunResults(
+        name=name,
+        seed=seed,
+        protocol=(read_report(place / "scores.json") or {}).get("protocol", {}),
+        gap=read_report(place / "gap.json") or {},
+        histories={kind: history for kind, history in histories.items() if history is not None},
+        tsne=place / "tsne.png" if (place / "tsne.png").is_file() else None,
+    )

@@ -1,6 +1,7 @@
 """The words at the end of a run: scores beside the other runs, where things lie, what to do next."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gmail_kedro.reporting.plain_text import markdown, one_line
@@ -21,7 +22,12 @@ COLUMNS = (
 )
 
 
-def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
+def summarize(
+    run_id: str,
+    scores: Mapping[str, Any],
+    others: Mapping[str, Mapping[str, Any]],
+    damaged: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Returns the summary of a run beside the runs that are comparable with it, in Markdown.
 
     Args:
@@ -29,6 +35,7 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
         scores: The content of its ``scores.json``.
         others: The content of the other runs' files, by run id. A run of another corpus, split, size, protocol,
             tokenizer, encoder or generated set is left out and named, with what differs.
+        damaged: Runs whose file cannot be read, with the reason; they are named too.
     """
     protocol = scores["protocol"]
     apart = {name: differing_protocol(other["protocol"], protocol) for name, other in others.items()}
@@ -52,6 +59,7 @@ def summarize(run_id: str, scores: Mapping[str, Any], others: Mapping[str, Mappi
         *_codec_control(scores["gap"]),
         *_unavailable(scores),
         *([f"Not comparable, left out: {', '.join(strangers)}."] if strangers else []),
+        *(f"Left out: {markdown(name)}, {markdown(reason)}." for name, reason in damaged.items()),
         "",
         f"## Zero-shot, on real images (real path: {_real_path(protocol)})",
         "",

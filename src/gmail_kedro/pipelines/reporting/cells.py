@@ -78,6 +78,9 @@ def _cell(
         reason = _differing(column, runs, theirs[0], theirs[2])
         others = {seed: run.find(theirs[0]) for seed, run in theirs[2].items()}
         effect = NOTHING if reason else _difference(numbers, others, is_paired_by_seed=row.seeds is None)
+    if numbers:
+        every = [*runs.values(), *(theirs[2].values() if theirs else ())]
+        reason = "; ".join(dict.fromkeys(filter(None, [reason, *(run.damage for run in every)])))
     used = [runs[seed] for seed in numbers]
     return {
         "higher_is_better": column.higher_is_better,
@@ -153,7 +156,7 @@ def _differing(
 ) -> str:
     """Returns in what the two rows were measured differently, as a reason for no difference, or ``""``."""
     sides = [(runs, column), (compared, other)]
-    first, second = (next((run.protocol(at) for run in side.values()), None) for side, at in sides)
+    first, second = (next((run.protocol(at) for run in side.values() if not run.damage), None) for side, at in sides)
     if first is None or second is None:
         return ""
     apart = [name for name in SAME if first.get(name) != second.get(name)]

@@ -1,17 +1,20 @@
 """What the runs of the reproduction left: scores, intervals, image by image, and where each number comes from."""
 
-import json
+import logging
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from gmail_kedro.reporting.report_files import DamagedReportError, read_items, read_report
 from gmail_kedro.reporting.tables import Column
 
+logger = logging.getLogger(__name__)
+
 RECEIPT = "run.json"
+REPORTS = ("scores", "gap", "cost", "transfer", "vision_language")  # what tables may have numbers from
 FACTS = (
     "corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer", "encoder", "generator",
     "generated_set", "generated_image_count"
@@ -52,11 +55,17 @@ class FinishedRun:
         run_id: Its id.
         folder: Where its reports are.
         receipt: What its ``run.json`` says.
+        damage: Which of its files is damaged, or ``""``; such a run has no numbers.
+        reports: The content of its JSON files by name.
+        items: Its scores image by image, by the JSON file they belong to.
     """
 
     run_id: str
     folder: Path
-    receipt: dict[str, Any] = field(hash=False)
+    receipt: dict[str, Any]
+    damage: str = ""
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    items: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def find(self, column: Column) -> Found:
         """Returns the number that a column wants, or the run's own reason why there is none."""
@@ -64,7 +73,9 @@ class FinishedRun:
         return self.find(column.instead) if found.value is None and column.instead is not None else found
 
     def _find(self, column: Column) -> Found:
-        content = self.read(column.file)
+        if self.damage:
+            return Found(reason=self.damage)
+        content = self.reports.get(column.file)
         if content is None:
             return Found(reason=f"{self.run_id} left no {column.file}.json: {self._told()}")
         place = content
@@ -86,31 +97,14 @@ class FinishedRun:
 
     def protocol(self, column: Column) -> dict[str, Any]:
         """Returns how a column's numbers were measured, and what the run was made from."""
-        content = self.read(column.file) or {}
-        scores = self.read("scores") or {}
+        content, scores = self.reports.get(column.file, {}), self.reports.get("scores", {})
         facts: dict[str, Any] = {}
         for part in (self.receipt, scores.get("protocol"), content.get("protocol"), content.get(column.groups[0])):
             facts |= {name: value for name, value in (part or {}).items() if name in FACTS}
         return facts
 
-    def read(self, file: str) -> dict[str, Any] | None:
-        """Returns a JSON file of the run, or None where there is none."""
-        if file not in self._files:
-            path = self.folder / f"{file}.json"
-            self._files[file] = json.loads(path.read_text()) if path.is_file() else None
-        return self._files[file]
-
-    @cached_property
-    def _files(self) -> dict[str, dict[str, Any] | None]:
-        return {}
-
-    @cached_property
-    def _tables(self) -> dict[str, pd.DataFrame]:
-        paths = {file: self.folder / name for file, name in ITEM_FILES.items()}
-        return {file: pd.read_parquet(path) for file, path in paths.items() if path.is_file()}
-
     def _items(self, column: Column) -> "pd.Series[float] | None":
-        table, group = self._tables.get(column.file), "/".join(column.groups)
+        table, group = self.items.get(column.file), "/".join(column.groups)
         if table is None or not ("group" in table or group in ITEM_GROUPS):
             return None
         prefix = "" if "group" in table else ITEM_GROUPS[group]
@@ -125,6 +119,8 @@ class FinishedRun:
 def finished_runs(folder: Path, name: str, seeds: list[int]) -> dict[int, FinishedRun]:
     """Returns the whole runs of a name by seed; a run is whole when its ``run.json`` is there.
 
+    A run of which a file is damaged has no numbers, but the reason why, which is logged too.
+
     Args:
         folder: Has a folder ``<name>-<seed>`` for each run.
         name: The run's name.
@@ -134,6 +130,26 @@ def finished_runs(folder: Path, name: str, seeds: list[int]) -> dict[int, Finish
     for seed in seeds:
         receipt = folder / f"{name}-{seed}" / RECEIPT
         if receipt.is_file():
-            facts = json.loads(receipt.read_text())
-            found[seed] = FinishedRun(facts["run_id"], receipt.parent, facts)
+            try:
+                found[seed] = _open_run(receipt)
+            except DamagedReportError as reason:
+                logger.warning("The tables go without a run: %s.", reason)
+                run_id = f"{folder.name}/{receipt.parent.name}"
+                found[seed] = FinishedRun(run_id, receipt.parent, {"pipelines": []}, damage=str(reason))
     return found
+
+
+def _open_run(receipt: Path) -> FinishedRun:
+    """Opens a run with all its files, so that one that is damaged is known before a number of it is used."""
+    place, facts = receipt.parent, read_report(receipt) or {}
+    if lacking := [name for name in ("run_id", "pipelines") if name not in facts]:
+        raise DamagedReportError(receipt, f"it does not say {' and '.join(lacking)}")
+    contents = {name: read_report(place / f"{name}.json") for name in REPORTS}
+    tables = {name: read_items(place / file) for name, file in ITEM_FILES.items()}
+    return FinishedRun(
+        run_id=facts["run_id"],
+        folder=place,
+        receipt=facts,
+        reports={name: content for name, content in contents.items() if content is not None},
+        items={name: table for name, table in tables.items() if table is not None},
+    )

@@ -1,6 +1,6 @@
 """The table of a study: variants over several seeds, each compared with a baseline run by run and image by image."""
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ import pandas as pd
 
 from gmail_kedro.metrics.statistics import Interval, crossed_difference
 from gmail_kedro.reporting.plain_text import markdown
+from gmail_kedro.reporting.report_files import DamagedReportError, read_items, read_report
+
+logger = logging.getLogger(__name__)
 
 RESAMPLES = 2000
 GAP_MEASURES = ("probe_auc", "paired_cosine", "centroid_distance", "knn_mixing", "frechet_distance")
@@ -89,12 +92,18 @@ def _scores_by_seed(folder: Path, variant: str, seeds: Sequence[int]) -> dict[in
     found: dict[int, dict[str, np.ndarray]] = {}
     for seed in seeds:
         run = folder / f"{variant}-{seed}"
-        if (run / "gap.json").is_file():
-            scores = json.loads((run / "gap.json").read_text())["scores"]
-            found[seed] = {measure: np.array(scores[f"{measure}_after"]) for measure in GAP_MEASURES}
-        if (run / "item_scores.parquet").is_file():
-            table = pd.read_parquet(run / "item_scores.parquet").sort_values(["measure", "image_id"])
-            found[seed] |= {name: rows["value"].to_numpy() for name, rows in table.groupby("measure")}
+        try:
+            gap, table = read_report(run / "gap.json"), read_items(run / "item_scores.parquet")
+        except DamagedReportError as reason:
+            logger.warning("The study goes without a run: %s.", reason)
+            continue
+        if gap is not None:
+            found[seed] = {measure: np.array(gap["scores"][f"{measure}_after"]) for measure in GAP_MEASURES}
+        if table is not None:
+            table = table.sort_values(["measure", "image_id"])
+            found.setdefault(seed, {}).update(
+                {name: rows["value"].to_numpy() for name, rows in table.groupby("measure")}
+            )
     return found
 
 

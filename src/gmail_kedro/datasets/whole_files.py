@@ -1,0 +1,66 @@
+"""The file kinds of kedro-datasets, written whole or not at all: a save that is killed leaves the old file or none."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.io import DatasetError
+from kedro_datasets import json, pandas, text
+from pandas import DataFrame
+
+from gmail_kedro.whole_files import whole_file
+
+
+class WholeFile:
+    """Lets the class beside it write under a temporary name; it keeps all its options.
+
+    Example (YAML)::
+
+        scores:
+          type: gmail_kedro.datasets.whole_files.JSONDataset
+          filepath: data/08_reporting/main/scores.json
+    """
+
+    _protocol: str
+
+    def save(self, data: Any) -> None:
+        """Writes the file; other file systems than the local one show a file only when it is whole.
+
+        Raises:
+            DatasetError: If the data does not fit the format, or the disk refuses.
+        """
+        write = super().save.__wrapped__  # type: ignore[misc]  # Kedro wraps each save in its messages; once will do
+        if self._protocol != "file":
+            return write(self, data)
+        with whole_file(Path(self._get_save_path())) as partial:  # type: ignore[attr-defined]
+            write(self._copy(_filepath=PurePosixPath(partial), _version=None), data)  # type: ignore[attr-defined]
+
+
+class JSONDataset(WholeFile, json.JSONDataset):
+    """``kedro_datasets.json.JSONDataset``, written whole."""
+
+
+class TextDataset(WholeFile, text.TextDataset):
+    """``kedro_datasets.text.TextDataset``, written whole."""
+
+
+class ParquetDataset(WholeFile, pandas.ParquetDataset):
+    """``kedro_datasets.pandas.ParquetDataset``, written whole."""
+
+
+class CSVDataset(WholeFile, pandas.CSVDataset):
+    """``kedro_datasets.pandas.CSVDataset``, written whole; a file whose last line was cut is refused."""
+
+    def load(self) -> DataFrame:
+        """Returns the table, which is empty where one without rows and columns was saved.
+
+        Raises:
+            DatasetError: If there is none, or its last line has no end: the number there may have lost digits.
+        """
+        path = Path(self._get_load_path())
+        if self._protocol == "file" and path.is_file():
+            content = path.read_bytes()
+            if not content.endswith(b"\n"):
+                raise DatasetError(f"{path} was cut: its last line has no end. Run the pipeline that writes it again.")
+            if not content.strip():
+                return DataFrame()
+        return super().load.__wrapped__(self)  # type: ignore[attr-defined]

@@ -1,0 +1,94 @@
+"""The files that a run leaves in data/08_reporting, read one by one: what is damaged is refused by its name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+LAST_FACT = "trainable_parameters"  # a training writes it into its last row alone
+
+
+class DamagedReportError(ValueError):
+    """A file of a run that was cut, or is not what its name says."""
+
+    def __init__(self, path: Path, what: object) -> None:
+        super().__init__(f"{path} is damaged ({what}); run {path.parent.name} again")
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """Returns the content of a JSON file of a run; None where there is none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DamagedReportError: If it is no JSON object.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedReportError(path, error) from error
+    if not isinstance(content, dict):
+        raise DamagedReportError(path, f"expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_items(path: Path) -> pd.DataFrame | None:
+    """Returns a Parquet file of scores image by image; None where there is none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DamagedReportError: If it is no Parquet file.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (ValueError, OSError) as error:  # Arrow's errors are of these two kinds
+        raise DamagedReportError(path, error) from error
+
+
+def read_history(path: Path) -> pd.DataFrame | None:
+    """Returns the history of a training; None where there is none, or nothing was trained.
+
+    Args:
+        path: The CSV file.
+
+    Raises:
+        DamagedReportError: If it is no such table, or not the whole of it: see ``missing_steps``.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if not text.strip():
+        return None
+    if not text.endswith("\n"):
+        raise DamagedReportError(path, "its last line has no end")
+    try:
+        history = pd.read_csv(path)
+    except ValueError as error:
+        raise DamagedReportError(path, error) from error
+    if reason := missing_steps(history):
+        raise DamagedReportError(path, reason)
+    return history
+
+
+def missing_steps(history: pd.DataFrame) -> str:
+    """Returns what a training's history lacks, or ``""``: a step between, or its end.
+
+    The last row of a whole history has the number of trained parameters, and the steps count from 0.
+
+    Args:
+        history: One row a step.
+    """
+    if history.empty:
+        return ""
+    steps = history["step"].tolist() if "step" in history else []
+    if steps != list(range(len(history))):
+        return f"its {len(history)} rows are not the steps 0 to {len(history) - 1}"
+    if LAST_FACT in history and pd.isna(history[LAST_FACT].iloc[-1]):
+        return f"it ends at row {len(history)}, which is not the last of the training"
+    return ""
