@@ -63,4 +63,4 @@ class CSVDataset(WholeFile, pandas.CSVDataset):
                 raise DatasetError(f"{path} was cut: its last line has no end. Run the pipeline that writes it again.")
             if not content.strip():
                 return DataFrame()
-        return super().load.__wrapped__(self)  # type: ignore[attr-defined]
+        return super().load.__wrapped__(self)
