@@ -1,8 +1,11 @@
-"""What guards the work of a run: its student's set, and its training state until its results are stored."""
+"""What guards the work of a run: its lock, how it ends when asked to, its student's set, its training state."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
@@ -10,7 +13,59 @@ from kedro.pipeline import Pipeline
 if TYPE_CHECKING:
     from gmail_kedro.engine.checkpoint import Checkpoints
 
-ADAPTER, CHECKPOINTS, GENERATED_IMAGES = "adapter", "checkpoints", "generated_images"
+ADAPTER, CHECKPOINTS, GENERATED_IMAGES, RUN_ID = "adapter", "checkpoints", "generated_images", "params:run_id"
+
+
+class RunLockHooks:
+    """Lets one process at a time write the results of a run, and one that is asked to stop end as one that may go on.
+
+    It comes first of the hooks that come first, and so acts as the last of them: what they refuse leaves no trace.
+    """
+
+    def __init__(self) -> None:
+        self._data = Path()
+        self._held = ExitStack()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Remembers where data lie."""
+        self._data = Path(context.project_path) / "data"
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Takes the lock of the run into whose folders the pipeline writes, if it does.
+
+        Raises:
+            RuntimeError: If another process holds it.
+        """
+        from gmail_kedro.engine.run_lock import hold_run
+        from gmail_kedro.engine.stopping import stopping_at_once
+
+        self._held.close()  # of a run in this process that was interrupted: Kedro tells nobody
+        if RUN_ID in catalog:
+            run_id = str(catalog[RUN_ID].load())
+            if any(self._is_of(run_id, catalog.get(name)) for name in pipeline.all_outputs()):
+                path = self._data / ".locks" / f"{run_id.replace('/', '+')}.lock"
+                self._held.enter_context(hold_run(path, run_id))
+        self._held.enter_context(stopping_at_once())
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Gives the lock back."""
+        self._held.close()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Gives the lock back."""
+        self._held.close()
+
+    def _is_of(self, run_id: str, dataset: Any) -> bool:
+        """Says whether a dataset lies in a folder of the run: data/06_models/RUN_ID and the like."""
+        path = getattr(dataset, "filepath", None) or getattr(dataset, "_filepath", None)
+        if path is None:
+            return False
+        parts, wanted = (self._data.parent / str(path)).parts[len(self._data.parts) + 1 :], Path(run_id).parts
+        return len(parts) > len(wanted) and parts[: len(wanted)] == wanted
 
 
 class StudentHooks:

@@ -9,7 +9,7 @@ import warnings
 
 from gmail_kedro.definitions import FILES
 from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
-from gmail_kedro.run_hooks import CheckpointHooks, StudentHooks
+from gmail_kedro.run_hooks import CheckpointHooks, RunLockHooks, StudentHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
@@ -17,6 +17,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is
 warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
 HOOKS = (
+    RunLockHooks(),  # the first of all, see there
     CatalogHooks(),
     StoreHooks(),
     ModelHooks(),

@@ -1,13 +1,39 @@
 """Training through real sessions when something goes wrong: nothing is lost, and nothing foreign is taken."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from gmail_kedro.engine import loop
+from gmail_kedro.engine.run_lock import hold_run
+
+from ..forking import fork
 
 MODELS, REPORTS = "data/06_models", "data/08_reporting"
+
+SLOW_CAPTIONER = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from conftest import TINY
+from gmail_kedro.engine import loop
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+take = loop._take_step
+loop._take_step = lambda *args: (time.sleep(0.3), take(*args))[1]
+project = Path(sys.argv[1])
+bootstrap_project(project)
+parameters = {**TINY, "run_id": "stopped", "downstream": TINY["downstream"] | {"checkpoint_every": 1000}}
+with KedroSession.create(project_path=project, runtime_params=parameters) as session:
+    session.run(pipeline_names=["downstream"])
+"""
 
 
 @pytest.fixture
@@ -78,3 +104,55 @@ def test_a_set_made_anew_or_another_one_is_refused_beside_what_was_trained_on_it
         with pytest.raises(ValueError, match="aligned on the generated set 'mini_sd' .* Got 'other'"):
             run_in(project, pipeline, set="other", run_id="main")
     assert scores.stat().st_mtime_ns == before
+
+
+@pytest.mark.reliability(31)
+def test_a_training_that_is_asked_to_stop_ends_with_75_and_the_same_command_goes_on(
+    project, run_in, monkeypatch, tmp_path, steps
+):
+    monkeypatch.chdir(project)
+    run_in(project, "align", run_id="stopped")
+    script = tmp_path / "slow_captioner.py"
+    script.write_text(SLOW_CAPTIONER)
+    victim = subprocess.Popen(
+        [sys.executable, str(script), str(project), str(Path(__file__).parent)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ,
+    )  # fmt: skip
+    assert any("parameters are trained" in line for line in victim.stdout)
+    time.sleep(0.5)
+    victim.send_signal(signal.SIGTERM)
+    told, _ = victim.communicate(timeout=60)
+    assert victim.returncode == os.EX_TEMPFAIL, told
+    assert "Go on with the same command." in told
+    models = project / MODELS / "stopped"
+    assert (models / "checkpoints/captioner.safetensors").is_file() and not (models / "captioner").exists()
+    steps.clear()
+    run_in(project, "downstream", run_id="stopped", downstream={"checkpoint_every": 1000})
+    assert 0 < steps[0] < 8
+    captioner = "captioner/prefix_mapper.safetensors"
+    assert (models / captioner).read_bytes() == (project / MODELS / "main" / captioner).read_bytes()
+
+
+def test_a_run_is_written_by_one_process_and_others_go_on_beside_it(project, run_in, monkeypatch):
+    monkeypatch.chdir(project)
+    lock = project / "data/.locks/held.lock"
+
+    def hold():
+        with hold_run(lock, "held"):
+            time.sleep(120)
+
+    child = fork(hold)
+    while not (lock.is_file() and lock.read_text()):
+        time.sleep(0.01)
+    try:
+        with pytest.raises(RuntimeError, match=f"The run 'held' is being written by process {child} on "):
+            run_in(project, "align", run_id="held")
+        run_in(project, "pairing", run_id="held")  # writes a set's folder, none of the run's
+        run_in(project, "align", run_id="beside")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with pytest.raises(Exception, match="alignment.steps"):
+        run_in(project, "align", run_id="held", alignment={"steps": -1})
+    run_in(project, "align", run_id="held")  # the dead process holds nothing, and neither does the run that failed
+    assert lock.read_text() == ""

@@ -6,6 +6,7 @@ fit into memory accumulates its gradient itself (``micro_batches.py``) and retur
 """
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.early_stopping import EarlyStopping
+from gmail_kedro.engine.stopping import stopping_between_steps
+
+logger = logging.getLogger(__name__)
 
 StepFunction = Callable[[int], dict[str, torch.Tensor]]
 NAN_LIMIT = 20
@@ -49,6 +53,9 @@ def fit(
 ) -> History:
     """Trains for a number of steps and returns the history.
 
+    A training that has a checkpoint and is asked to stop (``stopping.py``) ends after the step it is in, with its state
+    written: the bound is one step, a look at validation if it is due, and the writing.
+
     Args:
         step: Maps a step's index to its losses; the entry ``loss`` is minimised, the others are recorded.
         optimizer: Updates its own parameters.
@@ -64,6 +71,7 @@ def fit(
             taken in another process does not call it.
 
     Raises:
+        Stopped: If the process was asked to stop.
         FloatingPointError: If more than ``NAN_LIMIT`` steps had a loss or gradient that was not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -71,25 +79,32 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         first, history.rows, history.skipped_count = checkpoint.load(optimizer, schedule, early_stopping)
     started = time.perf_counter()
-    for index in range(first, steps):
-        if early_stopping is not None and early_stopping.is_over:
-            break
-        around = around_first_step if index == 0 and around_first_step else contextlib.nullcontext({})
-        with around as facts:
-            row = _take_step(step, index, optimizer, parameters, clip_norm, history)
-        row |= facts
-        row["learning_rate"] = float(schedule.get_last_lr()[0])
-        schedule.step()
-        if early_stopping is not None and early_stopping.is_due(index + 1, steps):
-            row["val_loss"] = early_stopping.look(index + 1, parameters)
-        history.rows.append(row | {"seconds": time.perf_counter() - started})
-        is_last = index + 1 == steps or (early_stopping is not None and early_stopping.is_over)
-        if is_last:
-            history.rows[-1] |= at_end()
-        if on_step is not None:
-            on_step(index, history.rows[-1])
-        if checkpoint is not None and (is_last or checkpoint.is_due(index + 1)):
-            checkpoint.save(index + 1, optimizer, schedule, history.rows, history.skipped_count, early_stopping)
+    asks = contextlib.nullcontext(lambda: False) if checkpoint is None else stopping_between_steps()
+    with asks as is_asked:
+        for index in range(first, steps):
+            if early_stopping is not None and early_stopping.is_over:
+                break
+            around = around_first_step if index == 0 and around_first_step else contextlib.nullcontext({})
+            with around as facts:
+                row = _take_step(step, index, optimizer, parameters, clip_norm, history)
+            row |= facts
+            row["learning_rate"] = float(schedule.get_last_lr()[0])
+            schedule.step()
+            if early_stopping is not None and early_stopping.is_due(index + 1, steps):
+                row["val_loss"] = early_stopping.look(index + 1, parameters)
+            history.rows.append(row | {"seconds": time.perf_counter() - started})
+            is_last = index + 1 == steps or (early_stopping is not None and early_stopping.is_over)
+            if is_last:
+                history.rows[-1] |= at_end()
+            if on_step is not None:
+                on_step(index, history.rows[-1])
+            if checkpoint is not None and (is_last or is_asked() or checkpoint.is_due(index + 1)):
+                checkpoint.save(index + 1, optimizer, schedule, history.rows, history.skipped_count, early_stopping)
+                if is_asked():
+                    logger.warning(
+                        "Training stopped after step %d of %d; its state: %s", index + 1, steps, checkpoint.path
+                    )
+                    break
     if early_stopping is not None:
         early_stopping.restore(parameters)
     return history
