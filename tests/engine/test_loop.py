@@ -79,6 +79,26 @@ def test_bad_steps_change_nothing_and_too_many_stop_the_run():
         fit(nan_step, optimizer, schedule, steps=NAN_LIMIT + 5, clip_norm=1.0)
 
 
+@pytest.mark.reliability(20)
+def test_a_gradient_that_is_not_finite_is_skipped_and_running_statistics_are_put_back():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1))
+    optimizer = build_adamw(model.parameters(), learning_rate=0.05, weight_decay=0.01)
+    schedule = build_schedule(optimizer, kind="constant", steps=3)
+    inputs, seen = torch.randn(8, 3), []
+
+    def step(index):
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        if index == 1:  # sqrt at 0: the loss is a number, its gradient is not; the statistics see other inputs
+            return {"loss": (model(inputs + 100).mean() * 0).sqrt()}
+        return {"loss": model(inputs).square().mean()}
+
+    history = fit(step, optimizer, schedule, steps=3, clip_norm=1.0, statistics=model.buffers())
+    assert history.rows[1]["loss"] == 0 and history.skipped_count == 1
+    assert all(torch.equal(seen[1][name], seen[2][name]) for name in seen[1])
+    assert not any(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
+
+
 def test_warm_restarts_start_each_cycle_at_the_top():
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = build_adamw([parameter], learning_rate=1.0, weight_decay=0.0)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -50,6 +50,7 @@ def fit(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     around_first_step: contextlib.AbstractContextManager[dict[str, float]] | None = None,
     at_end: Callable[[], dict[str, float]] = dict,
+    statistics: Iterable[torch.Tensor] = (),
 ) -> History:
     """Trains for a number of steps and returns the history.
 
@@ -69,13 +70,14 @@ def fit(
             A run that goes on later does not enter it: it could change the last bits of the step.
         at_end: Called after the last step; what it gives is recorded in that step's row. A run whose last step was
             taken in another process does not call it.
+        statistics: What a forward pass changes, such as a batch normalisation's means; put back if a step is skipped.
 
     Raises:
         Stopped: If the process was asked to stop.
         FloatingPointError: If more than ``NAN_LIMIT`` steps had a loss or gradient that was not finite.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    history, first = History(), 0
+    history, first, statistics = History(), 0, list(statistics)
     if checkpoint is not None and checkpoint.exists():
         first, history.rows, history.skipped_count = checkpoint.load(optimizer, schedule, early_stopping)
     started = time.perf_counter()
@@ -86,7 +88,11 @@ def fit(
                 break
             around = around_first_step if index == 0 and around_first_step else contextlib.nullcontext({})
             with around as facts:
+                kept = [tensor.clone() for tensor in statistics]
                 row = _take_step(step, index, optimizer, parameters, clip_norm, history)
+                if not _is_finite(row):
+                    for tensor, before in zip(statistics, kept, strict=True):
+                        tensor.copy_(before)
             row |= facts
             row["learning_rate"] = float(schedule.get_last_lr()[0])
             schedule.step()
@@ -126,12 +132,16 @@ def _take_step(
     gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm))
     row: dict[str, float] = {name: float(value.detach()) for name, value in losses.items()}
     row |= {"step": index, "gradient_norm": gradient_norm}
-    if math.isfinite(row["loss"]) and math.isfinite(gradient_norm):
+    if _is_finite(row):
         optimizer.step()
     else:
         history.skipped_count += 1
         _stop_if_hopeless(history.skipped_count, index)
     return row
+
+
+def _is_finite(row: dict[str, float]) -> bool:
+    return math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])
 
 
 def _stop_if_hopeless(skipped_count: int, index: int) -> None:

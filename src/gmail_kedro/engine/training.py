@@ -54,6 +54,7 @@ def train(
     device: torch.device,
     precision: str,
     early_stopping: EarlyStopping | None = None,
+    statistics: Iterable[torch.Tensor] = (),
 ) -> History:
     """Trains, going on from the checkpoint where there is one; the last row also says what it cost (``cost.py``).
 
@@ -65,6 +66,7 @@ def train(
         device: Where the model is.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         early_stopping: Looks at validation now and then.
+        statistics: What a forward pass changes; put back if a step is skipped.
 
     Raises:
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
@@ -92,6 +94,7 @@ def train(
             early_stopping=early_stopping,
             on_step=on_step,
             around_first_step=meter.counting_flops(),
+            statistics=statistics,
             at_end=lambda: meter.facts() | {"trainable_parameters": count},
         )
     if history.skipped_count:

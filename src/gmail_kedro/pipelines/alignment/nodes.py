@@ -106,7 +106,16 @@ def align(
     )
     student.train()
     parameters = [*student.parameters(), *objective.learned_parameters()]
-    history = train(step, parameters, plan, checkpoint, device=device, precision=run.precision, early_stopping=stopping)
+    history = train(
+        step,
+        parameters,
+        plan,
+        checkpoint,
+        device=device,
+        precision=run.precision,
+        early_stopping=stopping,
+        statistics=student.buffers().values(),
+    )
     student.train(False)
     return student, pd.DataFrame(history.rows), lineage
 
