@@ -6,14 +6,13 @@ tensors; one entry only, because safetensors writes several in an order that cha
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gmail_kedro.whole_files import flush
+from gmail_kedro.whole_files import whole_file
 
 FACTS_KEY, CHECKSUM_KEY = "facts", "sha256"
 
@@ -37,15 +36,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappin
     held = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     facts = dict(facts or {})
     header = facts | {CHECKSUM_KEY: _checksum(held, facts)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        save_file(held, unfinished, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
-        flush(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    flush(path.parent)
+    with whole_file(path) as partial:
+        save_file(held, partial, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
 
 
 def read_tensors(path: Path, *, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

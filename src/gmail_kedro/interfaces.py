@@ -35,7 +35,7 @@ class ImageTextEncoder(Protocol):
         embed_dim: Width D of the embeddings.
         pooled_dim: Width W of the image tower's pooled features, before the projection.
         context_length: Longest text, in tokens, start and end included; 0 for a vision-only model.
-        fingerprint: Hash of the weights and the preprocessing; equal fingerprints give equal embeddings.
+        fingerprint: Hash of weights, configuration, preprocessing and tokenizer; equal ones give equal embeddings.
         contrast: How the model's own loss reads cosines.
         route: The only modality it may encode, ``generated`` or ``real``; None for a teacher, which takes both.
         image_tower: The module an adapter is put into; maps images [B, 3, H, W] to pooled features [B, W] and

@@ -1,5 +1,9 @@
 """Adapters: fresh ones change nothing, every tensor learns, stored and merged equals trained."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,6 +14,7 @@ from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.stored_models import CHECKSUMS_FILE
 from gmail_kedro.zoo.student import Student, StudentSpec, open_student, take_route
 
 from ..precision import assert_equal_but_rounding
@@ -160,6 +165,7 @@ def test_a_stored_tower_is_taken_whole_or_not_at_all(encoder, images, tmp_path, 
     file = file.with_suffix(".safetensors")
     state = load_file(file)
     save_file(change(state), file, {"format": "pt"})
+    (tmp_path / CHECKSUMS_FILE).unlink()  # as another tool leaves it
     fresh = build_encoder("mini_clip", None, device=CPU)
     if not words or (kind, change) == ("full", wrapped):  # whole towers are read without their wrapper
         taken = take_route(fresh, open_student(tmp_path), "generated")
@@ -188,3 +194,29 @@ def test_a_cut_adapter_is_refused(encoder, tmp_path):
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(MissingWeightsError, match="adapter_model.safetensors could not be put into 'mini_clip'"):
         load_tuned(build_encoder("mini_clip", None, device=CPU).image_tower, LORA, tmp_path, owner="mini_clip")
+
+
+WRITE_ADAPTER = """
+import sys
+from pathlib import Path
+import torch
+from gmail_kedro.zoo.adapters import TuningSpec, save_tuned, tune_tower
+
+names = ("query", "key", "value", "output", "up", "down")
+torch.manual_seed(0)
+tower = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in names})
+spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=names)
+save_tuned(tune_tower(tower, spec, owner="tiny", seed=0), spec, Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.reliability(34)
+def test_an_adapter_has_the_same_bytes_under_every_hash_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["here", str(tmp_path / "here")])
+    exec(WRITE_ADAPTER, {})
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", WRITE_ADAPTER, str(tmp_path / "there")], check=True, env=environment)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+    written = json.loads((tmp_path / "here/adapter_config.json").read_text())["target_modules"]
+    assert written == ["down", "key", "output", "query", "up", "value"]  # six names: PEFT's order is one of 720

@@ -53,6 +53,30 @@ def test_a_changed_file_is_read_again_even_if_its_time_is_set_back(folder):
     assert hash_files(folder)["large.safetensors"] == sha256(b"v" * 100)
 
 
+def test_remembered_hashes_can_be_left_aside(folder, monkeypatch):
+    hash_files(folder)
+    read = count_reads(monkeypatch)
+    assert hash_files(folder, from_memory=False)["large.safetensors"] == sha256(b"w" * 100)
+    assert read == ["config.json", "large.safetensors"]
+
+
+def test_linked_folders_are_followed_by_every_name_and_circles_are_left(folder, tmp_path):
+    part = tmp_path / "elsewhere"
+    (part / "deeper").mkdir(parents=True)
+    (part / "deeper" / "MODEL.SAFETENSORS").write_bytes(b"t")
+    (part / "back").symlink_to(folder)
+    (part / "self").symlink_to(part)
+    for name in ("text_encoder", "text_encoder_2"):
+        (folder / name).symlink_to(part)
+    (folder / "nowhere.json").symlink_to(tmp_path / "absent")
+    assert hash_files(folder) == {
+        "config.json": sha256(b"{}"),
+        "large.safetensors": sha256(b"w" * 100),
+        "text_encoder/deeper/MODEL.SAFETENSORS": sha256(b"t"),
+        "text_encoder_2/deeper/MODEL.SAFETENSORS": sha256(b"t"),
+    }
+
+
 def test_a_damaged_memory_is_replaced(folder):
     memory_file().parent.mkdir(parents=True)
     memory_file().write_text("{half")

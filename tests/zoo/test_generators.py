@@ -45,6 +45,23 @@ def test_revision_is_a_hash_of_the_files_and_changes_with_one(tmp_path):
     assert generator_revision("mini_stable_diffusion", str(folder)) != revision
 
 
+@pytest.mark.parametrize("part", ["text_encoder", "tokenizer", "scheduler", "unet", "vae"])
+def test_another_part_behind_a_link_gives_another_revision(part, tmp_path):
+    def link_parts(name, parts):
+        folder = tmp_path / name
+        folder.mkdir()
+        for path in packaged_weights("stable_diffusion").iterdir():
+            (folder / path.name).symlink_to(parts.get(path.name, path))
+        return generator_revision("mini_stable_diffusion", str(folder))
+
+    other = tmp_path / "part"
+    shutil.copytree(packaged_weights("stable_diffusion") / part, other)
+    assert link_parts("same", {part: other}) == generator_revision("mini_stable_diffusion", None)
+    file = max(other.iterdir(), key=lambda path: path.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-1] + b" ")
+    assert link_parts("changed", {part: other}) != generator_revision("mini_stable_diffusion", None)
+
+
 def test_every_generator_says_its_licence_and_only_dev_is_not_for_commerce():
     assert [name for name, spec in GENERATORS.items() if "Non-Commercial" in spec.licence] == ["flux_dev"]
     assert all(len(spec.licence) > 10 for spec in GENERATORS.values())

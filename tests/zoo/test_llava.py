@@ -117,7 +117,7 @@ def test_a_language_model_is_put_together_with_the_runs_tower(name, folder, said
     )
     tokens = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
     assert torch.isfinite(loss_of(model, tokens)) and torch.equal(loss_of(model, tokens), loss_of(again, tokens))
-    assert model.chat.end == model.chat._tokenizer.convert_tokens_to_ids(said)
+    assert model.chat.end == model.chat.tokenizer.convert_tokens_to_ids(said)
     alone, _ = build_language_model("llama_3_8b", str(folders / folder))
     kept = model.model.model.language_model.state_dict()
     rows = alone.model.embed_tokens.weight.shape[0]

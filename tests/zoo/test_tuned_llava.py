@@ -12,6 +12,7 @@ from gmail_kedro.zoo.chat import Turn
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.llava import LlavaSettings, build_vision_language_model
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.stored_models import CHECKSUMS_FILE, finish_folder
 from gmail_kedro.zoo.tuned_llava import PROJECTOR_FILE, RECIPE_FILE, LlavaTuning, load_tuned_llava
 from gmail_kedro.zoo.vision_language import Eye, Seeing
 
@@ -101,7 +102,7 @@ def test_without_training_the_model_is_as_published(folders, tmp_path):
     wanted = loss_of(model)
     spec = TuningSpec(kind="none", rank=0, alpha=1, dropout=0.0, targets=("q_proj",))
     LlavaTuning(model, spec, train_projector=False, seed=0).result(eyes_of(model)).save_pretrained(tmp_path / "tuned")
-    assert [path.name for path in (tmp_path / "tuned").iterdir()] == [RECIPE_FILE]
+    assert {path.name for path in (tmp_path / "tuned").iterdir()} == {RECIPE_FILE, CHECKSUMS_FILE}
     again = build(folders)
     load_tuned_llava(again, tmp_path / "tuned", eyes_of(again)["real"])
     assert torch.equal(loss_of(again), wanted)
@@ -113,14 +114,14 @@ def test_training_of_another_model_or_tower_or_with_lost_files_is_refused(folder
     folder = tmp_path / "tuned"
     tuning.result(eyes_of(model)).save_pretrained(folder)
     other = build(folders, "clip_llama_3_8b", "llama_3", seed=1)  # another projector to start from
-    with pytest.raises(ValueError, match=r"belongs to 'clip_llama_3_8b' with the weights .*run\.seed"):
+    with pytest.raises(ValueError, match=r"belongs to 'clip_llama_3_8b' with the hash .*run\.seed"):
         load_tuned_llava(other, folder, eyes_of(other)["real"])
     again = build(folders, "clip_llama_3_8b", "llama_3")
     recipe = json.loads((folder / RECIPE_FILE).read_text())
-    (folder / RECIPE_FILE).write_text(json.dumps(recipe | {"towers": {"real": "0" * 64, "generated": "0" * 64}}))
+    finish_folder(folder, RECIPE_FILE, recipe | {"towers": {"real": "0" * 64, "generated": "0" * 64}})
     with pytest.raises(ValueError, match="saw real pictures through a tower with the hash 000000000000"):
         load_tuned_llava(again, folder, eyes_of(again)["real"])
-    (folder / RECIPE_FILE).write_text(json.dumps(recipe))
+    finish_folder(folder, RECIPE_FILE, recipe)
     (folder / PROJECTOR_FILE).unlink()
     with pytest.raises(MissingWeightsError, match="There is no projector.safetensors"):
         load_tuned_llava(again, folder, eyes_of(again)["real"])

@@ -5,7 +5,6 @@ from pathlib import Path
 from kedro.io import DatasetError
 
 from gmail_kedro.datasets.pretrained import PretrainedDataset
-from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.student import StoredStudent, open_student
 
 
@@ -23,9 +22,9 @@ class AdapterDataset(PretrainedDataset):
         """Returns the stored student with its fingerprint.
 
         Raises:
-            DatasetError: If there is none.
+            DatasetError: If there is none, it is not complete, or a file is not what was stored.
         """
         try:
             return open_student(Path(self._filepath))
-        except MissingWeightsError as error:
+        except ValueError as error:
             raise DatasetError(str(error)) from error

@@ -5,8 +5,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
 from gmail_kedro.method.realign import FeatureMap
-from gmail_kedro.whole_files import whole_file
 
 
 class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):
@@ -28,13 +28,8 @@ class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):
         self.metadata = metadata
 
     def save(self, data: FeatureMap) -> None:
-        """Writes the statistics and the kind."""
-        import torch
-        from safetensors.torch import save_file
-
-        tensors = {name: value.contiguous() for name, value in data.tensors().items()}
-        with whole_file(Path(self._filepath)) as partial:
-            save_file(tensors or {"empty": torch.zeros(1)}, partial, metadata={"kind": data.kind})
+        """Writes the statistics and the kind, with their checksum."""
+        write_tensors(Path(self._filepath), data.tensors(), {"kind": data.kind})
 
     def load(self) -> FeatureMap:
         """Returns the stored map.
@@ -42,20 +37,14 @@ class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):
         Raises:
             DatasetError: If there is none, or it is damaged.
         """
-        from safetensors import safe_open
-
         path = Path(self._filepath)
         if not path.is_file():
             raise DatasetError(f"There is no feature map at {path}. Fit it: kedro run --pipeline=align")
         try:
-            with safe_open(path, framework="pt") as stored:
-                kind = stored.metadata()["kind"]
-                tensors = {name: stored.get_tensor(name) for name in stored.keys() if name != "empty"}  # noqa: SIM118
-                return FeatureMap.from_tensors(kind, tensors)
-        except Exception as error:
-            raise DatasetError(
-                f"The feature map {path} cannot be read ({error}). Delete it and align again."
-            ) from error
+            tensors, facts = read_tensors(path, remedy="Align again: kedro run --pipeline=align")
+        except DamagedFileError as error:
+            raise DatasetError(str(error)) from error
+        return FeatureMap.from_tensors(facts["kind"], tensors)
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()

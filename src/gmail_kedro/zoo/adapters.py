@@ -1,5 +1,6 @@
 """What is tuned in a tower: LoRA or DoRA through PEFT, in PEFT's own files, or every weight."""
 
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from gmail_kedro.zoo.weight_files import read_shapes
 
 WEIGHTS_FILE, TOWER_FILE = "adapter_model.safetensors", "tower.safetensors"
 REMEDY = "Train it again, or give the model that it was trained on."
+CONFIG_FILE, UNORDERED = "adapter_config.json", ("target_modules", "exclude_modules")
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,27 @@ def save_tuned(tower: Any, spec: TuningSpec, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     if spec.is_adapter:
-        tower.save_pretrained(str(folder), save_embedding_layers=False)  # they are never trained
+        save_adapter(tower, folder)
     elif spec.kind == "full":
         save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, folder / TOWER_FILE)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Writes an adapter as PEFT does, in bytes that its content alone decides.
+
+    PEFT holds the names of targets as a set and writes them in its order, which changes from process to process.
+
+    Args:
+        model: PEFT's wrapper around a model.
+        folder: Gets PEFT's two files; trained embeddings are not among them, since there are none.
+    """
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    path = folder / CONFIG_FILE
+    facts = json.loads(path.read_text())
+    for key in UNORDERED:
+        if isinstance(facts.get(key), list):
+            facts[key] = sorted(facts[key])
+    path.write_text(json.dumps(facts, indent=2, sort_keys=True))
 
 
 def load_tuned(tower: Any, spec: TuningSpec, folder: Path, *, owner: str) -> torch.nn.Module:

@@ -1,7 +1,5 @@
 """What a captioner consists of, as its folder says it, and whose features it may be given."""
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,10 @@ from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.language_tuning import LanguageModelRecord
 from gmail_kedro.zoo.prefix_mappers import MapperSpec
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.stored_models import check_folder, finish_folder, read_json
 
 CONFIG_FILE = "captioner.json"
+REMEDY = "Train it again: kedro run --pipeline=downstream"
 
 
 @dataclass(frozen=True)
@@ -62,28 +62,27 @@ class CaptionerSpec:
 
 
 def write_captioner(folder: Path, spec: CaptionerSpec, record: LanguageModelRecord) -> None:
-    """Writes a captioner's configuration; it comes last, so that a folder with one is complete.
+    """Writes a captioner's configuration and the checksums of its files; they come last, when it is complete.
 
     Args:
         folder: The captioner's folder.
         spec: What it consists of.
         record: Which language model it has.
     """
-    facts = asdict(spec) | {"language_model": asdict(record)}
-    unfinished = folder / f"{CONFIG_FILE}.unfinished"
-    unfinished.write_text(json.dumps(facts, indent=2) + "\n")
-    os.replace(unfinished, folder / CONFIG_FILE)
+    finish_folder(folder, CONFIG_FILE, asdict(spec) | {"language_model": asdict(record)})
 
 
 def read_captioner(folder: Path) -> tuple[CaptionerSpec, LanguageModelRecord]:
     """Returns what a stored captioner consists of.
 
     Raises:
-        MissingWeightsError: If the folder holds none, or one of another layout; says how to make it.
+        MissingWeightsError: If the folder holds none, lacks files, or is of another layout; says how to make it.
+        DamagedFileError: If a file is not what was stored.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise MissingWeightsError(f"There is no captioner at {folder}. Train it: kedro run --pipeline=downstream")
-    facts = json.loads((folder / CONFIG_FILE).read_text())
+    check_folder(folder, remedy=REMEDY)
+    facts = read_json(folder / CONFIG_FILE, remedy=REMEDY)
     try:
         record = LanguageModelRecord(**facts.pop("language_model"))
         origin = facts.pop("origin")
@@ -91,6 +90,5 @@ def read_captioner(folder: Path) -> tuple[CaptionerSpec, LanguageModelRecord]:
         return CaptionerSpec(mapper=MapperSpec(**facts.pop("mapper")), origin=known, **facts), record
     except (KeyError, TypeError) as error:
         raise MissingWeightsError(
-            f"The captioner at {folder} was stored in another layout ({CONFIG_FILE}: {error}). Train it again: kedro "
-            "run --pipeline=downstream"
+            f"The captioner at {folder} was stored in another layout ({CONFIG_FILE}: {error}). {REMEDY}"
         ) from error

@@ -74,7 +74,7 @@ class Chat:
     """
 
     def __init__(self, tokenizer: Any, template: str, *, is_structured: bool) -> None:
-        self._tokenizer, self._template, self._is_structured = tokenizer, template, is_structured
+        self.tokenizer, self.template, self.is_structured = tokenizer, template, is_structured
         self._first = {with_image: self._render_first(with_image=with_image) for with_image in (False, True)}
         self._next = self._render_next()
         llama_3_end = tokenizer.convert_tokens_to_ids(LLAMA_3_END) if LLAMA_3_END in tokenizer.get_vocab() else None
@@ -110,13 +110,13 @@ class Chat:
 
     def decode(self, ids: torch.Tensor) -> list[str]:
         """Returns the text of each row of tokens [B, T], special tokens left out."""
-        return [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def _tokenize(self, text: str, *, is_first: bool) -> list[int]:
-        start = self._tokenizer.bos_token
+        start = self.tokenizer.bos_token
         wants_start = is_first and start is not None and not text.startswith(start)
-        ids = list(self._tokenizer(text, add_special_tokens=False).input_ids)
-        return [self._tokenizer.bos_token_id, *ids] if wants_start else ids
+        ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return [self.tokenizer.bos_token_id, *ids] if wants_start else ids
 
     def _render_first(self, *, with_image: bool) -> str:
         return self._apply([self._message("user", PLACE, with_image=with_image)], asks=True)
@@ -128,14 +128,14 @@ class Chat:
         return longer[len(self._apply(history, asks=False)) :]
 
     def _message(self, role: str, text: str, *, with_image: bool) -> dict[str, Any]:
-        if self._is_structured:
+        if self.is_structured:
             parts = [{"type": "image"}] if with_image else []
             return {"role": role, "content": [*parts, {"type": "text", "text": text}]}
         return {"role": role, "content": f"{IMAGE}\n{text}" if with_image else text}
 
     def _apply(self, messages: list[dict[str, Any]], *, asks: bool) -> str:
-        return self._tokenizer.apply_chat_template(
-            messages, chat_template=self._template, tokenize=False, add_generation_prompt=asks
+        return self.tokenizer.apply_chat_template(
+            messages, chat_template=self.template, tokenize=False, add_generation_prompt=asks
         )
 
 

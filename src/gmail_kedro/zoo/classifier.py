@@ -3,8 +3,6 @@
 Everything in the recipe is timm's: drop path, layer-wise learning rates, augmentation, mixup and CutMix.
 """
 
-import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from gmail_kedro.params import FineTuningParams
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import load_file_strictly
+from gmail_kedro.zoo.stored_models import check_folder, finish_folder, read_json
 from gmail_kedro.zoo.timm_tower import TimmTower
 from gmail_kedro.zoo.towers import TowerEncoder
 
@@ -42,15 +41,13 @@ class Classifiers:
     encoder: str
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes each set's weights as safetensors, and the recipe last."""
+        """Writes each set's weights as safetensors, the recipe, and the checksums of all."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         for name, state in self.states.items():
             save_file({key: value.contiguous() for key, value in state.items()}, folder / f"{name}.safetensors")
-        unfinished = folder / f"{RECIPE_FILE}.unfinished"
-        unfinished.write_text(json.dumps({"encoder": self.encoder, "class_counts": dict(self.class_counts)}) + "\n")
-        os.replace(unfinished, folder / RECIPE_FILE)
+        finish_folder(folder, RECIPE_FILE, {"encoder": self.encoder, "class_counts": dict(self.class_counts)})
 
 
 def build_classifier(encoder: TowerEncoder, class_count: int, *, drop_path: float, seed: int) -> Any:
@@ -103,7 +100,10 @@ def load_classifier(encoder: TowerEncoder, folder: Path, name: str, class_count:
     """
     advice = "Fine-tune again: kedro run --pipeline=fine_tuning"
     recipe = folder / RECIPE_FILE
-    facts = json.loads(recipe.read_text()) if recipe.is_file() else {"class_counts": {}}
+    facts = {"class_counts": {}}
+    if recipe.is_file():
+        check_folder(folder, remedy=advice)
+        facts = read_json(recipe, remedy=advice)
     if name not in facts["class_counts"]:
         raise MissingWeightsError(f"There is no classifier for {name!r} in {folder}. {advice}")
     if facts["encoder"] != encoder.fingerprint or facts["class_counts"][name] != class_count:

@@ -7,7 +7,7 @@ import torch
 
 from gmail_kedro.interfaces import Contrast
 from gmail_kedro.zoo.architectures import clip_vision_sizes, named_clip_sizes, refuse_other_sizes
-from gmail_kedro.zoo.open_clip_encoder import hash_model
+from gmail_kedro.zoo.fingerprints import hash_model, settings_of
 from gmail_kedro.zoo.registry import MissingWeightsError, mute_transformers, reason_of
 from gmail_kedro.zoo.state_dicts import refuse_partial_load
 from gmail_kedro.zoo.towers import Family, Reading, TowerEncoder, Towers, find_part
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXPECTED = "a folder with config.json, model.safetensors and preprocessor_config.json"
 TEXT_SIDE = ("text_model.", "text_projection.", "logit_scale")  # files of a whole CLIP are published, and read
 READ_LAYER = -2
+UNSEEN = ("hidden_act", "num_attention_heads", "layer_norm_eps")  # change what a tower gives, and no tensor's shape
 CLIP_SCALE = 100.0
 
 
@@ -105,14 +106,17 @@ def load_clip_vision(
     refuse_partial_load(name, model, loading, source=source, passed_over=TEXT_SIDE)
     model = model.to(device).eval().requires_grad_(False)
     projection = model.visual_projection.weight.detach().T
+    preprocess = Preprocess(processor)
     return TowerEncoder(
         name,
         towers=Towers(
             ClipVisionTower(model.vision_model), None, projection, Contrast(CLIP_SCALE, None), len(projection)
         ),
-        reading=Reading(Preprocess(processor)),
+        reading=Reading(preprocess),
         family=CLIP_VISION,
-        fingerprint=hash_model(model, processor),
+        fingerprint=hash_model(
+            model.state_dict(), configuration=settings_of(model.config), preprocessing=preprocess.settings
+        ),
     )
 
 
@@ -125,6 +129,7 @@ class Preprocess:
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
+        self.settings: str = processor.to_json_string()
 
     def __call__(self, image: "Image") -> torch.Tensor:  # noqa: D102
         return self._processor(image, return_tensors="pt")["pixel_values"][0]

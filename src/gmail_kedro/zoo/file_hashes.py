@@ -1,24 +1,32 @@
-"""Hashes of weight files, remembered for large ones, so that 24 GB are not read again at every start."""
+"""Hashes of the files of a model's folder: all that decide what it gives, in linked folders too.
+
+Those of large files are remembered, so that 24 GB are not read again at every start.
+"""
 
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from gmail_kedro.zoo.registry import WEIGHT_SUFFIXES
-
+HASHED_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja")
 LARGE_BYTES = 64 * 2**20
 _BLOCK_BYTES = 1 << 20
 
 
-def hash_files(folder: Path) -> dict[str, str]:
+def hash_files(folder: Path, *, from_memory: bool = True) -> dict[str, str]:
     """Returns the sha256 of every weight and configuration file of a folder, by its path inside the folder.
 
-    The hash of a file of 64 MiB or more is remembered under the user's cache folder and used again while the file's
-    path, size and times of change are the same. Whoever can set those can fool it: delete the memory to be sure.
+    Links are followed, those to folders too. The hash of a file of 64 MiB or more is remembered under the user's cache
+    folder and used again while the file's path, size and times of change are the same. Whoever can set those can fool
+    it: delete the memory to be sure.
+
+    Args:
+        folder: The folder.
+        from_memory: Whether remembered hashes are taken; without, every byte is read: about a second for a gigabyte.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file())
-    memory = _read_memory()
+    paths = sorted(_files(folder))
+    memory = _read_memory() if from_memory else {}
     hashes, learnt = {}, {}
     for path in paths:
         key = _identity(path) if path.stat().st_size >= LARGE_BYTES else ""
@@ -40,6 +48,18 @@ def memory_file() -> Path:
     """Returns where the hashes of large files are remembered."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "gmail_kedro" / "file_hashes.json"
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yields the hashed files below a folder; one that contains itself through a link is entered once."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path, (*above, real))
+        elif path.suffix.lower() in HASHED_SUFFIXES and path.is_file():
+            yield path
 
 
 def _identity(path: Path) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmail_kedro.checksums import hash_tensors
-from gmail_kedro.zoo.adapters import WEIGHTS_FILE, TuningSpec, load_adapter, tune_tower
+from gmail_kedro.zoo.adapters import WEIGHTS_FILE, TuningSpec, load_adapter, save_adapter, tune_tower
+from gmail_kedro.zoo.fingerprints import hash_language_model
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS, build_language_model, load_causal_model
 from gmail_kedro.zoo.registry import MissingWeightsError, look_up, reason_of
 
@@ -29,7 +29,7 @@ class LanguageModelRecord:
         name: The zoo's name.
         path: Local folder of the untouched weights, or None for the zoo's own source.
         tuning: ``full``, ``lora`` or ``none``.
-        fingerprint: Hash of the untouched weights; empty where the tuned ones are stored whole.
+        fingerprint: Hash of the untouched model and its tokenizer; empty where the tuned one is stored whole.
     """
 
     name: str
@@ -68,7 +68,7 @@ class TunedLanguageModel:
             self.model.save_pretrained(folder / FOLDER)
             self.tokenizer.save_pretrained(folder / FOLDER)
         elif self.record.tuning == "lora":
-            self.model.save_pretrained(str(folder / FOLDER), save_embedding_layers=False)
+            save_adapter(self.model, folder / FOLDER)
 
 
 def prepare_language_model(name: str, path: str | None, tuning: TuningSpec, *, seed: int) -> TunedLanguageModel:
@@ -90,7 +90,7 @@ def prepare_language_model(name: str, path: str | None, tuning: TuningSpec, *, s
         return TunedLanguageModel(model, tokenizer, LanguageModelRecord(name, path, "full", ""))
     spec = look_up("language model", name, LANGUAGE_MODELS)
     model, tokenizer = build_language_model(name, path, dtype=spec.frozen_dtype)
-    record = LanguageModelRecord(name, path, tuning.kind, hash_tensors(model.state_dict()))
+    record = LanguageModelRecord(name, path, tuning.kind, hash_language_model(model, tokenizer))
     tuning = replace(tuning, targets=tuning.targets or spec.lora_targets)
     tuned = tune_tower(model.requires_grad_(False), tuning, owner=name, seed=seed, setting=SETTING)
     return TunedLanguageModel(tuned, tokenizer, record)
@@ -123,11 +123,12 @@ def load_language_model(folder: Path, record: LanguageModelRecord) -> TunedLangu
         return TunedLanguageModel(model.requires_grad_(False), tokenizer, record)
     spec = look_up("language model", record.name, LANGUAGE_MODELS)
     model, tokenizer = build_language_model(record.name, record.path, dtype=spec.frozen_dtype)
-    found = hash_tensors(model.state_dict())
+    found = hash_language_model(model, tokenizer)
     if found != record.fingerprint:
         raise MissingWeightsError(
-            f"The captioner in {folder} was trained on other weights of {record.name!r} (hash "
-            f"{record.fingerprint[:12]}) than those that are there now ({found[:12]}). Put them back, or train again."
+            f"The captioner in {folder} was trained on another {record.name!r} (weights, configuration and tokenizer "
+            f"with the hash {record.fingerprint[:12]}) than the one that is there now ({found[:12]}). Put it back, or "
+            "train again."
         )
     if record.tuning == "lora":
         if not (own / WEIGHTS_FILE).is_file():

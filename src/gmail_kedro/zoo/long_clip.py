@@ -14,7 +14,6 @@ from gmail_kedro.zoo.open_clip_encoder import (
     adapt_names,
     assemble,
     build_clip,
-    build_preprocess,
     find_tokenizer,
     read_source,
 )
@@ -143,4 +142,4 @@ def load_long_clip(
     model = build_long_clip(source.config)
     load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
     tokenizer = find_tokenizer(source, context_length=LONG_CONTEXT)
-    return assemble(name, model.to(device), build_preprocess(model, source), tokenizer)
+    return assemble(name, model.to(device), source, tokenizer)

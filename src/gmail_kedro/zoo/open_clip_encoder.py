@@ -1,17 +1,17 @@
 """Encoders on open_clip's classes: CLIP and SigLIP, from a hub tag, a checkpoint file or a local folder."""
 
-import hashlib
 import json
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import Contrast
 from gmail_kedro.zoo.architectures import clip_sizes, named_clip_sizes, refuse_other_sizes
+from gmail_kedro.zoo.fingerprints import hash_model
 from gmail_kedro.zoo.registry import MissingWeightsError, reason_of
 from gmail_kedro.zoo.state_dicts import find_checkpoint, load_strictly, read_state_dict
 from gmail_kedro.zoo.timm_tower import TIMM_VIT, TimmTower
@@ -19,9 +19,12 @@ from gmail_kedro.zoo.towers import Family, Reading, TowerEncoder, Towers, find_p
 
 if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
+    from open_clip.transform import PreprocessCfg
 
 CONFIG_FILE = "open_clip_config.json"
 CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".bin", ".pt", ".pth"), "open_clip_"
+# Says how the parts are packed and where first weights and words would come from; neither changes an output.
+NOT_BUILT = ("custom_text", "timm_model_pretrained", "hf_model_pretrained", "hf_tokenizer_name")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def load_open_clip(
         checkpoint, source = look_at_open_clip(name, path, architecture=architecture, pretrained=pretrained)
         model = build_clip(source.config)
         load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
-        return assemble(name, model.to(device), build_preprocess(model, source), find_tokenizer(source))
+        return assemble(name, model.to(device), source, find_tokenizer(source))
     except MissingWeightsError:
         raise
     except Exception as error:
@@ -92,11 +95,12 @@ def look_at_open_clip(name: str, path: Path, *, architecture: str, pretrained: s
 def _load_tag(name: str, architecture: str, pretrained: str, device: torch.device) -> TowerEncoder:
     import open_clip
 
-    model, _, preprocess = open_clip.create_model_and_transforms(
+    model = open_clip.create_model(
         architecture, pretrained=pretrained, device=device, require_pretrained=True, force_custom_text=True
     )
-    source = OpenClipSource(open_clip.get_model_config(architecture), {}, architecture)
-    return assemble(name, model, preprocess, find_tokenizer(source))
+    preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
+    source = OpenClipSource(open_clip.get_model_config(architecture), preprocessing, architecture)
+    return assemble(name, model, source, find_tokenizer(source))
 
 
 def read_source(
@@ -185,12 +189,11 @@ def adapt_names(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[
     }
 
 
-def build_preprocess(model: Any, source: OpenClipSource) -> Any:
-    """Returns open_clip's preprocessing for inference."""
-    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+def resolve_preprocessing(image_size: Any, preprocessing: Mapping[str, Any]) -> "PreprocessCfg":
+    """Returns open_clip's preprocessing with its defaults filled in, for pictures of a model's size."""
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-    settings = merge_preprocess_dict(PreprocessCfg(), source.preprocessing) | {"size": model.visual.image_size}
-    return image_transform_v2(PreprocessCfg(**settings), is_train=False)
+    return PreprocessCfg(**(merge_preprocess_dict(PreprocessCfg(), dict(preprocessing)) | {"size": image_size}))
 
 
 def find_tokenizer(source: OpenClipSource, *, context_length: int | None = None) -> Any:
@@ -202,30 +205,49 @@ def find_tokenizer(source: OpenClipSource, *, context_length: int | None = None)
     return open_clip.get_tokenizer(source.identifier, context_length=context_length, **options)
 
 
-def assemble(name: str, model: Any, preprocess: Any, tokenizer: Any) -> TowerEncoder:
+def assemble(name: str, model: Any, source: OpenClipSource, tokenizer: Any) -> TowerEncoder:
     """Returns an encoder of an open_clip model, which is frozen and taken apart in place.
 
     Args:
         name: The zoo's name.
         model: open_clip's ``CustomTextCLIP`` or one with the same parts.
-        preprocess: Maps a picture to the tower's input.
+        source: What it was built from; decides the preprocessing.
         tokenizer: One of open_clip's tokenizers.
 
     Raises:
         ValueError: If the image tower is no plain vision transformer.
     """
+    from open_clip.transform import image_transform_v2
+
     model.eval().requires_grad_(False)
-    fingerprint = hash_model(model, preprocess)
-    towers, family = split_towers(model)
-    return TowerEncoder(
-        name, towers=towers, reading=Reading(preprocess, tokenizer), family=family, fingerprint=fingerprint
+    preprocessing = resolve_preprocessing(model.visual.image_size, source.preprocessing)
+    fingerprint = hash_model(
+        model.state_dict(),
+        configuration=resolve_config(source.config),
+        preprocessing=asdict(preprocessing),
+        tokenizer=tokenizer,
     )
+    towers, family = split_towers(model)
+    reading = Reading(image_transform_v2(preprocessing, is_train=False), tokenizer)
+    return TowerEncoder(name, towers=towers, reading=reading, family=family, fingerprint=fingerprint)
 
 
-def hash_model(model: torch.nn.Module, preprocess: object) -> str:
-    """Returns a sha256 over a model's state and the words its preprocessing prints."""
-    recipe = hashlib.sha256(repr(preprocess).encode()).hexdigest()
-    return hashlib.sha256(f"{hash_tensors(model.state_dict())}{recipe}".encode()).hexdigest()
+def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what decides a model's outputs beside its weights and tokenizer, open_clip's defaults filled in.
+
+    Args:
+        config: open_clip's ``model_cfg``.
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    parts = {
+        "vision_cfg": asdict(CLIPVisionCfg(**config["vision_cfg"])),
+        "text_cfg": asdict(CLIPTextCfg(**config["text_cfg"])),
+    }
+    for part in parts.values():
+        for key in NOT_BUILT:
+            part.pop(key, None)
+    return {"quick_gelu": False} | {key: config[key] for key in config if key not in NOT_BUILT} | parts
 
 
 def split_towers(model: Any) -> tuple[Towers, Family]:

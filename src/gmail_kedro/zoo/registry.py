@@ -1,13 +1,11 @@
-"""Names of models, where their weights come from, and hashes that identify them."""
+"""Names of models, and where their weights come from."""
 
-import hashlib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
 Spec = TypeVar("Spec")
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
 class UnknownModelError(ValueError):
@@ -89,17 +87,6 @@ def fetch_from_hub(kind: str, name: str, hub_id: str, *, files: str) -> Path:
             f"The weights of the {kind} {name!r} could not be fetched from {hub_id} ({type(error).__name__}). Download "
             f"them where there is a network and set run.{kind}_path to the file or its folder."
         ) from error
-
-
-def hash_folder(folder: Path) -> str:
-    """Returns a sha256 over the weight and configuration files of a folder, names included."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file()):
-        digest.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def mute_transformers() -> None:

@@ -5,9 +5,7 @@ generated features; real images take what ``real_path`` declares. With ``frozen`
 """
 
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +17,14 @@ from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.heads import DualProjection
-from gmail_kedro.zoo.registry import MissingWeightsError, hash_folder
+from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import load_file_strictly
+from gmail_kedro.zoo.stored_models import check_folder, finish_folder, read_json
 from gmail_kedro.zoo.towers import TowerEncoder
 
 RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"
 ROUTES = ("generated", "real")
+REMEDY = "Align again: kedro run --pipeline=align"
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Student:
             module.train(mode)
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes PEFT's files (or the whole tower), the heads, and the recipe last."""
+        """Writes PEFT's files (or the whole tower), the heads, the recipe, and the checksums of all."""
         from safetensors.torch import save_file
 
         save_tuned(self.encoder.image_tower, self.spec.image, folder)
@@ -108,9 +108,7 @@ class Student:
         if self.heads is not None:
             state = {name: value.contiguous() for name, value in self.heads.state_dict().items()}
             save_file(state, folder / HEADS_FILE)
-        unfinished = folder / f"{RECIPE_FILE}.unfinished"
-        unfinished.write_text(json.dumps(asdict(self.spec), indent=2) + "\n")
-        os.replace(unfinished, folder / RECIPE_FILE)
+        finish_folder(folder, RECIPE_FILE, asdict(self.spec))
 
 
 @dataclass(frozen=True)
@@ -132,16 +130,18 @@ def open_student(folder: Path) -> StoredStudent:
     """Returns the student stored in a folder.
 
     Raises:
-        MissingWeightsError: If there is none; says how to make it.
+        MissingWeightsError: If there is none, or files of it are not there; says how to make it.
+        DamagedFileError: If a file is not what was stored.
     """
     recipe = folder / RECIPE_FILE
     if not recipe.is_file():
         raise MissingWeightsError(
             f"There is no adapter at {folder} (expected {RECIPE_FILE}). Train it: kedro run --pipeline=align"
         )
-    facts = json.loads(recipe.read_text())
+    fingerprint = check_folder(folder, remedy=REMEDY)
+    facts = read_json(recipe, remedy=REMEDY)
     spec = StudentSpec(image=_tuning(facts.pop("image")), text=_tuning(facts.pop("text")), **facts)
-    return StoredStudent(folder=folder, spec=spec, fingerprint=hash_folder(folder))
+    return StoredStudent(folder=folder, spec=spec, fingerprint=fingerprint)
 
 
 def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
@@ -196,8 +196,9 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
     encoder.route = route
     if spec.teacher != encoder.fingerprint:
         raise ValueError(
-            f"The student in {student.folder} was tuned from another encoder than {encoder.name!r} (weights "
-            f"{spec.teacher[:12]} and {encoder.fingerprint[:12]}). Align again, or set run.encoder back."
+            f"The student in {student.folder} was tuned from another encoder than {encoder.name!r} (weights, "
+            f"configuration, preprocessing and tokenizer with the hash {spec.teacher[:12]}; here it is "
+            f"{encoder.fingerprint[:12]}). Align again, or set run.encoder and run.encoder_path back."
         )
     path = spec.real_path if route == "real" else "lora_proj"
     changed = False
@@ -262,9 +263,7 @@ def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> tor
     assert heads is not None
     path = student.folder / HEADS_FILE
     if not path.is_file():
-        raise MissingWeightsError(
-            f"There is no {HEADS_FILE} in {student.folder}. Align again: kedro run --pipeline=align"
-        )
+        raise MissingWeightsError(f"There is no {HEADS_FILE} in {student.folder}. {REMEDY}")
     load_file_strictly(f"{encoder.name} (its heads)", heads, path)
     head = heads.generated if route == "generated" else heads.real
     return head.eval().requires_grad_(False)

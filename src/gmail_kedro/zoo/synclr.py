@@ -1,6 +1,7 @@
 """SynCLR: vision transformers that learnt from generated pictures alone; they read no text."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 
 from gmail_kedro.interfaces import Contrast
 from gmail_kedro.zoo.architectures import refuse_other_sizes
-from gmail_kedro.zoo.open_clip_encoder import hash_model
+from gmail_kedro.zoo.fingerprints import hash_model
+from gmail_kedro.zoo.open_clip_encoder import resolve_preprocessing
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import find_checkpoint, load_strictly, read_state_dict
 from gmail_kedro.zoo.timm_tower import TIMM_VIT, TimmTower
@@ -35,20 +37,22 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
         MissingWeightsError: If the weights are not there or do not fit.
     """
     import timm
-    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from open_clip.transform import image_transform_v2
 
     checkpoint, config = look_at_synclr(name, path, architecture=architecture, pretrained=pretrained)
     trunk: Any = timm.create_model(config["architecture"], num_classes=0, global_pool="token")
     load_strictly(name, trunk, _image_tower(read_state_dict(name, checkpoint)), source=str(checkpoint))
     side = config.get("image_size") or trunk.default_cfg["input_size"][-1]
-    preprocess = image_transform_v2(PreprocessCfg(size=side), is_train=False)
+    preprocessing = resolve_preprocessing(side, {})
     tower = TimmTower(trunk).to(device).eval().requires_grad_(False)
     return TowerEncoder(
         name,
         towers=Towers(tower, None, None, Contrast(1 / TRAINING_TEMPERATURE, None), tower.pooled_dim),
-        reading=Reading(preprocess),
+        reading=Reading(image_transform_v2(preprocessing, is_train=False)),
         family=TIMM_VIT,
-        fingerprint=hash_model(tower, preprocess),
+        fingerprint=hash_model(
+            tower.state_dict(), configuration=config["architecture"], preprocessing=asdict(preprocessing)
+        ),
     )
 
 

@@ -74,7 +74,7 @@ class TowerEncoder:
         towers: The parts of the model, in eval mode.
         reading: How pictures and texts go in.
         family: What its library's towers have in common.
-        fingerprint: Hash of the weights and the preprocessing.
+        fingerprint: Hash of weights, configuration, preprocessing and tokenizer.
     """
 
     def __init__(self, name: str, *, towers: Towers, reading: Reading, family: Family, fingerprint: str) -> None:

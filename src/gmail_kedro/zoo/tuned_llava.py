@@ -1,7 +1,5 @@
 """What is trained in a LLaVA, projector and LoRA on its language model, and how it is stored and put back."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,10 +7,10 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import load_file_strictly
+from gmail_kedro.zoo.stored_models import check_folder, finish_folder, read_json
 from gmail_kedro.zoo.vision_language import Eye, VisionLanguageModel
 
 RECIPE_FILE, PROJECTOR_FILE = "vision_language.json", "projector.safetensors"
@@ -38,13 +36,6 @@ class LlavaRecipe:
     towers: Mapping[str, str]
 
 
-def fingerprint_of(model: VisionLanguageModel) -> str:
-    """Returns a hash of what tells one LLaVA from another: stock tower, projector, words, and what is read."""
-    tensors = {f"projector.{name}": value for name, value in model.projector.state_dict().items()}
-    tensors["words"] = model.model.get_input_embeddings().weight
-    return f"{model.stock_tower[:16]}-{hash_tensors(tensors)[:16]}-{model.seeing.layer}-{model.seeing.select}"
-
-
 class LlavaTuning:
     """A LLaVA under training: changed in place, the tower frozen.
 
@@ -60,7 +51,7 @@ class LlavaTuning:
 
     def __init__(self, model: VisionLanguageModel, spec: TuningSpec, *, train_projector: bool, seed: int) -> None:
         self.model, self.spec, self.train_projector = model, spec, train_projector
-        self.base = fingerprint_of(model)
+        self.base = model.fingerprint
         language_model = model.model.model.language_model
         _check_targets(language_model, spec)
         model.model.model.language_model = tune_tower(language_model, spec, owner=model.name, seed=seed)
@@ -105,7 +96,7 @@ class TunedLlava:
     recipe: LlavaRecipe
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes PEFT's two files, the projector, and the recipe last."""
+        """Writes PEFT's two files, the projector, the recipe, and the checksums of all."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,9 +104,7 @@ class TunedLlava:
         if self.recipe.has_projector:
             state = {name: value.contiguous() for name, value in self.model.projector.state_dict().items()}
             save_file(state, folder / PROJECTOR_FILE)
-        unfinished = folder / f"{RECIPE_FILE}.unfinished"
-        unfinished.write_text(json.dumps(asdict(self.recipe), indent=2) + "\n")
-        os.replace(unfinished, folder / RECIPE_FILE)
+        finish_folder(folder, RECIPE_FILE, asdict(self.recipe))
 
 
 def load_tuned_llava(model: VisionLanguageModel, folder: Path, eye: Eye) -> None:
@@ -131,10 +120,11 @@ def load_tuned_llava(model: VisionLanguageModel, folder: Path, eye: Eye) -> None
         ValueError: If the training belongs to another model, or the eye's tower is not the recipe's.
     """
     recipe = _read_recipe(folder)
-    if recipe.base != fingerprint_of(model):
+    if recipe.base != model.fingerprint:
         raise ValueError(
-            f"The training in {folder} belongs to {recipe.model!r} with the weights {recipe.base}. Got {model.name!r} "
-            f"with {fingerprint_of(model)}. {REMEDY}, or restore vision_language.model and run.seed."
+            f"The training in {folder} belongs to {recipe.model!r} with the hash {recipe.base[:12]} (weights, "
+            f"configuration, chat and tokenizer). Got {model.name!r} with {model.fingerprint[:12]}. {REMEDY}, or "
+            "restore vision_language.model, what is read of its tower, and run.seed."
         )
     if recipe.towers.get(eye.route) != eye.fingerprint:
         raise ValueError(
@@ -155,7 +145,8 @@ def _read_recipe(folder: Path) -> LlavaRecipe:
     path = folder / RECIPE_FILE
     if not path.is_file():
         raise MissingWeightsError(f"There is no {RECIPE_FILE} in {folder}. {REMEDY}")
-    facts = json.loads(path.read_text())
+    check_folder(folder, remedy=REMEDY)
+    facts = read_json(path, remedy=REMEDY)
     tuning = facts.pop("tuning")
     return LlavaRecipe(tuning=TuningSpec(**{**tuning, "targets": tuple(tuning["targets"])}), **facts)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.zoo.chat import IGNORED, Chat, Conversation, TokenBatch, collate
+from gmail_kedro.zoo.fingerprints import hash_model, language_settings
 from gmail_kedro.zoo.student import ROUTES
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class VisionLanguageModel(torch.nn.Module):
         chat: Turns conversations into tokens.
         preprocess: Maps a picture to the tower's input, float32 [3, H, W].
         seeing: What of the tower's states is read.
+
+    Attributes:
+        stock_tower: Hash of the vision tower's weights as the model came.
+        fingerprint: Hash of the whole model as it came: weights, configuration, chat, tokenizer and preprocessing.
     """
 
     def __init__(self, name: str, model: Any, chat: Chat, *, preprocess: Preprocessing, seeing: Seeing) -> None:
@@ -97,6 +102,12 @@ class VisionLanguageModel(torch.nn.Module):
         self.image_token = int(model.config.image_token_id)
         self.stock_tower = hash_tensors(self.tower.state_dict())
         self._preprocess = preprocess
+        self.fingerprint = hash_model(
+            model.state_dict(),
+            configuration=[language_settings(model), seeing.layer, seeing.select, chat.template, chat.is_structured],
+            preprocessing=getattr(preprocess, "settings", None),  # an encoder's is in the encoder's fingerprint
+            tokenizer=chat.tokenizer,
+        )
 
     @property
     def patch_count(self) -> int:

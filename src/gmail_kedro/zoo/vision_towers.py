@@ -5,6 +5,7 @@ import copy
 import torch
 
 from gmail_kedro.checksums import hash_tensors
+from gmail_kedro.zoo.clip_vision import UNSEEN
 from gmail_kedro.zoo.llava import clip_tower_of
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.state_dicts import load_strictly
@@ -26,7 +27,8 @@ def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: Stored
         route: ``generated`` or ``real``.
 
     Raises:
-        ValueError: If the route is unknown, or the student started from another tower than the model's.
+        ValueError: If the route is unknown, or the student started from another tower than the model's: other weights,
+            or another activation, number of heads or epsilon.
         MissingWeightsError: If the student's files are not complete, or its tuned tower makes no difference.
     """
     stock = hash_tensors(_as_stored_in(model, clip_tower_of(encoder).state_dict()))
@@ -36,6 +38,7 @@ def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: Stored
             f"which is not the one in {model.name!r} ({model.stock_tower[:12]}). Align the model's own tower: set "
             "run.encoder_path to it."
         )
+    _refuse_other_settings(model, encoder)
     state = clip_tower_of(take_route(encoder, student, route)).state_dict()
     found = swap_tower(model, state, source=f"the student in {student.folder}")
     is_tuned = student.spec.image.kind != "none" and (route == "generated" or student.spec.real_path == "lora_proj")
@@ -79,6 +82,17 @@ def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, so
             f"{wanted[:12]}. The weights were not taken over."
         )
     return found
+
+
+def _refuse_other_settings(model: VisionLanguageModel, encoder: TowerEncoder) -> None:
+    own, other = model.tower.config, clip_tower_of(encoder).config
+    for key in UNSEEN:
+        if getattr(own, key) != getattr(other, key):
+            raise ValueError(
+                f"The tower of {encoder.name!r} has the weights of the one in {model.name!r}, but {key} is "
+                f"{getattr(other, key)!r} there and {getattr(own, key)!r} here: its student would see differently. "
+                "Make the config.json of run.encoder_path and of vision_language.model_path agree, and align again."
+            )
 
 
 def _as_stored_in(model: VisionLanguageModel, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
