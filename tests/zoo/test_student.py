@@ -9,6 +9,7 @@ import torch
 from gmail_kedro.zoo.adapters import TuningSpec
 from gmail_kedro.zoo.encoders import build_encoder
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.stored_models import finish_folder
 from gmail_kedro.zoo.student import (
     Student,
     StudentSpec,
@@ -194,6 +195,6 @@ def test_a_student_that_does_not_say_its_set_is_taken_with_a_warning(student_of_
     recipe = student_of_a_set / "student.json"
     facts = json.loads(recipe.read_text())
     del facts["generated_set"]  # as it was written before
-    recipe.write_text(json.dumps(facts))
+    finish_folder(student_of_a_set, recipe.name, facts)
     refuse_other_set(open_student(student_of_a_set), KNOWN)
     assert "does not say which generated set it was aligned on; that it was 'mini_sd' cannot be checked" in caplog.text

@@ -1,5 +1,7 @@
 """The student's tower in a LLaVA: really there, really another one, and on its own route only."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -79,6 +81,19 @@ def test_only_the_tower_changes(folders, tmp_path):
     changed = {key for key, value in model.model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed and all(key.startswith("model.vision_tower.") for key in changed)
     assert {key.split(".")[-2] for key in changed} == {"q_proj", "fc1"}
+
+
+SETTINGS = [("hidden_act", "gelu"), ("num_attention_heads", 4), ("layer_norm_eps", 0.1)]
+
+
+@pytest.mark.parametrize(("key", "value"), SETTINGS)
+def test_a_tower_with_the_same_weights_and_another_setting_is_refused(key, value, folders, tmp_path):
+    shutil.copytree(folders / "tower", tmp_path / "tower")
+    config = tmp_path / "tower" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {key: value}))
+    student = make_student(tmp_path, tmp_path / "student")
+    with pytest.raises(ValueError, match=f"has the weights of the one in 'llava_1_5_7b', but {key} is {value!r} there"):
+        put_tower(model_of(folders), encoder_of(tmp_path), student, "generated")
 
 
 @pytest.mark.parametrize(("real_path", "is_stock"), [("frozen", True), ("proj", True), ("lora_proj", False)])
