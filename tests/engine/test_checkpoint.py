@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from gmail_kedro import checksums
+from gmail_kedro import whole_files
 from gmail_kedro.checksums import DamagedFileError
 from gmail_kedro.engine.checkpoint import Checkpoint, Checkpoints
 
@@ -94,7 +94,7 @@ def test_without_a_whole_state_the_files_are_named_and_the_advice_works(damage, 
 def test_killed_while_writing_the_state_before_is_there(call, straight, tmp_path, monkeypatch):
     """The moments: before anything, with the file written, with the old one renamed, with both renamed."""
     name, number = call
-    owner = os if name == "replace" else checksums
+    owner = os if name == "replace" else whole_files
     work, calls = getattr(owner, name), []
 
     def kill(*arguments):

@@ -100,7 +100,7 @@ def load_classifier(encoder: TowerEncoder, folder: Path, name: str, class_count:
     """
     advice = "Fine-tune again: kedro run --pipeline=fine_tuning"
     recipe = folder / RECIPE_FILE
-    facts = {"class_counts": {}}
+    facts: dict[str, Any] = {"class_counts": {}}
     if recipe.is_file():
         check_folder(folder, remedy=advice)
         facts = read_json(recipe, remedy=advice)
