@@ -1,13 +1,9 @@
-"""Project settings of Kedro: how configuration is merged, and which hooks run.
-
-``merge_strategy: soft`` lets an environment or ``conf/local`` set one key of a group and keep its siblings;
-Kedro's default would erase them.
-"""
+"""Project settings of Kedro: what reads the configuration, and which hooks run."""
 
 import os
 import warnings
 
-from gmail_kedro.definitions import FILES
+from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
 from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
 from gmail_kedro.run_hooks import CheckpointHooks, RunLockHooks, StudentHooks
 
@@ -28,9 +24,5 @@ HOOKS = (
     CheckpointHooks(),
 )
 
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "local",
-    "merge_strategy": dict.fromkeys(("parameters", "mlflow", *FILES), "soft"),
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]} | {name: [f"{name}.yml"] for name in FILES},
-}
+CONFIG_LOADER_CLASS = ProfileLoader
+CONFIG_LOADER_ARGS = LOADER_ARGUMENTS

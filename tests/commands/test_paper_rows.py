@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from gmail_kedro.commands.project import Project, nest, parse_parameters
+from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.runs import NO_PARAMETERS, find_run
 from gmail_kedro.commands.tables import plan_tables
+from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.corpora.class_sets import CLASS_SETS
 from gmail_kedro.params import GenerationParams, Parameters
 from gmail_kedro.pipeline_registry import register_pipelines
@@ -24,7 +25,7 @@ PROFILES = {"base": Project(ROOT), "paper": Project(ROOT, "paper")}
 PAPER = PROFILES["paper"]
 TABLES = {name: {table.number: table for table in read_tables(one.define("tables"))} for name, one in PROFILES.items()}
 ROWS = {(number, row.name): row.run for number, table in TABLES["paper"].items() for row in table.rows.values()}
-SETS = {name: parse_parameters(declared["params"]) for name, declared in PAPER.define("sets")["sets"].items()}
+SETS = {name: parse_settings(declared["params"]) for name, declared in PAPER.define("sets")["sets"].items()}
 PIPELINES = register_pipelines()
 KARPATHY = "coco_karpathy"
 TRANSFER, QUESTIONS = {"flickr30k_whole", "sharegpt4v_1k"}, {"scienceqa", "mmmu"}
@@ -60,7 +61,7 @@ def needs_of(profile: str, number: int) -> dict[str, set[str]]:
         needs["language_models"] |= {parameters["downstream"]["language_model"]} if "experiment" in pipelines else set()
         asks = "vision_language" in pipelines
         needs["vision_language_models"] |= {parameters["vision_language"]["model"]} if asks else set()
-        of_set = parse_parameters(sets[changes.get("set", project.default_set)]["params"])
+        of_set = parse_settings(sets[changes.get("set", project.default_set)]["params"])
         generation = compose(project, of_set)["parameters"]["generation"]
         needs["generators"].add(generation["generator"])
         corpus = changes.get("corpus", KARPATHY)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro.commands import runs, sets, studies, tables
-from gmail_kedro.commands.project import Project, find_root, nest, parse_parameters
+from gmail_kedro.commands.project import Project, find_root
+from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.preflight import command as preflight
 
 Act = Callable[[argparse.Namespace], int | None]
@@ -71,7 +72,7 @@ def _add_convert(commands: Any) -> None:
 
 
 def _project(options: argparse.Namespace) -> Project:
-    given = nest(parse_parameters(getattr(options, "params", "")))
+    given = nest(parse_settings(getattr(options, "params", "")))
     return Project(find_root(), getattr(options, "env", None), given)
 
 

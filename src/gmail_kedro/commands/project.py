@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro.definitions import read_definitions
+from gmail_kedro.params.names import check_name
 
 BASE = "base"
 SETS = "data/02_intermediate"
@@ -40,8 +41,15 @@ class Project:
         return self._globals["reproduction"]
 
     def folder(self, name: str) -> Path:
-        """Returns the folder of a set, from its name or its path."""
-        return Path(name) if "/" in name else self.root / SETS / name
+        """Returns the folder of a set, from its name or its path.
+
+        Raises:
+            ParameterError: If it is neither.
+        """
+        if "/" in name:
+            return Path(name)
+        check_name("the set", name)
+        return self.root / SETS / name
 
     def define(self, file: str) -> dict[str, Any]:
         """Returns what a file of definitions says in this profile; see ``definitions``."""
@@ -74,13 +82,9 @@ class Project:
 
     @cached_property
     def _loader(self) -> Any:
-        from kedro.config import OmegaConfigLoader
+        from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
 
-        from gmail_kedro.settings import CONFIG_LOADER_ARGS
-
-        arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
-        source = str(self.root / "conf")
-        return OmegaConfigLoader(source, env=self.env, runtime_params=self._parameters, **arguments)
+        return ProfileLoader(str(self.root / "conf"), env=self.env, runtime_params=self._parameters, **LOADER_ARGUMENTS)
 
 
 def find_root() -> Path:
@@ -95,36 +99,3 @@ def find_root() -> Path:
     if root is None:
         raise FileNotFoundError("No Kedro project here. Change into the folder that holds pyproject.toml and conf/.")
     return Path(root)
-
-
-def parse_parameters(text: str) -> dict[str, Any]:
-    """Turns ``a.b=1,c=x`` into ``{"a.b": 1, "c": "x"}``.
-
-    Args:
-        text: As for ``kedro run --params``.
-
-    Raises:
-        ValueError: If a part has no ``=``.
-    """
-    import yaml
-
-    parts = [part.partition("=") for part in text.split(",") if part]
-    if bad := [name for name, sign, _ in parts if not sign]:
-        raise ValueError(f"--params must be name=value, with commas between. Got {bad[0]!r} instead.")
-    return {name.strip(): yaml.safe_load(value) for name, _, value in parts}
-
-
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns ``{"alignment.lora_rank": 2}`` into ``{"alignment": {"lora_rank": 2}}``.
-
-    Args:
-        flat: Parameters by their names with dots.
-    """
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        *groups, name = key.split(".")
-        place = nested
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[name] = value
-    return nested

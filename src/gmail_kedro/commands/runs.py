@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.commands.project import Project, nest
+from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.weights import OF_A_RUN, find_paths
+from gmail_kedro.configuration.settings_text import nest
 from gmail_kedro.reporting.report_files import DamagedReportError, read_report
 from gmail_kedro.whole_files import whole_file
 

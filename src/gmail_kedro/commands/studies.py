@@ -4,7 +4,8 @@ import shutil
 import sys
 
 from gmail_kedro.commands import runs
-from gmail_kedro.commands.project import Project, nest
+from gmail_kedro.commands.project import Project
+from gmail_kedro.configuration.settings_text import nest
 from gmail_kedro.whole_files import whole_file
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from gmail_kedro.commands import runs
-from gmail_kedro.commands.project import Project, nest, parse_parameters
+from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.weights import OF_A_SET, find_paths
+from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.reporting.tables import Table, read_tables
 
@@ -135,7 +136,7 @@ def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
         if name not in declared:
             raise ValueError(f"The profile {project.profile} has no set {name!r} (sets.yml). Known: {list(declared)}.")
         params = declared[name]["params"]
-        paths = find_paths(project, parse_parameters(params), OF_A_SET)
+        paths = find_paths(project, parse_settings(params), OF_A_SET)
         told = ",".join([f"set={name}", params, *(f"{setting}={path}" for setting, path in paths.items())])
         for pipeline, given, leaves in (
             ("generation", told, f"{runs.SETS}/{name}/card.json"),
@@ -146,7 +147,7 @@ def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
                     command=f'kedro run{project.option} --pipeline={pipeline} --params="{given}"',
                     about=f"the set {name}",
                     is_done=partial(_all_there, project, [leaves]),
-                    start=partial(runs.run_pipelines, project, [pipeline], nest(parse_parameters(given))),
+                    start=partial(runs.run_pipelines, project, [pipeline], nest(parse_settings(given))),
                 )
             )
     return steps

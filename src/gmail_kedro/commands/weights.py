@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from gmail_kedro.commands.project import Project, nest
+from gmail_kedro.commands.project import Project
+from gmail_kedro.configuration.settings_text import nest
 from gmail_kedro.preflight.requirements import FILE, MODELS, read_requirements
 
 OF_A_SET = ("generators",)

@@ -3,8 +3,10 @@
 One flat frozen dataclass for each ``params:`` group of ``conf/``; Kedro builds them from the YAML.
 """
 
+from typing import Any
+
 from gmail_kedro.params.alignment import AlignmentParams
-from gmail_kedro.params.base import ParameterError, Parameters
+from gmail_kedro.params.base import ParameterError, Parameters, is_text
 from gmail_kedro.params.diagnostics import DiagnosticsParams
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams, RetrieverParams
 from gmail_kedro.params.evaluation import EvaluationParams
@@ -19,6 +21,7 @@ from gmail_kedro.params.transfer import TransferParams
 from gmail_kedro.params.vision_language import VisionLanguageParams
 
 __all__ = [
+    "GROUPS",
     "AlignmentParams",
     "DiagnosticsParams",
     "DownstreamParams",
@@ -38,4 +41,35 @@ __all__ = [
     "RunParams",
     "TransferParams",
     "VisionLanguageParams",
+    "declared_type",
+    "is_text",
 ]
+
+GROUPS: dict[str, type[Parameters]] = {
+    group.GROUP: group
+    for group in (
+        AlignmentParams,
+        DiagnosticsParams,
+        DownstreamParams,
+        EvaluationParams,
+        FineTuningParams,
+        GenerationParams,
+        IfcapParams,
+        MiniBenchmarksParams,
+        MiniWorldParams,
+        PairingParams,
+        PretrainingParams,
+        QualityParams,
+        ReportParams,
+        RetrieverParams,
+        RunParams,
+        TransferParams,
+        VisionLanguageParams,
+    )
+}
+
+
+def declared_type(setting: str) -> Any:
+    """Returns the type that a setting such as ``alignment.steps`` is declared with; None where no group declares it."""
+    group, _, name = setting.partition(".")
+    return GROUPS[group].types().get(name) if group in GROUPS else None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -29,12 +30,31 @@ class Parameters:
         Raises:
             ParameterError: At the first such value.
         """
-        annotations = get_type_hints(type(self))
         for field in fields(self):
-            where, value = f"{self.GROUP}.{field.name}", getattr(self, field.name)
-            _check_type(where, value, annotations[field.name])
-            if field.name in self.RULES and value is not None:
-                _check_rule(where, value, self.RULES[field.name])
+            self.check_value(field.name, getattr(self, field.name))
+
+    @classmethod
+    def check_value(cls, name: str, value: Any) -> None:
+        """Refuses a value of the wrong type or against its rule.
+
+        Args:
+            name: The field.
+            value: What is to be its value.
+
+        Raises:
+            ParameterError: If it cannot be.
+        """
+        where = f"{cls.GROUP}.{name}"
+        _check_type(where, value, cls.types()[name])
+        if name in cls.RULES and value is not None:
+            _check_rule(where, value, cls.RULES[name])
+
+    @classmethod
+    @cache
+    def types(cls) -> dict[str, Any]:
+        """Returns the declared type of each field."""
+        hints = get_type_hints(cls)
+        return {field.name: hints[field.name] for field in fields(cls)}
 
     def __str__(self) -> str:
         """Returns the group's name alone: MLflow's plug-in records this text, and each value has a row of its own."""
@@ -53,6 +73,11 @@ class Parameters:
         """
         if not holds:
             raise ParameterError(_sentence(f"{self.GROUP}.{name}", expected, getattr(self, name)))
+
+
+def is_text(annotation: Any) -> bool:
+    """Says whether a declared type is text, perhaps text or null."""
+    return annotation is str or str in get_args(annotation) and isinstance(annotation, UnionType)
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {

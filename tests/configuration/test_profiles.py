@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROFILES = sorted({path.parent.name for path in ROOT.glob("conf/*/globals.yml")})
 FOLDERS = ("data/06_models/", "data/07_model_output/", "data/08_reporting/")
 NOT_OF_A_RUN = ("pretraining", "tables", "report", "summary.md", "repro")

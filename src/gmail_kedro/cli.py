@@ -1,0 +1,35 @@
+"""Kedro's commands for this project: ``kedro run`` as it is, but ``--params`` is read as ``gmail-kedro`` reads it."""
+
+import copy
+from typing import Any
+
+import click
+from kedro.framework.cli.project import run as kedro_run
+
+from gmail_kedro.configuration.settings_text import nest, parse_settings
+
+
+@click.group()
+def cli() -> None:
+    """Commands of this project; Kedro looks for this name."""
+
+
+def _parse(context: click.Context, _: click.Parameter, value: Any) -> Any:
+    if isinstance(value, dict):  # from a file: kedro run --config
+        return value
+    try:
+        return nest(parse_settings(value))
+    except ValueError as error:
+        context.fail(str(error))
+
+
+def _with_our_params(option: click.Parameter) -> click.Parameter:
+    changed = copy.copy(option)
+    if changed.name == "params":
+        changed.callback = _parse
+    return changed
+
+
+run = copy.copy(kedro_run)
+run.params = [_with_our_params(option) for option in kedro_run.params]
+cli.add_command(run)

@@ -1,0 +1,86 @@
+"""``--params``: what a command line or a set of sets.yml changes, read in one way by ``kedro`` and ``gmail-kedro``.
+
+A value is read as the type that its setting is declared with in ``params``. Text is what was written, letter by letter:
+no word, number or mark of YAML changes it. A comma begins another setting only where a ``name=`` follows it; quotes
+around a whole text keep what would be read otherwise.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from gmail_kedro.params import ParameterError, declared_type, is_text
+
+_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\""""
+_SETTING = re.compile(rf"\s*([\w.-]+)\s*=\s*({_QUOTED}|.*?)\s*(?:,(?=\s*[\w.-]+\s*=)|\Z)", re.DOTALL)
+
+
+def parse_settings(text: str) -> dict[str, Any]:
+    """Turns ``a.b=1,c=x`` into ``{"a.b": 1, "c": "x"}``.
+
+    Args:
+        text: Settings with commas between, as for ``kedro run --params``.
+
+    Raises:
+        ParameterError: If it does not begin with a ``name=``, names a setting twice, or a value cannot be read.
+
+    Example:
+        >>> parse_settings("run_id=007,generation.negative_prompt=blurry, low quality,generation.steps=4")
+        {'run_id': '007', 'generation.negative_prompt': 'blurry, low quality', 'generation.steps': 4}
+    """
+    found: dict[str, Any] = {}
+    position = 0
+    while position < len(text.rstrip()):
+        match = _SETTING.match(text, position)
+        if match is None:
+            raise ParameterError(f"--params must be name=value, with commas between. Got {text[position:]!r} instead.")
+        name, value = match.groups()
+        if name in found:
+            raise ParameterError(f"--params has {name} twice. Leave one of the two away.")
+        found[name] = _read(name, value)
+        position = match.end()
+    return found
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns ``{"alignment.lora_rank": 2}`` into ``{"alignment": {"lora_rank": 2}}``.
+
+    Args:
+        flat: Settings by their names with dots.
+
+    Raises:
+        ParameterError: If a name is a setting and a group at once.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *groups, name = key.split(".")
+        place = nested
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ParameterError(f"{key} and {group} cannot both be set: one is a part of the other.")
+        place[name] = value
+    return nested
+
+
+def _read(name: str, value: str) -> Any:
+    """Returns a value as its setting's declared type; what no parameter group declares is text."""
+    if "${" in value:
+        raise ParameterError(f"{name} must not contain ${{, which refers to other settings in files. Got {value!r}.")
+    declared = declared_type(name)
+    if declared is not None and not is_text(declared):
+        return _as_yaml(name, value.rstrip(","))
+    if re.fullmatch(_QUOTED, value, re.DOTALL):
+        return _as_yaml(name, value)
+    return None if declared == str | None and value in ("null", "~", "") else value
+
+
+def _as_yaml(name: str, value: str) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index, call-overload]
+    except YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        raise ParameterError(f"{name} cannot be read as YAML ({problem}). Got {value!r} instead.") from error
