@@ -9,9 +9,9 @@ LINES = b'10.jpg#0\tTwo men ; "one" waves .\r\n10.jpg#1\tTwo men , again .\n9_a.
 
 @pytest.fixture
 def read(tmp_path):
-    def read_lines(content: bytes):
+    def read_lines(content: bytes, **options):
         (tmp_path / "results.token").write_bytes(content)
-        return read_flickr(tmp_path / "results.token", tmp_path, name="flickr30k")
+        return read_flickr(tmp_path / "results.token", tmp_path, name="flickr30k", **options)
 
     return read_lines
 
@@ -47,16 +47,36 @@ def test_a_wrong_line_is_refused(read, line, message):
         (b"11.jpg#0\tcaf\xe9\n", "caption that is not UTF-8"),
         (b"11.jpg#0 no tab\n", "row with another number of columns"),
         (b"11.jpg#0\ta\tb\n", "row with another number of columns"),
+        (b"11.jpg#0\t .\n", "caption without words"),
+        (b"\n9.jpg#1\tx\n", "no file name"),
         (b"../11.jpg#0\tx\n", "file name that leads out of the images folder"),
     ],
 )
 def test_an_unusable_line_is_counted(read, line, reason):
     """Peers tests 8 and 12."""
     reading = read(LINES + line)
-    assert len(reading.captions) == 3
+    assert len(reading.captions) == 3 + line.startswith(b"\n")
     assert reading.skipped.counts == {reason: 1}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16(read, encoding):
+    assert len(read(LINES.decode().encode(encoding)).captions) == 3
+
+
+def test_one_picture_has_one_name(read):
+    reading = read(LINES + b"./10.jpg#0\tone more\n")
+    assert reading.captions["image_id"].tolist() == ["10.jpg", "10.jpg", "9_a.jpg", "10.jpg"]
+    assert reading.captions["caption_id"].tolist()[-1] == "./10.jpg#0"
+
+
+def test_absent_pictures_are_left_out_where_asked_and_counted(read, tmp_path):
+    (tmp_path / "10.jpg").write_bytes(b"x")
+    reading = read(LINES, skip_missing=True)
+    assert reading.captions["image_id"].tolist() == ["10.jpg", "10.jpg"]
+    assert reading.skipped.counts == {"picture that is not there": 1}
+
+
 def test_an_empty_file_is_refused(read):
-    with pytest.raises(ValueError, match="results.token' cannot be read as .token: Empty CSV file"):
+    with pytest.raises(ValueError, match="results.token' is empty"):
         read(b"")

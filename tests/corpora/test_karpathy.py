@@ -59,7 +59,7 @@ def test_imgid_serves_where_there_is_no_cocoid_and_no_filepath(annotate, entries
         ("一只猫 🐈 on a mat", "一只猫 🐈 on a mat"),
         ('"It\'s" <odd> & 100% {braces} \\ , ; .', '"It\'s" <odd> & 100% {braces} \\ , ; .'),
         ("  two\nlines\tand a\u00a0gap \n", "two lines and a gap"),
-        ("...", "..."),
+        ("<image>\nA cat. <image>", "A cat."),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -133,16 +133,13 @@ def _set(path, value):
         (_set([1, "filename"], "../../b.jpg"), r"must lie below the images folder. Got 'val2014/../../b.jpg'"),
         (_set([1, "filename"], "/etc/b.jpg"), "must lie below the images folder. Got '/etc/b.jpg'"),
         (_set([1, "split"], "dev"), r"must be one of \['train', 'restval', 'val', 'test'\]. Got 'dev'.*train_splits"),
-        (_set([1, "sentences"], []), r"\('val2014/b.jpg'\): 'sentences' must be a list of captions. Got none"),
+        (_set([1, "sentences"], {}), r"\('val2014/b.jpg'\): 'sentences' must be a list of captions. Got {}"),
         (_set([1, "cocoid"], 1.5), "'cocoid' must be an integer or a string. Got 1.5"),
         (_set([1, "cocoid"], True), "'cocoid' must be an integer or a string. Got True"),
         (_set([1, "cocoid"], 900), r"images\[1\].*the image id '900' must be used once only.*images\[0\].*uses it too"),
         (_set([1, "sentences", 0, "sentid"], 2), r"images\[1\].*the sentid '2' must be used once only.*images\[0\]"),
         (_set([0, "sentences", 1, "sentid"], 1), "the sentid '1' must be used once only. the same entry uses it"),
         (_set([2, "filename"], "b.jpg"), r"images\[2\].*the filename 'val2014/b.jpg' must be used once only"),
-        (_set([0, "sentences", 1, "raw"], " \n"), r"\(sentid 2\): the caption must be text. Got ' \\n'"),
-        (_set([0, "sentences", 1, "raw"], "\u200b"), r"\(sentid 2\): the caption must be text"),
-        (_set([0, "sentences", 1, "raw"], 5), r"\(sentid 2\): the caption must be text. Got 5"),
     ],
 )
 def test_a_bad_entry_is_refused_by_name(annotate, entries, images, change, message):
@@ -157,12 +154,53 @@ def test_an_image_without_any_id_is_refused(annotate, entries, images):
         read_karpathy(annotate(entries), images, name="own")
 
 
-def test_half_a_character_is_refused(tmp_path, entries, images):
-    entries[0]["sentences"][0]["raw"] = "a cat \ud83d"
+@pytest.mark.reliability(12)
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        (None, "no caption"),
+        (" \n", "blank caption"),
+        ("\u200b", "blank caption"),
+        ("...", "caption without words"),
+        (5, "caption that is not text"),
+        ("a cat \ud83d", "caption that is not UTF-8"),
+    ],
+)
+def test_a_caption_that_cannot_be_used_is_counted(tmp_path, entries, images, caption, reason):
+    entries[0]["sentences"][1]["raw"] = caption
     path = tmp_path / "dataset_own.json"
     path.write_text(json.dumps({"images": entries}), encoding="ascii")
-    with pytest.raises(ValueError, match=r"\(sentid 1\): the caption holds half a character"):
-        read_karpathy(path, images, name="own")
+    reading = read_karpathy(path, images, name="own")
+    assert reading.captions.caption_id.tolist() == ["1", "3", "4"]
+    assert reading.skipped.counts == {reason: 1}
+    with pytest.raises(ValueError, match=rf"1 of the 4 entries.*\n- {reason}: 1 \(such as caption 2"):
+        reading.skipped.check(taken=3, limit=0.001, name="own")
+
+
+def test_what_is_in_no_wanted_split_is_not_counted(annotate, entries, images):
+    entries[1]["sentences"][0]["raw"] = None
+    assert read_karpathy(annotate(entries), images, name="own", train_splits=["train"]).skipped.counts == {}
+
+
+def test_a_picture_without_captions_is_counted(annotate, entries, images):
+    entries[1]["sentences"] = []
+    reading = read_karpathy(annotate(entries), images, name="own")
+    assert reading.captions.caption_id.tolist() == ["1", "2", "4"]
+    assert reading.skipped.counts == {"picture without a caption": 1}
+
+
+def test_absent_pictures_are_left_out_where_asked_and_counted(annotate, entries, images):
+    (images / "train2014" / "a.jpg").unlink()
+    reading = read_karpathy(annotate(entries), images, name="own", skip_missing=True)
+    assert reading.captions.caption_id.tolist() == ["3", "4"]
+    assert list(reading.images.paths) == ["901", "902"]
+    assert reading.skipped.counts == {"picture that is not there": 1}
+    reading.skipped.check(taken=2, limit=0.0, name="own")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_a_file_in_utf_16(annotate, entries, images, encoding):
+    assert len(read_karpathy(annotate(entries, encoding=encoding), images, name="own").captions) == 4
 
 
 @pytest.mark.parametrize("splits", [["train", "val"], ["test"], [], "train"])
@@ -187,6 +225,21 @@ def test_a_corpus_carries_its_tasks(tmp_path, annotate, entries, images):
     assert len(corpus.captions) == 4
     assert corpus.labels["animal"].labels == {"900": 0, "901": 1}
     assert read_corpus("karpathy", places, **options).labels == {}
+
+
+def test_labels_of_no_picture_are_told(tmp_path, annotate, entries, images, caplog):
+    labels = {"900": 0, "train2014/b.jpg": 1, "x": 1}
+    tasks = {"animal": {"classes": ["cat", "dog"], "templates": ["a {}"], "labels": labels}}
+    (tmp_path / "classification.json").write_text(json.dumps({"tasks": tasks}))
+    read_corpus(
+        "karpathy",
+        {"annotations": annotate(entries), "images": images},
+        name="own",
+        protocol=CorpusProtocol(),
+        expected={},
+        classification=tmp_path / "classification.json",
+    )
+    assert "Task animal: 2 of its 3 labels are of no picture of the corpus own, such as train2014/b.jpg" in caplog.text
 
 
 def test_labels_by_other_ids_are_refused(tmp_path, annotate, entries, images):

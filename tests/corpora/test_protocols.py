@@ -115,3 +115,19 @@ def test_a_wrong_protocol_is_refused(protocol, message):
 def test_wrong_expectations_are_refused(expected):
     with pytest.raises(ValueError, match="expected must give counts by split, such as"):
         read_expected(expected)
+
+
+@pytest.mark.parametrize(("left_out", "is_taken"), [(0, False), (1, False), (2, True), (9, True)])
+def test_captions_that_were_left_out_and_counted_may_be_missing(left_out, is_taken):
+    """A published file with a caption that cannot be scored still has its pictures."""
+    found = _captions("aab", split="train")
+    expected = {"train": Count(2, 5)}
+    if is_taken:
+        check_counts(found, expected, name="x", left_out=left_out)
+        with pytest.raises(ValueError, match="must have 3 pictures with 5 captions. Got 2 with 3"):
+            check_counts(found, {"train": Count(3, 5)}, name="x", left_out=left_out)
+        with pytest.raises(ValueError, match="must have 2 pictures with 2 captions. Got 2 with 3"):
+            check_counts(found, {"train": Count(2, 2)}, name="x", left_out=left_out)
+    else:
+        with pytest.raises(ValueError, match="must have 2 pictures with 5 captions. Got 2 with 3"):
+            check_counts(found, expected, name="x", left_out=left_out)

@@ -48,13 +48,63 @@ def test_absent_pictures_are_left_out_where_asked_and_counted(read, tmp_path):
     }
 
 
+def _talk(image: str, *turns: tuple[str, str]):
+    return {"image": image, "conversations": [{"from": speaker, "value": value} for speaker, value in turns]}
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [("system", "You are helpful."), ("human", "<image>\nWhat is it?"), ("gpt", "A cat.")],
+        [("gpt", "A cat."), ("human", "<image>\nWhat is it?")],
+        [("human", "What is it?"), ("human", "<image>"), ("gpt", "A cat."), ("human", "Sure?"), ("gpt", "Yes.")],
+        [("human", "<image>\nWhat is it?"), ("gpt", "<image>\nA cat.")],
+    ],
+)
+def test_the_caption_is_what_the_model_says_first(read, turns):
+    reading = read([_talk("a.jpg", *turns), _entry("b.jpg", "A dog.")])
+    assert reading.captions["caption"].tolist() == ["A cat.", "A dog."]
+    assert reading.skipped.counts == {}
+
+
+@pytest.mark.reliability(12)
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (_talk("x.jpg", ("human", "What is it?")), "entry in which gpt says nothing"),
+        (_talk("x.jpg"), "entry in which gpt says nothing"),
+        (_entry("x.jpg", None), "no caption"),
+        (_entry("x.jpg", " "), "blank caption"),
+        (_entry("x.jpg", "?!"), "caption without words"),
+        (_entry("x.jpg", 5), "caption that is not text"),
+        (_entry("", "x"), "no file name"),
+        (_entry(None, "x"), "no file name"),
+        ({"conversations": [{"from": "gpt", "value": "x"}]}, "no file name"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_counted(read, entry, reason):
+    reading = read([_entry("a.jpg", "A cat."), entry, _entry("b.jpg", "A dog.")])
+    assert reading.captions.values.tolist() == [["0", "a.jpg", "A cat.", 0], ["2", "b.jpg", "A dog.", 2]]
+    assert reading.skipped.counts == {reason: 1}
+
+
+def test_one_picture_has_one_name(read):
+    assert read([_entry("./a//b.jpg", "x"), _entry("a/b.jpg", "y")]).captions["image_id"].tolist() == ["a/b.jpg"] * 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_other_encodings_of_unicode(read, encoding):
+    content = json.dumps([_entry("a.jpg", "Příběh")], ensure_ascii=False).encode(encoding)
+    assert read(content).captions["caption"].tolist() == ["Příběh"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([_entry("a.jpg", "x"), {"id": 1}], "entry 1: must be {id, image, conversations.*KeyError: 'image'"),
-        ([{"image": "a.jpg", "conversations": []}], "entry 0: must be .*IndexError"),
-        ([_entry("a.jpg", None)], "entry 0: must be .*must be strings"),
-        (["x"], "entry 0: must be .*TypeError"),
+        ([_entry("a.jpg", "x"), {"id": 1}], "entry 1: must be {id, image, conversations: .*Got {'id': 1} instead"),
+        ([{"image": "a.jpg", "conversations": ["x"]}], "entry 0: must be .*from: gpt"),
+        ([{"image": "a.jpg", "conversations": "x"}], "entry 0: must be "),
+        (["x"], "entry 0: must be .*Got 'x'"),
         (b'[{"id": 1, "image": "a', "must be a JSON list. Got an error near byte 22.*fetch it again"),
         (b"no json", "must be a JSON list"),
     ],

@@ -44,3 +44,13 @@ def test_what_was_asked_for_does_not_count_against_the_limit():
 def test_nothing_left_is_refused_at_any_limit():
     with pytest.raises(ValueError, match="has no entry that can be used. Left out:"):
         _skipped().check(taken=0, limit=1.0, name="own")
+
+
+def test_a_block_of_entries_is_counted_whole_and_named_by_its_first():
+    skipped = Skipped()
+    skipped.add("blank caption", "row 1")
+    skipped.add_all("blank caption", [])
+    skipped.add_all("blank caption", range(10, 20))
+    assert skipped.counts == {"blank caption": 11}
+    with pytest.raises(ValueError, match=r"blank caption: 11 \(such as row 1, 10, 11\)"):
+        skipped.check(taken=1, limit=0.1, name="own")

@@ -69,6 +69,123 @@ def test_parquet_and_json_lines_and_lists_of_captions(read, tmp_path):
     assert _rows(read("own.jsonl", lines.encode())) == [("a.jpg", "one"), ("a.jpg", "two")]
 
 
+@pytest.mark.reliability(8)
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("bad", [b"", b"two\ttabs\there", b" "])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_line_that_is_left_out_moves_no_picture(read, header, bad, place):
+    lines = [b"number %d\tx" % number for number in range(5)]
+    lines[place] = bad
+    options = {"columns": {"file_pattern": "{row}.jpg"}} | ({} if header else {"header": ["caption", "url"]})
+    reading = read("own.tsv", b"\n".join([b"caption\turl"] * header + lines + [b"number 5\t", b"", b""]), **options)
+    kept = [number for number in range(6) if number != place]
+    assert _rows(reading) == [(f"{number}.jpg", f"number {number}") for number in kept]
+    assert reading.captions["caption_id"].tolist() == [str(number) for number in kept]
+    assert sum(reading.skipped.counts.values()) == 1
+
+
+@pytest.mark.reliability(8)
+def test_rows_keep_their_numbers_over_blocks_and_files(tmp_path, monkeypatch):
+    """Quoted line ends are part of a row; the next file goes on after the last row, whatever that is."""
+    monkeypatch.setattr("gmail_kedro.corpora.table_files.BLOCK_BYTES", 200)
+    first = [f'"number {row}\n\nof many",x' for row in range(50)]
+    first[7], first[30], first[49] = "a,b,c", "", "a,b,c"
+    (tmp_path / "part-0.csv").write_text("\n\ncaption,url\n" + "\n".join(first) + "\n\n\n")
+    (tmp_path / "part-1.csv").write_text("caption,url\nnumber 50,x\na,b,c\nnumber 52,x\n")
+    reading = read_table(str(tmp_path / "part-*.csv"), tmp_path, name="own", columns={"file_pattern": "{row}.jpg"})
+    expected = [(f"{row}.jpg", f"number {row} of many") for row in range(50) if row not in (7, 30, 49)]
+    assert _rows(reading) == [*expected, ("50.jpg", "number 50"), ("52.jpg", "number 52")]
+    assert reading.skipped.counts == {"row with another number of columns": 3, "blank caption": 1}
+
+
+@pytest.mark.reliability(8)
+def test_lines_of_json_that_are_left_out_move_no_picture(read):
+    captions = ["number 0", None, ["number 2", "again 2"], 5, "number 4", ["number 5", 6], "", "number 7"]
+    lines = [json.dumps({"caption": caption}) for caption in captions]
+    lines.insert(1, "")
+    reading = read("own.jsonl", "\n".join([*lines, "\n"]).encode(), columns={"file_pattern": "{row}.jpg"})
+    numbers = [(0, "number 0"), (3, "number 2"), (3, "again 2"), (5, "number 4"), (8, "number 7")]
+    assert _rows(reading) == [(f"{row}.jpg", caption) for row, caption in numbers]
+    assert reading.skipped.counts == {
+        "blank line": 1,
+        "caption that is not text": 2,
+        "no caption": 1,
+        "blank caption": 1,
+    }
+
+
+def test_half_a_character_and_other_bytes_in_json_lines_are_counted(read):
+    content = b'{"file": "a.jpg", "caption": "x"}\n{"file": "b.jpg", "caption": "\\ud83d y"}\n'
+    reading = read("own.jsonl", content + b'{"file": "c.jpg", "caption": "caf\xe9"}\n')
+    assert _rows(reading) == [("a.jpg", "x")]
+    assert reading.skipped.counts == {"caption that is not UTF-8": 2}
+
+
+@pytest.mark.reliability(8)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_tables_in_other_encodings_of_unicode(read, encoding):
+    assert _rows(read("own.csv", _csv(ROWS).decode().encode(encoding))) == ROWS
+    lines = "\n".join(json.dumps({"file": file, "caption": caption}) for file, caption in ROWS)
+    assert _rows(read("own.jsonl", lines.encode(encoding))) == ROWS
+
+
+def test_lists_that_hold_nothing_are_counted_with_their_rows(tmp_path):
+    lists = [["one", "two"], [], None, ["three"], [None, "four"]]
+    files = [f"{row}.jpg" for row in range(5)]
+    parquet.write_table(pa.table({"file": files, "caption": lists}), tmp_path / "t.parquet")
+    reading = read_table(tmp_path / "t.parquet", tmp_path, name="own")
+    assert reading.captions["caption_id"].tolist() == ["0_0", "0_1", "3_0", "4_1"]
+    assert _rows(reading) == [("0.jpg", "one"), ("0.jpg", "two"), ("3.jpg", "three"), ("4.jpg", "four")]
+    with pytest.raises(ValueError, match=r"no caption: 3 \(such as caption 1, caption 2, caption 4_0\)"):
+        reading.skipped.check(taken=4, limit=0.1, name="own")
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        pa.array([["one", "two"], ["three", "four"]], pa.list_(pa.string(), 2)),
+        pa.array([["one", "two"], ["three", "four"]], pa.list_view(pa.large_string())),
+        pa.array([[b"one", b"two"], [b"three", b"four"]], pa.large_list(pa.binary())),
+        pa.array(["['one', 'two']", '["three", "four"]']),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_lists_of_every_kind(tmp_path, captions):
+    parquet.write_table(pa.table({"file": ["a.jpg", "b.jpg"], "caption": captions}), tmp_path / "t.parquet")
+    reading = read_table(tmp_path / "t.parquet", tmp_path, name="own")
+    assert _rows(reading) == [("a.jpg", "one"), ("a.jpg", "two"), ("b.jpg", "three"), ("b.jpg", "four")]
+    assert reading.captions["caption_id"].tolist() == ["0_0", "0_1", "1_0", "1_1"]
+
+
+def test_words_of_a_dictionary_are_text(tmp_path):
+    table = pa.table({"file": ["a.jpg", "b.jpg"], "caption": pa.array(["one", "two"]).dictionary_encode()})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert _rows(read_table(tmp_path / "t.parquet", tmp_path, name="own")) == [("a.jpg", "one"), ("b.jpg", "two")]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([5, 7], "int64"), ([True, False], "bool"), ([[1], [2]], "list<.*int64>"), ([{"en": "x"}, {"en": "y"}], "struct")],
+)
+def test_a_column_that_is_no_text_is_refused_with_its_type(tmp_path, values, kind):
+    """Numbers would become captions: "5", "true"."""
+    parquet.write_table(pa.table({"file": ["a.jpg", "b.jpg"], "caption": values}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=f"column 'caption' of the table '.*t.parquet' must be text.*Got {kind}"):
+        read_table(tmp_path / "t.parquet", tmp_path, name="own")
+    table = pa.table({"file": values, "caption": ["one", "two"]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match=f"column 'file' of the table '.*t.parquet' must be text. Got {kind}"):
+        read_table(tmp_path / "t.parquet", tmp_path, name="own")
+
+
+@pytest.mark.parametrize("written", ["./a.jpg", ".//a.jpg", "././a.jpg", "a.jpg"])
+def test_one_picture_has_one_name(read, written):
+    reading = read(
+        "own.csv", _csv([(written, "one"), ("a.jpg", "two"), ("b//./c..jpg", "three"), ("b/c..jpg", "four")])
+    )
+    assert reading.captions["image_id"].tolist() == ["a.jpg", "a.jpg", "b/c..jpg", "b/c..jpg"]
+
+
 def test_many_files_follow_one_another(tmp_path):
     for number in (1, 0):
         (tmp_path / f"part-{number}.csv").write_bytes(_csv([(f"{number}.jpg", f"text {number}")]))
@@ -92,6 +209,10 @@ def test_splits_and_columns_by_other_names(read):
         (b"c.jpg,\xe2\x80\x8b", "blank caption"),
         (b"c.jpg,caf\xe9", "caption that is not UTF-8"),
         (b"c.jpg,a\0b", "caption with a NUL character"),
+        (b"c.jpg,?!", "caption without words"),
+        (b"c.jpg,<image>", "blank caption"),
+        (b",a", "no file name"),
+        (b"", "no file name"),
         (b"c.jpg,a,b", "row with another number of columns"),
         (b"/etc/c.jpg,a", "file name that leads out of the images folder"),
         (b"a/../../c.jpg,a", "file name that leads out of the images folder"),
@@ -126,13 +247,24 @@ def test_pictures_of_dead_links_are_left_out_where_asked(read, tmp_path):
             b"a.jpg,A cat\n",
             r"Missing: \['file', 'caption'\]; got \['a.jpg', 'A cat'\].*header: \[",
         ),
-        ("own.csv", b"", "own.csv' cannot be read as .csv: Empty CSV"),
+        ("own.csv", b"", "own.csv' is empty"),
+        ("own.jsonl", b"", "own.jsonl' is empty"),
+        ("own.csv", b"file,caption\n", "own.csv' of the corpus 'own' has no rows"),
+        ("own.jsonl", b"\n\n", "own.jsonl' is empty"),
+        ("own.csv", b"\n", "own.csv' is empty"),
+        ("own.jsonl", b'\n{"file": "a"}\n', r"Missing: \['caption'\]; got \['file'\]"),
+        ("own.csv", b"file,l\xe9gende\na.jpg,x\n", "own.csv' must be UTF-8. Got byte 0xe9 in its header. Save it"),
+        ("own.csv", "file,caption".encode("utf-16")[:-1], "own.csv' begins as UTF-16 but is not.*Save it as UTF-8"),
         ("own.txt", b"x", r"must end in one of \['.csv', '.jsonl', .*Got '.txt'"),
         ("own.parquet", b"PAR1 cut", "own.parquet' cannot be read as .parquet"),
-        ("own.jsonl", b"[1, 2]", r"must have a JSON object in each line. Got b'\[1, 2\]'"),
+        ("own.jsonl", b"[1, 2]", r"must have a JSON object in each line. Got b'\[1, 2\]' in line 1"),
         ("own.jsonl", b"not json", "must have a JSON object in each line. Line 1"),
         ("own.jsonl", b'{"file": "a"}', r"Missing: \['caption'\]; got \['file'\]"),
-        ("own.jsonl", b'{"file": "a", "caption": "b"}\n{"file": ', "own.jsonl' cannot be read as .jsonl"),
+        (
+            "own.jsonl",
+            b'{"file": "a", "caption": "b"}\n{"file": ',
+            r"own.jsonl' must have a JSON object in each line. Line 2",
+        ),
     ],
 )
 def test_a_table_of_another_form_is_refused(read, name, content, message):

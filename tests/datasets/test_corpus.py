@@ -207,11 +207,21 @@ def test_skipped_entries_are_counted_and_limited(tmp_path):
     assert corpus.skipped == {"blank caption": 1}
 
 
+def test_an_empty_corpus_is_refused_with_its_files(tmp_path):
+    (tmp_path / "own.json").write_text("[]")
+    entry = {"name": "own", "layout": "sharegpt4v", "annotations": str(tmp_path / "own.json"), "images": str(tmp_path)}
+    with pytest.raises(DatasetError, match="files of the corpus 'own' hold no entry: annotations '.*own.json', images"):
+        CorpusDataset(**entry, protocol={"split": "train"}).load()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"layout": "tfrecord"}, r"layout of the corpus 'own' must be one of \['coco', 'flickr', .*Got 'tfrecord'"),
-        ({"image": "x"}, r"takes the keys \['annotations', 'images'\].*Unknown: \['image'\]; missing: \[\]"),
+        (
+            {"image": "x"},
+            r"takes the keys \['annotations', 'images', 'skip_missing'\].*Unknown: \['image'\]; missing: \[\]",
+        ),
         ({"images": None}, r"missing: \['images'\]"),
         ({"protocol": "coco"}, "protocol 'coco' is unknown"),
         ({"expected": {"train": 1}}, "expected must give counts by split"),

@@ -1,21 +1,20 @@
 """Reads COCO's own captions files: ``captions_train2014.json``, ``captions_val2017.json`` and the like."""
 
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
-
-from gmail_kedro.corpora.columns import Reading
+from gmail_kedro.corpora.columns import CaptionColumns, Reading
 from gmail_kedro.corpora.folder import FolderImages
-from gmail_kedro.corpora.json_files import read_json
+from gmail_kedro.corpora.json_files import read_id, read_json
+from gmail_kedro.corpora.picture_files import is_there
 from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.texts import clean_caption
 from gmail_kedro.corpora.tree import require_file, require_folder
 
 NUMBERS = ("images", "annotations")
 
 
-def read_coco(annotations: Path, images: Path, *, name: str, home: str = "") -> Reading:
+def read_coco(annotations: Path, images: Path, *, name: str, home: str = "", skip_missing: bool = False) -> Reading:
     """Returns the captions of a COCO captions file, picture by picture, those of a picture in file order.
 
     The file holds ``{"images": [{id, file_name}, ...], "annotations": [{id, image_id, caption}, ...]}``; a picture
@@ -26,38 +25,39 @@ def read_coco(annotations: Path, images: Path, *, name: str, home: str = "") -> 
         images: The folder of the pictures.
         name: What messages call the corpus.
         home: Where the files come from, for messages.
+        skip_missing: Leave out, and count, the pictures that are not there.
 
     Raises:
         FileNotFoundError: If the file or the folder does not exist.
-        ValueError: If the file is not of this layout, repeats an id, or captions a picture it does not list.
+        ValueError: If the file is not of this layout, repeats an id or a file, or captions a picture it does not list.
     """
     annotations = require_file(annotations, name=name, home=home)
     images = require_folder(images, name=name, home=home)
     content = _read_lists(annotations, name)
     where = f"Corpus {name!r}, '{annotations}'"
     files = _read_files(content["images"], where)
-    rows, seen = [], set()
+    rows: dict[str, list[tuple[str, str, Any, str]]] = {image_id: [] for image_id in files}
+    seen = set()
     for index, entry in enumerate(content["annotations"]):
         place = f"{where}, annotations[{index}]"
-        caption_id, image_id = _id_of(entry, "id", place), _id_of(entry, "image_id", place)
+        caption_id, image_id = read_id(entry, "id", place), read_id(entry, "image_id", place)
         if image_id not in files:
             raise ValueError(f"{place}: the image_id {image_id} is none of the {len(files)} images. Correct the file.")
         if caption_id in seen:
             raise ValueError(f"{place}: the id {caption_id} must be used once only. Another annotation has it too.")
         seen.add(caption_id)
-        rows.append((str(caption_id), image_id, clean_caption(entry.get("caption"), f"{place} (id {caption_id})")))
-    captions = pd.DataFrame(rows, columns=["caption_id", "image_id", "caption"])
-    order = {image_id: position for position, image_id in enumerate(files)}
-    captions = captions.sort_values("image_id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
-    captions["filename"] = captions["image_id"].map(files)
-    captions["image_id"] = captions["image_id"].astype("str")
+        rows[image_id].append((caption_id, image_id, entry.get("caption"), files[image_id]))
     skipped = Skipped()
-    captioned = set(captions["image_id"])
+    captions = CaptionColumns(("caption_id", "image_id", "caption", "filename"), skipped)
+    taken = []
     for image_id, filename in files.items():
-        if str(image_id) not in captioned:
+        if not rows[image_id]:
             skipped.add("picture without a caption", filename)
-    paths = {str(image_id): images / filename for image_id, filename in files.items()}
-    return Reading(captions, FolderImages(paths), skipped)
+        elif is_there(images / filename, filename, skipped, skip_missing=skip_missing):
+            taken += rows[image_id]
+    captions.add_rows(taken, label="caption_id")
+    paths = {image_id: images / filename for image_id, filename in files.items()}
+    return Reading(captions.frame(), FolderImages(paths), skipped)
 
 
 def _read_lists(annotations: Path, name: str) -> dict[str, list[Any]]:
@@ -74,23 +74,24 @@ def _read_lists(annotations: Path, name: str) -> dict[str, list[Any]]:
     return lists
 
 
-def _read_files(entries: list[Any], where: str) -> dict[int, str]:
+def _read_files(entries: list[Any], where: str) -> dict[str, str]:
     """Returns the file names of the images by id, in file order."""
-    files: dict[int, str] = {}
+    files: dict[str, str] = {}
     for index, entry in enumerate(entries):
         place = f"{where}, images[{index}]"
-        image_id = _id_of(entry, "id", place)
+        image_id = read_id(entry, "id", place)
         filename = entry.get("file_name")
-        if not isinstance(filename, str) or not filename.strip() or Path(filename).is_absolute() or ".." in filename:
+        path = PurePosixPath(filename) if isinstance(filename, str) else PurePosixPath()
+        if not path.parts or not path.name.strip() or path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{place}: 'file_name' must be a name below the images folder. Got {filename!r} instead.")
         if image_id in files:
             raise ValueError(f"{place} ({filename!r}): the id {image_id} must be used once only. Correct the file.")
-        files[image_id] = filename
+        files[image_id] = str(path)
+    repeated = [filename for filename, count in Counter(files.values()).items() if count > 1]
+    if repeated:
+        ids = [image_id for image_id, filename in files.items() if filename == repeated[0]]
+        raise ValueError(
+            f"{where}: {len(repeated)} file names are used by more than one image id, such as {repeated[0]!r} by "
+            f"{ids[:3]}. One photograph could be trained on and measured on. Give its captions one image id."
+        )
     return files
-
-
-def _id_of(entry: Any, key: str, place: str) -> int:
-    value = entry.get(key) if isinstance(entry, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{place}: '{key}' must be an integer. Got {value!r} instead. Correct the file.")
-    return value

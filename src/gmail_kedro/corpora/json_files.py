@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gmail_kedro.corpora.encodings import to_utf8
+
 
 def read_json(path: Path, *, what: str) -> Any:
-    """Returns the content of a UTF-8 JSON file; a byte order mark is skipped.
+    """Returns the content of a JSON file in UTF-8, or in UTF-16 or UTF-32 as JSON allows.
 
     Args:
         path: The file.
@@ -22,7 +24,7 @@ def read_json(path: Path, *, what: str) -> Any:
             f"The {what} '{path.absolute()}' does not exist. Put it there, or correct its path in conf/*/catalog*.yml."
         )
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return json.loads(to_utf8(path.read_bytes(), what=f"{what} '{path}'").decode())
     except UnicodeDecodeError as error:
         raise ValueError(
             f"The {what} '{path}' must be UTF-8. Got byte {error.object[error.start]:#04x} at position {error.start}. "
@@ -34,3 +36,21 @@ def read_json(path: Path, *, what: str) -> Any:
             f"The {what} '{path}' must be JSON. Got an error at {place}: {error.msg}. "
             "If the download broke off, fetch the file again."
         ) from error
+
+
+def read_id(entry: Any, key: str, where: str) -> str:
+    """Returns an id, a number or a text in the file, as text.
+
+    Args:
+        entry: What should be an object with the id.
+        key: Its key.
+        where: What the message calls the entry.
+
+    Raises:
+        ValueError: If it is neither, such as null, a boolean or a list.
+    """
+    value = entry.get(key) if isinstance(entry, dict) else None
+    is_id = isinstance(value, int | str) and not isinstance(value, bool) and str(value).strip()
+    if not is_id:
+        raise ValueError(f"{where}: '{key}' must be an integer or a string. Got {value!r} instead. Correct the file.")
+    return str(value)

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
-
-from gmail_kedro.corpora.columns import Reading
+from gmail_kedro.corpora.columns import CaptionColumns, Reading
 from gmail_kedro.corpora.folder import FolderImages
-from gmail_kedro.corpora.json_files import read_json
+from gmail_kedro.corpora.json_files import read_id, read_json
+from gmail_kedro.corpora.picture_files import is_there
 from gmail_kedro.corpora.protocols import EVALUATION_SPLITS, TRAIN_SPLITS, check_train_splits
-from gmail_kedro.corpora.texts import clean_caption
+from gmail_kedro.corpora.skipping import Skipped
 from gmail_kedro.corpora.tree import require_file, require_folder
 from gmail_kedro.interfaces import ClassificationTask
 
@@ -22,7 +21,13 @@ KNOWN_SPLITS = (*TRAIN_SPLITS, *EVALUATION_SPLITS)
 
 
 def read_karpathy(
-    annotations: Path, images: Path, *, name: str, home: str = "", train_splits: Sequence[str] = TRAIN_SPLITS
+    annotations: Path,
+    images: Path,
+    *,
+    name: str,
+    home: str = "",
+    train_splits: Sequence[str] = TRAIN_SPLITS,
+    skip_missing: bool = False,
 ) -> Reading:
     """Returns the captions and the pictures of a corpus.
 
@@ -37,6 +42,7 @@ def read_karpathy(
         home: Where the files come from, for messages.
         train_splits: Splits of the file that make up ``train``. Those of train and restval that are not named here
             are left out.
+        skip_missing: Leave out, and count, the pictures that are not there.
 
     Returns:
         The captions, one row each in file order: ``caption_id`` (the sentid), ``image_id`` (the cocoid, or else the
@@ -46,14 +52,15 @@ def read_karpathy(
     Raises:
         FileNotFoundError: If the file or the folder does not exist.
         ValueError: If ``train_splits`` names val or test, or the file is not of this layout: not JSON, no images, a
-            missing key, no captions, a blank caption, a repeated id or file name, an unknown split. The message names
-            the file and the entry.
+            missing key, a repeated id or file name, an unknown split. The message names the file and the entry.
     """
     train_splits = check_train_splits(train_splits)
     annotations = require_file(annotations, name=name, home=home)
     entries = _read_entries(annotations, name)
     images = require_folder(images, name=name, home=home)
-    rows, paths, seen = [], {}, _Seen()
+    rows: list[tuple[str, str, Any, str, str]] = []
+    paths, seen, skipped = {}, _Seen(), Skipped()
+    in_splits = 0
     for index, entry in enumerate(entries):
         where = f"Corpus {name!r}, '{annotations}', images[{index}]"
         image_id, filename, split = _read_image(entry, train_splits, where)
@@ -65,11 +72,21 @@ def read_karpathy(
             seen.add("sentid", caption_id, where)
         if split is None:
             continue
-        paths[image_id] = images / filename
-        rows += [(caption_id, image_id, caption, split, filename) for caption_id, caption in captions]
-    _refuse_nothing_left(rows, entries, train_splits, f"Corpus {name!r}, '{annotations}'")
+        in_splits += 1
+        if not captions:
+            skipped.add("picture without a caption", filename)
+        elif is_there(images / filename, filename, skipped, skip_missing=skip_missing):
+            paths[image_id] = images / filename
+            rows += [(caption_id, image_id, caption, split, filename) for caption_id, caption in captions]
+    if not in_splits:
+        raise ValueError(
+            f"Corpus {name!r}, '{annotations}': none of the {len(entries)} images is in val, test or the train_splits "
+            f"{list(train_splits)}. Name the file's training split in train_splits."
+        )
+    table = CaptionColumns(COLUMNS, skipped)
+    table.add_rows(rows, label="caption_id")
     logger.info("Corpus %s: %d of %d pictures taken, %d captions", name, len(paths), len(entries), len(rows))
-    return Reading(pd.DataFrame(rows, columns=list(COLUMNS)), FolderImages(paths))
+    return Reading(table.frame(), FolderImages(paths), skipped)
 
 
 def check_labels(tasks: Mapping[str, ClassificationTask], image_ids: Set[str], *, name: str) -> None:
@@ -90,6 +107,11 @@ def check_labels(tasks: Mapping[str, ClassificationTask], image_ids: Set[str], *
                 f"{min(image_ids)!r}. Got none, but ids such as {next(iter(task.labels))!r}. Use the ids of the corpus "
                 "(in Karpathy's layout the cocoid, or else the imgid) as strings."
             )
+        if strangers := [image_id for image_id in task.labels if image_id not in image_ids]:
+            logger.warning(
+                "Task %s: %d of its %d labels are of no picture of the corpus %s, such as %s",
+                task_name, len(strangers), len(task.labels), name, strangers[0],
+            )  # fmt: skip
 
 
 class _Seen:
@@ -134,22 +156,24 @@ def _read_image(entry: Any, train_splits: tuple[str, ...], where: str) -> tuple[
             f"{where}: the split must be one of {list(known)}. Got {split!r} instead. Correct it, or name it in "
             "train_splits."
         )
-    image_id = _require_id(entry, "imgid" if entry.get("cocoid") is None else "cocoid", where)
+    key = "imgid" if entry.get("cocoid") is None else "cocoid"
+    _require(entry, key, where)
+    image_id = read_id(entry, key, where)
     if split in EVALUATION_SPLITS:
         return image_id, str(path), split
     return image_id, str(path), "train" if split in train_splits else None
 
 
-def _read_captions(entry: dict[str, Any], where: str) -> list[tuple[str, str]]:
+def _read_captions(entry: dict[str, Any], where: str) -> list[tuple[str, Any]]:
     """Returns the caption ids and captions of one image."""
     sentences = _require(entry, "sentences", where)
-    if not isinstance(sentences, list) or not sentences:
-        raise ValueError(f"{where}: 'sentences' must be a list of captions. Got none. Add one or remove the image.")
+    if not isinstance(sentences, list):
+        raise ValueError(f"{where}: 'sentences' must be a list of captions. Got {sentences!r:.80} instead. Correct it.")
     captions = []
     for index, sentence in enumerate(sentences):
         place = f"{where}, sentences[{index}]"
-        caption_id = _require_id(sentence, "sentid", place)
-        captions.append((caption_id, clean_caption(_require(sentence, "raw", place), f"{place} (sentid {caption_id})")))
+        _require(sentence, "sentid", place)
+        captions.append((read_id(sentence, "sentid", place), _require(sentence, "raw", place)))
     return captions
 
 
@@ -166,18 +190,3 @@ def _require_text(entry: Any, key: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{where}: '{key}' must be a non-blank string. Got {value!r} instead. Correct it.")
     return value
-
-
-def _require_id(entry: Any, key: str, where: str) -> str:
-    value = _require(entry, key, where)
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
-        raise ValueError(f"{where}: '{key}' must be an integer or a string. Got {value!r} instead. Correct it.")
-    return str(value)
-
-
-def _refuse_nothing_left(rows: list[Any], entries: list[Any], train_splits: Sequence[str], where: str) -> None:
-    if not rows:
-        raise ValueError(
-            f"{where}: none of the {len(entries)} images is in val, test or the train_splits {list(train_splits)}. "
-            "Name the file's training split in train_splits."
-        )

@@ -88,6 +88,8 @@ def read_corpus(
     if layout == "karpathy":  # it divides itself; what is left are our names of the splits
         options["train_splits"], protocol = protocol.train_splits, replace(protocol, train_splits=("train",))
     reading = LAYOUTS[layout](**options, name=name, home=protocol.home)
+    if reading.captions.empty and not reading.skipped.counts:
+        raise ValueError(f"The files of the corpus {name!r} hold no entry: {_show(places)}. Fill or name others.")
     reading.skipped.check(taken=len(reading.captions), limit=skip_limit, name=name)
     if protocol.first_to_test and "position" not in reading.captions and reading.skipped.counts:
         raise ValueError(
@@ -96,7 +98,11 @@ def read_corpus(
         )
     captions = apply_protocol(reading.captions, protocol, name=name).reset_index(drop=True)
     captions = captions.drop(columns="position", errors="ignore")
-    check_counts(captions, expected, name=name)
+    check_counts(captions, expected, name=name, left_out=sum(reading.skipped.counts.values()))
     tasks = {} if classification is None else read_classification(classification)
     check_labels(tasks, set(captions["image_id"]) if tasks else set(), name=name)
     return Corpus(name=name, captions=captions, images=reading.images, labels=tasks, skipped=reading.skipped.counts)
+
+
+def _show(places: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} '{places[key]}'" for key in ("annotations", "images", "tars") if key in places)

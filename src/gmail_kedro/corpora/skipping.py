@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,17 @@ class Skipped:
             count: How many they are.
         """
         if count:
-            self._counts[reason] += count
-            examples = self._examples.setdefault(reason, [])
-            if len(examples) < SHOWN_COUNT:
-                examples.append(example)
+            self._note(reason, [example], count)
+
+    def add_all(self, reason: str, examples: Sequence[object]) -> None:
+        """Counts entries that cannot be used, each named.
+
+        Args:
+            reason: Why, in a few words.
+            examples: Names all of them.
+        """
+        if len(examples):
+            self._note(reason, list(map(str, examples[:SHOWN_COUNT])), len(examples))
 
     def allow(self, reason: str) -> None:
         """Takes a reason out of ``check``: the catalog entry asked for it.
@@ -76,3 +83,7 @@ class Skipped:
             )
         if reasons:
             logger.warning("Corpus %s: entries left out:%s", name, reasons)
+
+    def _note(self, reason: str, examples: list[str], count: int) -> None:
+        self._counts[reason] += count
+        self._examples[reason] = [*self._examples.get(reason, []), *examples][:SHOWN_COUNT]

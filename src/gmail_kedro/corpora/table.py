@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gmail_kedro.corpora.columns import TEXT, CaptionColumns, Reading
+from gmail_kedro.corpora.lists import WrittenLists, is_list, one_row_a_caption
+from gmail_kedro.corpora.picture_files import find_pictures
+from gmail_kedro.corpora.row_numbers import RowNumbers
 from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.table_files import stream_table
-from gmail_kedro.corpora.texts import decode_texts
-from gmail_kedro.corpora.tree import TreeImages, escapes, require_file, require_folder
-
-MISSING = "picture that is not there"
+from gmail_kedro.corpora.table_files import Wanted, stream_table
+from gmail_kedro.corpora.tree import TreeImages, require_file, require_folder
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,10 @@ class TableColumns:
 
     Attributes:
         file: The picture's path below the images folder.
-        caption: The caption, or a list of captions.
+        caption: The caption, or a list of captions; where the rows hold lists written out as text, these are read.
         split: The split, or None where the table has none.
-        file_pattern: In place of ``file``: the path made from the row's number, from 0, such as ``{row:09d}.jpg``.
+        file_pattern: In place of ``file``: the path made from the row's number in the file, from 0, such as
+            ``{row:09d}.jpg``. Rows that cannot be read have a number too; a header has none.
     """
 
     file: str = "file"
@@ -53,7 +53,8 @@ def read_table(
     """Returns the captions of a table, row by row; rows that name the same file caption the same picture.
 
     The suffix says what the table is: ``.csv`` (quoted where needed), ``.tsv`` (nothing is quoted), ``.parquet``, or
-    ``.jsonl``. Pictures are called by their path below ``images``, captions by the number of their row, from 0.
+    ``.jsonl``. Pictures are called by their path below ``images``, captions by the number of their row, from 0; those
+    of a list have its place behind it.
 
     Args:
         annotations: The table, or a pattern such as ``part-*.parquet`` whose files follow one another by name.
@@ -66,48 +67,23 @@ def read_table(
 
     Raises:
         FileNotFoundError: If there is no such table or folder.
-        ValueError: If a column is missing or a table is damaged.
+        ValueError: If a column is missing or not of text, a table is damaged, or there is no row at all.
     """
     wanted = TableColumns(**(columns or {}))
     pictures = TreeImages(require_folder(images, name=name, home=home))
-    skipped = Skipped()
+    skipped, rows = Skipped(), RowNumbers()
+    written = WrittenLists(wanted.caption, skipped)
     names = ("caption_id", "image_id", "caption", *(["split"] if wanted.split else []))
-    table, row = CaptionColumns(names, skipped), 0
+    table = CaptionColumns(names, skipped)
+    content = Wanted(wanted.names, lists=[wanted.caption], header=header)
     for path in _find_tables(annotations, name=name, home=home):
-        for batch in stream_table(path, wanted.names, header=header, skipped=skipped):
-            _add(table, batch, row, wanted, pictures, skipped, skip_missing)
-            row += len(batch)
+        for block in stream_table(path, content, rows=rows, skipped=skipped):
+            ids, paths, captions, *split = _columns_of(*written.read(*block), wanted)
+            paths, usable = find_pictures(paths, ids, pictures, skipped, skip_missing=skip_missing)
+            table.add(*(column.filter(usable) for column in (ids, paths, captions, *split)), label="caption_id")
+    if not rows.total:
+        raise ValueError(f"The table '{annotations}' of the corpus {name!r} has no rows. Fill it, or name another.")
     return Reading(table.frame(), pictures, skipped)
-
-
-def count_absent(
-    paths: pa.Array, escaping: pa.Array, pictures: TreeImages, skipped: Skipped, *, skip_missing: bool
-) -> pa.Array:
-    """Returns which pictures can be used by their path, and counts the others.
-
-    Args:
-        paths: Paths below the images folder, nulls among them.
-        escaping: Which of them lead out of the folder.
-        pictures: Where they should be.
-        skipped: Takes the counts.
-        skip_missing: Look whether each is there.
-    """
-    absent = pc.is_null(paths)
-    for reason, fault in (("no file name", absent), ("file name that leads out of the images folder", escaping)):
-        bad = pc.indices_nonzero(fault)
-        if len(bad):
-            skipped.add(reason, repr(paths[bad[0].as_py()].as_py()), count=len(bad))
-    usable = pc.invert(pc.or_(absent, escaping))
-    if not skip_missing:
-        return usable
-    skipped.allow(MISSING)
-    there = []
-    for path, is_usable in zip(paths.to_pylist(), usable.to_pylist(), strict=True):
-        found = is_usable and (pictures.folder / path).is_file()
-        if is_usable and not found:
-            skipped.add(MISSING, path)
-        there.append(found)
-    return pa.array(there, pa.bool_())
 
 
 def _find_tables(annotations: str | Path, *, name: str, home: str) -> Iterator[Path]:
@@ -120,37 +96,15 @@ def _find_tables(annotations: str | Path, *, name: str, home: str) -> Iterator[P
     yield from map(Path, found)
 
 
-def _add(
-    table: CaptionColumns,
-    batch: pa.RecordBatch,
-    first: int,
-    wanted: TableColumns,
-    pictures: TreeImages,
-    skipped: Skipped,
-    skip_missing: bool,
-) -> None:
-    numbers = pa.array(range(first, first + len(batch)), pa.int64())
+def _columns_of(numbers: pa.Array, batch: pa.RecordBatch, wanted: TableColumns) -> list[pa.Array]:
+    """Returns a block's caption ids, paths, captions and, where the table has them, splits."""
     if wanted.file_pattern is None:
-        paths = decode_texts(batch.column(wanted.file))[0]
+        paths = batch.column(wanted.file)
     else:
         paths = pa.array([wanted.file_pattern.format(row=number) for number in numbers.to_pylist()], TEXT)
-    caption_ids, captions = numbers.cast(TEXT), batch.column(wanted.caption)
-    extra = [decode_texts(batch.column(wanted.split))[0]] if wanted.split else []
-    columns = [caption_ids, paths, captions, *extra]
-    if pa.types.is_list(captions.type) or pa.types.is_large_list(captions.type):
-        columns = _one_row_a_caption(columns)
-    usable = count_absent(columns[1], escapes(columns[1]), pictures, skipped, skip_missing=skip_missing)
-    table.add(*(column.filter(usable) for column in columns), label="caption_id")
-
-
-def _one_row_a_caption(columns: list[pa.Array]) -> list[pa.Array]:
-    """Returns columns in which each caption of a row's list has a row, and an id ``row_position`` of its own."""
-    caption_ids, paths, captions, *extra = columns
-    parents = pc.list_parent_indices(captions)
-    position: dict[int, int] = {}
-    ids = []
-    for parent in parents.to_pylist():
-        position[parent] = position.get(parent, -1) + 1
-        ids.append(f"{caption_ids[parent]}_{position[parent]}")
-    rest = [column.take(parents) for column in (paths, *extra)]
-    return [pa.array(ids, TEXT), rest[0], pc.list_flatten(captions), *rest[1:]]
+    ids, captions = numbers.cast(TEXT), batch.column(wanted.caption)
+    split = [batch.column(wanted.split)] if wanted.split else []
+    if not is_list(captions.type):
+        return [ids, paths, captions, *split]
+    ids, captions, paths, *split = one_row_a_caption(ids, captions, [paths, *split])
+    return [ids, paths, captions, *split]

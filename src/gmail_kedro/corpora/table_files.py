@@ -1,33 +1,55 @@
-"""Streams the wanted columns of a table file, block by block."""
+"""Streams the wanted columns of a table file, block by block, with the numbers of the rows."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from gmail_kedro.corpora.encodings import open_utf8
+from gmail_kedro.corpora.lists import is_list
+from gmail_kedro.corpora.row_numbers import RowNumbers
 from gmail_kedro.corpora.skipping import Skipped
+from gmail_kedro.corpora.texts import encode_text
 
 BLOCK_BYTES = 2**21  # a row must fit; the CSV reader reads up to 32 blocks ahead
 BATCH_ROWS = 65_536
 WRONG_WIDTH = "row with another number of columns"
+Blocks = Iterator[tuple[pa.Array, pa.RecordBatch]]
 
 
-def stream_table(
-    path: Path, names: Sequence[str], *, header: Sequence[str] | None, skipped: Skipped
-) -> Iterator[pa.RecordBatch]:
-    """Yields blocks of the wanted columns, in file order.
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of a table.
+
+    Attributes:
+        columns: The columns, all of text.
+        lists: Those of them that may be lists of texts.
+        header: The names of all columns, if the first line of a CSV or TSV is data already.
+    """
+
+    columns: Sequence[str]
+    lists: Collection[str] = ()
+    header: Sequence[str] | None = None
+
+
+def stream_table(path: Path, wanted: Wanted, *, rows: RowNumbers, skipped: Skipped) -> Blocks:
+    """Yields the numbers of rows and the wanted columns, block by block in file order.
 
     Args:
         path: A ``.csv``, ``.tsv``, ``.token``, ``.parquet`` or ``.jsonl`` file.
-        names: The columns.
-        header: The names of all columns, if the first line of a CSV or TSV is data already.
-        skipped: Takes the rows of a CSV or TSV that have another number of columns than the first.
+        wanted: What to read.
+        rows: Numbers the rows.
+        skipped: Takes the rows that cannot be read: of a CSV or TSV those that have another number of columns than the
+            first.
 
     Raises:
-        ValueError: If the suffix is unknown, the file is empty or damaged, or a column is missing; the message lists
-            those there are.
+        ValueError: If the suffix is unknown, the file is empty or damaged, or a column is missing or of another type;
+            the message lists those there are.
     """
     streams = {".csv": _stream_csv, ".tsv": _stream_csv, ".token": _stream_csv}
     streams |= {".parquet": _stream_parquet, ".jsonl": _stream_json_lines}
@@ -35,83 +57,167 @@ def stream_table(
     if stream is None:
         raise ValueError(f"The table '{path}' must end in one of {sorted(streams)}. Got {path.suffix!r} instead.")
     try:
-        yield from stream(path, list(names), header, skipped)
-    except (pa.ArrowInvalid, OSError) as error:
+        yield from stream(path, wanted, rows, skipped)
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"The table '{path}' cannot be read as {path.suffix}: {str(error).splitlines()[0]} "
             "If the download broke off, fetch it again."
         ) from error
+    rows.end_file()
 
 
-def _stream_csv(
-    path: Path, names: list[str], header: Sequence[str] | None, skipped: Skipped
-) -> Iterator[pa.RecordBatch]:
+def _stream_csv(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) -> Blocks:
     from pyarrow import csv
 
     is_quoted = path.suffix.lower() == ".csv"
+    names = list(wanted.columns)
+    with _open_rows(path) as file:  # the header may stand below blank lines
+        above = 0 if wanted.header else sum(1 for _ in takewhile(lambda line: not line.strip(), file))
+    first = above + (1 if wanted.header else 2)  # Arrow's number of the first row
 
     def count(row: Any) -> str:
-        skipped.add(WRONG_WIDTH, repr(row.text[:60]))
+        number = rows.leave_out(row.number - first)
+        skipped.add(WRONG_WIDTH, f"row {number}: {row.text[:60]!r}")
         return "skip"
 
-    read = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=header)
-    parse = csv.ParseOptions(
-        delimiter="," if is_quoted else "\t",
-        quote_char='"' if is_quoted else False,
-        newlines_in_values=is_quoted,
-        invalid_row_handler=count,
-    )
-    quiet = csv.ParseOptions(
-        delimiter=parse.delimiter, quote_char=parse.quote_char, newlines_in_values=is_quoted,
-        invalid_row_handler=lambda row: "skip",
-    )  # fmt: skip
-    with csv.open_csv(path, read, quiet, csv.ConvertOptions(check_utf8=False)) as first:
-        found = [name.strip("\ufeff") for name in first.schema.names]
-    hint = "" if header else " If its first line is data already, name all columns: header: [caption, url]."
+    def options(handler: Any) -> tuple[csv.ReadOptions, csv.ParseOptions]:
+        return csv.ReadOptions(
+            use_threads=False, block_size=BLOCK_BYTES, column_names=wanted.header, skip_rows=above
+        ), csv.ParseOptions(
+            delimiter="," if is_quoted else "\t",
+            quote_char='"' if is_quoted else False,
+            newlines_in_values=is_quoted,
+            ignore_empty_lines=False,  # they are rows too: left out, they would move the numbers of all below
+            invalid_row_handler=handler,
+        )
+
+    with (
+        _open_rows(path) as file,
+        csv.open_csv(file, *options(lambda row: "skip"), csv.ConvertOptions(check_utf8=False)) as reader,
+    ):
+        found = _names_of(reader, path)
+    hint = "" if wanted.header else " If its first line is data already, name all columns: header: [caption, url]."
     _require_columns(path, names, found, hint)
     convert = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.large_binary()), include_columns=names, strings_can_be_null=False
     )
-    with csv.open_csv(path, read, parse, convert) as reader:
-        yield from reader
+    with _open_rows(path) as file, csv.open_csv(file, *options(count), convert) as reader:
+        for batch in reader:
+            yield rows.take(len(batch)), batch
 
 
-def _stream_parquet(
-    path: Path, names: list[str], header: Sequence[str] | None, skipped: Skipped
-) -> Iterator[pa.RecordBatch]:
+def _open_rows(path: Path) -> BinaryIO:
+    """Opens a file of lines without the blank ones at its end, which are no rows."""
+    file = open_utf8(path)
+    start = file.tell()
+    file.seek(max(start, file.seek(0, 2) - 4))
+    end = file.read()
+    file.seek(start)
+    if end.strip() and not end.endswith((b"\n\n", b"\n\r\n")):
+        return file
+    with file:
+        content = file.read().rstrip(b"\r\n")
+    if not content.strip():
+        raise ValueError(f"The table '{path}' is empty. Fetch it again, or take it out.")
+    return BytesIO(content + b"\n")
+
+
+def _names_of(reader: Any, path: Path) -> list[str]:
+    try:
+        return list(reader.schema.names)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"The table '{path}' must be UTF-8. Got byte {error.object[error.start]:#04x} in its header. "
+            "Save it as UTF-8."
+        ) from error
+
+
+def _stream_parquet(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) -> Blocks:
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        _require_columns(path, names, file.schema_arrow.names, "")
-        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names)
+        _require_columns(path, wanted.columns, file.schema_arrow.names, "")
+        for name in wanted.columns:
+            _require_text(path, name, file.schema_arrow.field(name).type, may_be_list=name in wanted.lists)
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted.columns)):
+            yield rows.take(len(batch)), batch.select(wanted.columns)
 
 
-def _stream_json_lines(
-    path: Path, names: list[str], header: Sequence[str] | None, skipped: Skipped
-) -> Iterator[pa.RecordBatch]:
-    from pyarrow import json as arrow_json
+def _require_text(path: Path, name: str, kind: pa.DataType, *, may_be_list: bool) -> None:
+    item = kind.value_type if may_be_list and is_list(kind) else kind
+    item = item.value_type if pa.types.is_dictionary(item) else item
+    types = pa.types
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    bytes_tests = (types.is_binary, types.is_large_binary, types.is_binary_view)
+    if any(test(item) for test in (*tests, *bytes_tests)):
+        return
+    remedy = "Name another column, or write this one as text."
+    if types.is_struct(item) and {"bytes", "path"} <= {field.name for field in item}:
+        remedy = (
+            "Pictures inside a table are not read: write each to a file called by its row, "
+            f"open(f'{{row:09d}}.jpg', 'wb').write(picture['bytes']) for row, picture in enumerate(pandas.read_parquet"
+            f"('{path.name}')['{name}']), and set columns: {{file_pattern: '{{row:09d}}.jpg'}} in place of file."
+        )
+    expected = "text or lists of texts" if may_be_list else "text"
+    raise ValueError(f"The column {name!r} of the table '{path}' must be {expected}. Got {kind} instead. {remedy}")
 
-    with path.open("rb") as file:
-        line = next((line for line in file if line.strip()), b"")
+
+def _stream_json_lines(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) -> Blocks:
+    block: list[list[Any]] = []
+    is_first = True
+    with _open_rows(path) as file:
+        for place, line in enumerate(file):
+            row = _read_line(path, place, line, wanted, is_first=is_first) if line.strip() else None
+            is_first &= row is None
+            if fault := "blank line" if row is None else _find_fault(row, wanted):
+                skipped.add(fault, f"row {rows.leave_out(place)}")
+            elif row is not None:
+                block.append(row)
+            if len(block) == BATCH_ROWS:
+                yield rows.take(len(block)), _block_of(block, wanted)
+                block = []
+    if block:
+        yield rows.take(len(block)), _block_of(block, wanted)
+
+
+def _read_line(path: Path, place: int, line: bytes, wanted: Wanted, *, is_first: bool) -> list[Any]:
+    where = f"The table '{path}' must have a JSON object in each line."
     try:
-        first = json.loads(line.decode("utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"The table '{path}' must have a JSON object in each line. Line 1: {error}.") from error
-    if not isinstance(first, dict):
-        raise ValueError(f"The table '{path}' must have a JSON object in each line. Got {line[:60]!r} instead.")
-    _require_columns(path, names, list(first), "")
-    text = pa.large_string()
-    types = {name: pa.list_(text) if isinstance(first[name], list) else text for name in names}
-    parse = arrow_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior="ignore")
-    read = arrow_json.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
-    with arrow_json.open_json(path, read, parse) as reader:
-        yield from reader
+        content = json.loads(line.decode(errors="surrogateescape"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} Line {place + 1}: {error}. If the download broke off, fetch it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{where} Got {line[:60]!r} in line {place + 1} instead.")
+    if is_first:
+        _require_columns(path, wanted.columns, list(content), "")
+    return [content.get(name) for name in wanted.columns]
 
 
-def _require_columns(path: Path, names: list[str], found: list[str], hint: str) -> None:
+def _find_fault(row: list[Any], wanted: Wanted) -> str | None:
+    for name, value in zip(wanted.columns, row, strict=True):
+        items = value if isinstance(value, list) and name in wanted.lists else [value]
+        if not all(item is None or isinstance(item, str) for item in items):
+            return f"{name} that is not text"
+    return None
+
+
+def _block_of(block: list[list[Any]], wanted: Wanted) -> pa.RecordBatch:
+    columns = [_json_column(values) for values in zip(*block, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=list(wanted.columns))
+
+
+def _json_column(values: Sequence[Any]) -> pa.Array:
+    if not any(isinstance(value, list) for value in values):
+        return pa.array(map(encode_text, values), pa.large_binary())
+    lists = (value if value is None or isinstance(value, list) else [value] for value in values)
+    encoded = [None if items is None else list(map(encode_text, items)) for items in lists]
+    return pa.array(encoded, pa.large_list(pa.large_binary()))
+
+
+def _require_columns(path: Path, names: Sequence[str], found: list[str], hint: str) -> None:
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(
-            f"The table '{path}' must have the columns {names}. Missing: {missing}; got {found[:12]}. Name yours "
+            f"The table '{path}' must have the columns {list(names)}. Missing: {missing}; got {found[:12]}. Name yours "
             f"in the catalog entry: columns: {{file: ..., caption: ...}}.{hint}"
         )

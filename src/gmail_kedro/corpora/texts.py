@@ -1,7 +1,6 @@
 """Captions as people and the web write them, made one line of text each, or refused."""
 
 import re
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,28 +11,6 @@ WHITE_SPACE = r"[\s\pZ\x{b}\x{1c}-\x{1f}\x{85}]+"
 VISIBLE = r"[^\s\pZ\pC]"  # a byte order mark or a zero-width space alone says nothing
 WORD = r"[\pL\p{Nd}]"
 NOT_IN_PTB = r"[\x{10000}-\x{10ffff}]"  # the Penn Treebank tokenizer drops all of these: emoji, letters of mathematics
-
-
-def clean_caption(raw: Any, where: str) -> str:
-    """Returns a caption with all white space, line ends included, as single spaces.
-
-    Args:
-        raw: The caption as the file has it.
-        where: What the messages call it.
-
-    Raises:
-        ValueError: If it is no text, shows nothing, or holds half a character.
-    """
-    raw = without_image_marks(raw) if isinstance(raw, str) else raw
-    if not isinstance(raw, str) or not any(letter.isprintable() and not letter.isspace() for letter in raw):
-        raise ValueError(f"{where}: the caption must be text. Got {raw!r} instead. Write one or remove the sentence.")
-    try:
-        raw.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: the caption holds half a character (a lone surrogate): {raw!r}. Mend it."
-        ) from error
-    return " ".join(raw.split())
 
 
 def without_image_marks(text: str) -> str:
@@ -78,6 +55,15 @@ def caption_faults(texts: pa.Array) -> dict[str, pa.Array]:
         "caption without words": pc.and_not(pc.fill_null(pc.and_not(is_visible, has_words), False), has_nul),
         "caption with a NUL character": has_nul,
     }
+
+
+def encode_text(text: str | None) -> bytes | None:
+    """Returns a text as bytes; half a character (a lone surrogate) becomes bytes that ``decode_texts`` tells apart.
+
+    Args:
+        text: As JSON gives it.
+    """
+    return None if text is None else text.encode(errors="surrogatepass")
 
 
 def decode_texts(column: pa.Array) -> tuple[pa.Array, list[int]]:

@@ -4,12 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from gmail_kedro.corpora.stamps import file_stamp
-
-ESCAPING = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x{0}"
 
 
 @dataclass(frozen=True)
@@ -63,19 +58,10 @@ class TreeImages:
         path = self.path(key)
         if not path.is_file():
             raise FileNotFoundError(
-                f"The picture {key!r} should be the file '{path.absolute()}', which does not exist. Put it there, "
-                "correct the images folder in conf/*/catalog*.yml, or set skip_missing there."
+                f"The picture {key!r} should be the file '{path.absolute()}', which does not exist. "
+                "Put it there, or correct the images folder in conf/*/catalog*.yml."
             )
         return path
-
-
-def escapes(paths: pa.Array) -> pa.Array:
-    """Returns which paths lead out of the folder they are relative to; nulls do not.
-
-    Args:
-        paths: Strings, nulls among them.
-    """
-    return pc.fill_null(pc.match_substring_regex(paths, ESCAPING), False)
 
 
 def require_folder(folder: Path, *, name: str, home: str) -> Path:

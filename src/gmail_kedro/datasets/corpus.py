@@ -18,7 +18,7 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
     """A captioned corpus, read-only: COCO, Flickr30k, CC3M, CC12M, ShareGPT4V, a folder, a table, or one's own.
 
     The layout says which reader takes the other keys: ``karpathy``, ``coco``, ``flickr`` and ``sharegpt4v`` take
-    ``annotations`` and ``images``; ``table`` also ``columns``, ``header`` and ``skip_missing``; ``webdataset`` takes
+    ``annotations``, ``images`` and ``skip_missing``; ``table`` also ``columns`` and ``header``; ``webdataset`` takes
     ``tars``, ``index``, ``caption_key`` and ``fault_limit``; ``folder`` takes ``images``. Relative paths are seen from
     the working directory, which for ``kedro run`` is the project.
 
