@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from gmail_kedro.tracking import SQLITE, default_uri, exclusive
+from gmail_kedro.redaction import redact
+from gmail_kedro.run_store import SQLITE, default_uri, exclusive
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -184,7 +185,7 @@ def project_links(
     stored = client.get_experiment_by_name(experiment)
     if stored is None:
         raise ValueError(
-            f"The MLflow store {uri} has no experiment {experiment!r}. Run the reproduction, or set "
+            f"The MLflow store {redact(uri)} has no experiment {experiment!r}. Run the reproduction, or set "
             "MLFLOW_TRACKING_URI to the store that has it."
         )
     return links_text(table_links(client, stored.experiment_id, definitions, reproduction=reproduction))

@@ -1,19 +1,21 @@
-"""What a run leaves in MLflow: the store, and how parameters, curves, scores, files and lineage are recorded.
+"""What a run leaves in MLflow: how parameters, curves, scores, files and lineage are recorded.
 
 ``hooks.py`` decides when; this module decides what and how. MLflow is imported when it is first needed.
 """
 
-import contextlib
-import fcntl
+import errno
 import json
 import math
+import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from gmail_kedro.redaction import redact, redact_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-SQLITE = "sqlite:///"
 VALUE_LIMIT = 6000  # characters; MLflow refuses longer parameters and tags
 METRICS_A_CALL = 1000  # MLflow refuses more
 PARAMETERS_A_CALL = 100  # likewise
@@ -46,64 +47,23 @@ class Point(NamedTuple):
     milliseconds: int
 
 
-def default_uri(project: Path) -> str:
-    """Returns the address of the project's own SQLite store, the same from any working directory."""
-    return f"{SQLITE}{project.resolve() / 'mlflow.db'}"
-
-
-def prepare_store(uri: str, *, experiment: str) -> None:
-    """Creates tables and experiment of a SQLite store, one process at a time; other stores do this themselves.
-
-    Two runs started together would otherwise both create the tables, and one of them would fail.
-    Artifacts go to ``mlartifacts`` beside the database, wherever the run was started from.
-
-    Args:
-        uri: Address of the store.
-        experiment: Name of the experiment.
-    """
-    if not uri.startswith(SQLITE):
-        return
-    from mlflow import MlflowClient
-
-    database = Path(uri.removeprefix(SQLITE)).absolute()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(database.with_name(f"{database.name}.lock")):
-        client = MlflowClient(tracking_uri=uri)
-        if client.get_experiment_by_name(experiment) is None:
-            artifacts = (database.parent / "mlartifacts").as_uri()
-            client.create_experiment(experiment, artifact_location=artifacts)
-
-
-@contextlib.contextmanager
-def exclusive(lock: Path) -> Iterator[None]:
-    """Lets one process at a time into its block.
-
-    Args:
-        lock: The file that stands for it; made where it is missing.
-    """
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+Entry = Mapping[str, Any]
 
 
 class RunRecorder:
-    """Records into one MLflow run by its id, whichever run is active in the calling thread.
+    """Turns what a run gives into entries: JSON values under ``params``, ``tags``, ``metrics`` or ``path``.
 
     Args:
-        client: Client of the store.
-        run_id: The run.
+        write: Takes the entries, as ``apply_entry`` does for MLflow.
     """
 
-    def __init__(self, client: "MlflowClient", run_id: str) -> None:
-        self._client, self._run_id = client, run_id
+    def __init__(self, write: Callable[[Entry], None]) -> None:
+        self._write = write
 
     def log_parameters(self, groups: Mapping[str, Any]) -> None:
-        """Records parameter groups, flattened to names like ``alignment.lora_rank``."""
-        from mlflow.entities import Param
-
-        parameters = [Param(name, value[:VALUE_LIMIT]) for name, value in flatten_parameters(groups).items()]
-        for chunk in _chunks(parameters, PARAMETERS_A_CALL):
-            self._client.log_batch(self._run_id, params=chunk)
+        """Records parameter groups, flattened to names like ``alignment.lora_rank``; secrets are hidden."""
+        flat = redact_values(flatten_parameters(groups))
+        self._write({"params": {name: value[:VALUE_LIMIT] for name, value in flat.items()}})
 
     def log_history(self, prefix: str, history: "pd.DataFrame") -> None:
         """Records a training history as curves ``<prefix>/<column>``, one point a step.
@@ -112,7 +72,7 @@ class RunRecorder:
             prefix: First part of the metrics' names.
             history: One row a step, with a column ``step``.
         """
-        self._log_points(history_points(prefix, history, ended=time.time()))
+        self._write({"metrics": history_points(prefix, history, ended=time.time())})
 
     def log_scores(self, scores: Mapping[str, Any], *, prefix: str = "") -> None:
         """Records nested scores as metrics; an interval adds ``/low`` and ``/high``.
@@ -122,29 +82,48 @@ class RunRecorder:
             prefix: First part of the metrics' names, if any.
         """
         now = int(time.time() * 1000)
-        self._log_points([Point(name, value, 0, now) for name, value in flatten_scores(scores, prefix).items()])
+        self._write({"metrics": [Point(name, value, 0, now) for name, value in flatten_scores(scores, prefix).items()]})
 
     def log_path(self, path: Path) -> None:
         """Copies a file, or a folder with all that is in it, to the run's artifacts."""
-        if path.is_dir():
-            self._client.log_artifacts(self._run_id, str(path), artifact_path=path.name)
-        else:
-            self._client.log_artifact(self._run_id, str(path))
+        self._write({"path": str(path.absolute())})
 
     def set_lineage(self, tags: Mapping[str, str]) -> None:
         """Tags the run with what it was computed from: commit, set of generated images, weights."""
-        from mlflow.entities import RunTag
-
         if tags:
-            values = [RunTag(name, str(value)[:VALUE_LIMIT]) for name, value in tags.items()]
-            self._client.log_batch(self._run_id, tags=values)
+            self._write({"tags": {name: redact(str(value))[:VALUE_LIMIT] for name, value in tags.items()}})
 
-    def _log_points(self, points: list[Point]) -> None:
-        from mlflow.entities import Metric
 
-        metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in points]
-        for chunk in _chunks(metrics, METRICS_A_CALL):
-            self._client.log_batch(self._run_id, metrics=chunk)
+def apply_entry(client: "MlflowClient", run_id: str, entry: Entry) -> None:
+    """Writes an entry into one MLflow run by its id, whichever run is active in the calling thread.
+
+    Args:
+        client: Client of the store.
+        run_id: The run.
+        entry: As ``RunRecorder`` makes it.
+
+    Raises:
+        FileNotFoundError: If a file that the entry names is not there.
+        MlflowException: If the store refuses it or cannot be used.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    for chunk in _chunks([Param(name, value) for name, value in entry.get("params", {}).items()], PARAMETERS_A_CALL):
+        client.log_batch(run_id, params=chunk, synchronous=True)
+    if "tags" in entry:
+        client.log_batch(run_id, tags=[RunTag(*tag) for tag in entry["tags"].items()], synchronous=True)
+    points = (Point(*point) for point in entry.get("metrics", ()))
+    metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in points]
+    for chunk in _chunks(metrics, METRICS_A_CALL):
+        client.log_batch(run_id, metrics=chunk, synchronous=True)
+    if "path" in entry:
+        path = Path(entry["path"])
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), artifact_path=path.name)
+        elif path.is_file():
+            client.log_artifact(run_id, str(path))
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _chunks(items: list[Item], size: int) -> Iterator[list[Item]]:
