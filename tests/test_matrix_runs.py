@@ -16,7 +16,7 @@ from gmail_kedro.matrix_runs import (
     project_links,
     table_links,
 )
-from gmail_kedro.tracking import prepare_store
+from gmail_kedro.run_store import open_store
 
 pytestmark = pytest.mark.slow
 DEFINITIONS: dict[int, dict[str, Any]] = {
@@ -34,7 +34,7 @@ DEFINITIONS: dict[int, dict[str, Any]] = {
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a store; making its tables takes seconds."""
     uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-    prepare_store(uri, experiment="unused")
+    open_store(uri, experiment="unused")
     return uri
 
 

@@ -1,6 +1,5 @@
-"""When things are recorded in MLflow. The plug-in kedro-mlflow starts and ends the run; these hooks fill it."""
+"""What happens around a run beside its tracking: the catalog is filled in, what is not there is refused early."""
 
-import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +13,9 @@ from gmail_kedro.corpora.measured_sets import check_class_sets
 from gmail_kedro.definitions import read_definitions
 from gmail_kedro.zoo.checking import check_models
 
-logger = logging.getLogger(__name__)
-
-EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
 BENCHMARK, CLASS_SETS = "benchmark_corpus", "class_sets"
 DEFINITIONS = {"table_definitions": "tables", "seeds": "seeds"}  # datasets, and the files of definitions they are
-
 
 
 class CatalogHooks:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "mlflow_pending"
 IMPORT = "gmail-kedro import-runs"
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")  # MLflow works, and does not take this one entry
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
 
 
 class Journal:
@@ -57,7 +57,7 @@ class Journal:
                 apply_entry(self._client, str(self._run_id), entry)
                 return
             except Exception as error:
-                if getattr(error, "error_code", "") in REFUSALS:
+                if is_refusal(error):
                     raise
                 self.leave_store(error)
         self._append(entry)
@@ -98,6 +98,11 @@ class Journal:
             os.fsync(stream.fileno())
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Says whether MLflow works, and only does not take what it was given."""
+    return getattr(error, "error_code", "") in REFUSALS
+
+
 def pending_journals(folder: Path) -> list[Path]:
     """Returns the files of runs that wait to be imported, oldest first."""
     return sorted(folder.glob("*.jsonl"))
@@ -118,9 +123,9 @@ def import_journal(path: Path, client: "MlflowClient", experiment_id: str) -> st
         Exception: Whatever MLflow raises where the store cannot be used; the file stays, and may be imported again.
     """
     entries = _read(path)
-    head, *entries = entries if entries and "process" in entries[0] else [None]
-    if head is None:
+    if not entries or "process" not in entries[0]:
         raise ValueError(f"{path} is no record of a run: its first line does not say whose. Delete it.")
+    head, *entries = entries
     end = next((entry for entry in entries if "ended" in entry), None)
     if end is None and not is_gone(head["process"]):
         return "is still being written, or on another host"
@@ -145,7 +150,7 @@ def _apply(client: "MlflowClient", run_id: str, entry: Entry) -> list[str]:
     except FileNotFoundError as error:
         return [f"{error.filename} is not there any more"]
     except Exception as error:
-        if getattr(error, "error_code", "") not in REFUSALS:
+        if not is_refusal(error):
             raise
         return [_first_line(error)]
     return []

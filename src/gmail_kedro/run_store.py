@@ -65,6 +65,24 @@ def open_store(uri: str, *, experiment: str) -> None:
             client.create_experiment(experiment, artifact_location=artifacts)
 
 
+def connect(uri: str, *, experiment: str) -> "tuple[MlflowClient, str]":
+    """Returns a client of a store that answers, and the id of the experiment, which is made where it is missing.
+
+    Args:
+        uri: Address of the store.
+        experiment: Name of the experiment.
+
+    Raises:
+        Exception: See ``open_store``.
+    """
+    from mlflow import MlflowClient
+
+    open_store(uri, experiment=experiment)
+    client = MlflowClient(tracking_uri=uri)
+    known = client.get_experiment_by_name(experiment)
+    return client, client.create_experiment(experiment) if known is None else known.experiment_id
+
+
 def _read_database(database: Path) -> None:
     """Reads the tables' names: MLflow would try a file that is no database for minutes."""
     if database.is_file():
@@ -106,13 +124,18 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def process_tags() -> dict[str, str]:
-    """Returns which process a run belongs to: its host and its numbering of processes, its number, when it started."""
-    return {HOST: _host(), PID: str(os.getpid()), STARTED: _started(os.getpid())}
+    """Returns which process a run belongs to: its host and its numbering of processes, its number, when it started.
+
+    Empty where the system has no ``/proc``: nobody could tell later whether the process is gone.
+    """
+    if not Path("/proc/self/stat").exists():
+        return {}
+    return {HOST: _host(), PID: str(os.getpid()), STARTED: str(_started(os.getpid()))}
 
 
 def is_gone(tags: "dict[str, str]") -> bool:
     """Says whether the process that ``process_tags`` named is known to have ended: only of one on this host."""
-    if tags.get(HOST) != _host() or not tags.get(PID, "").isdigit():
+    if HOST not in tags or tags[HOST] != _host():
         return False
     return _started(int(tags[PID])) != tags.get(STARTED)
 
@@ -124,6 +147,8 @@ def end_stale_runs(client: "MlflowClient", experiment_id: str) -> list[str]:
         client: Client of the store.
         experiment_id: The experiment of the runs.
     """
+    if not process_tags():
+        return []
     condition = f"attributes.status = 'RUNNING' AND tags.`{HOST}` = '{_host()}'"
     ended = []
     for run in client.search_runs([experiment_id], filter_string=condition):
@@ -135,16 +160,13 @@ def end_stale_runs(client: "MlflowClient", experiment_id: str) -> list[str]:
 
 def _host() -> str:
     """Returns the host with the namespace of its process numbers: containers may share a name, and not the numbers."""
+    return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+
+
+def _started(pid: int) -> str | None:
+    """Returns when a process started, in ticks since the machine did; None if there is none of that number."""
     try:
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _started(pid: int) -> str:
-    import psutil
-
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return ""
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return None
+    return None if state in "ZX" else facts[18]

@@ -4,8 +4,9 @@ import os
 import warnings
 
 from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
-from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, StoreHooks, SummaryHooks, TrackingHooks
+from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, SummaryHooks
 from gmail_kedro.run_hooks import CheckpointHooks, RunLockHooks, StudentHooks
+from gmail_kedro.tracking_hooks import RunnerHooks, TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
@@ -15,7 +16,7 @@ warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 HOOKS = (
     RunLockHooks(),  # the first of all, see there
     CatalogHooks(),
-    StoreHooks(),
+    RunnerHooks(),
     ModelHooks(),
     ClassSetHooks(),
     StudentHooks(),
@@ -23,6 +24,9 @@ HOOKS = (
     SummaryHooks(),
     CheckpointHooks(),
 )
+
+# TrackingHooks calls them. Its metadata spell the name one way, the registry the other.
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")
 
 CONFIG_LOADER_CLASS = ProfileLoader
 CONFIG_LOADER_ARGS = LOADER_ARGUMENTS

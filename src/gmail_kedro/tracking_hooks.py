@@ -1,4 +1,4 @@
-"""When things are recorded in MLflow. The plug-in kedro-mlflow starts and ends the run; these hooks call and fill it."""
+"""When things are recorded in MLflow: kedro-mlflow starts and ends the run, these hooks call it and fill the run."""
 
 import atexit
 import contextlib
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from kedro.pipeline.node import Node
 from gmail_kedro.definitions import read_definitions
 from gmail_kedro.matrix_runs import links_text, matrix_tags, parent_run, table_links
 from gmail_kedro.redaction import redact, redact_values
-from gmail_kedro.run_journal import FOLDER, IMPORT, Journal, pending_journals
+from gmail_kedro.run_journal import FOLDER, IMPORT, Journal, is_refusal, pending_journals
 from gmail_kedro.run_store import ADDRESS, PATIENCE, default_uri, end_stale_runs, in_no_time, open_store, process_tags
 from gmail_kedro.tracking import RunRecorder, git_state, lineage_of
 
@@ -77,9 +77,6 @@ class TrackingHooks:
     """
 
     def __init__(self) -> None:
-        from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
-
-        self._plugin = MlflowHook()
         self._project = Path.cwd()
         self._configuration: Mapping[str, Any] = {}
         self._catalog: CatalogProtocol = DataCatalog()
@@ -88,9 +85,17 @@ class TrackingHooks:
         self._journal: Journal | None = None
         self._recorder: RunRecorder | None = None
 
+    @cached_property
+    def _plugin(self) -> Any:
+        from kedro_mlflow.framework.hooks.mlflow_hook import MlflowHook
+
+        return MlflowHook()
+
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Names the store (``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the project) and sees whether it answers."""
+        if self._journal is not None:  # of a run in this process that was interrupted: Kedro tells nobody
+            self._end_as_killed(self._journal)
         self._project, self._configuration = Path(context.project_path), context.config_loader
         settings = self._settings()
         for name, value in (PATIENCE | {ADDRESS: default_uri(self._project)}).items():
@@ -218,6 +223,9 @@ class TrackingHooks:
         try:
             act(*content)
         except Exception as error:
+            if is_refusal(error):
+                logger.warning("MLflow refused a part of the record; the run goes on. %s", redact(str(error)))
+                return
             self._journal.leave_store(error)
             _forget_run()
 
@@ -278,7 +286,7 @@ class TrackingHooks:
 
 
 def _forget_run() -> None:
-    """Takes the active run from MLflow, which would ask the store for it again, when the process exits at the latest."""
+    """Takes the active run from MLflow, which would ask the store for it again at the latest when the process exits."""
     import mlflow
 
     with in_no_time():

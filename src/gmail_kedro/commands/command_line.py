@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("name", help="the study; runs that are done are not run again")
     study.add_argument("--seeds", default=None, help="comma-separated, to share the work between processes")
     _add(commands, "links", _links, "where MLflow compares the runs of each table of the reproduction")
+    _add(commands, "import-runs", _import_runs, "bring into MLflow the records of runs that could not be written to it")
     sets.add_parser(commands).set_defaults(act=_set)
     preflight.add_parser(commands).set_defaults(act=_preflight)
     _add_convert(commands)
@@ -109,12 +110,18 @@ def _preflight(options: argparse.Namespace) -> int:
 
 
 def _links(options: argparse.Namespace) -> None:
-    from gmail_kedro.hooks import EXPERIMENT
     from gmail_kedro.matrix_runs import project_links
+    from gmail_kedro.tracking_hooks import EXPERIMENT
 
     project = _project(options)
     definitions = project.define("tables")["tables"]
     sys.stdout.write(project_links(project.root, EXPERIMENT, definitions, reproduction=project.reproduction))
+
+
+def _import_runs(options: argparse.Namespace) -> int:
+    from gmail_kedro.commands.records import import_runs
+
+    return import_runs(_project(options))
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -61,6 +61,10 @@ class Project:
         """Returns a group of parameters as ``kedro run`` would compose it."""
         return self._loader["parameters"][name]
 
+    def tracking(self) -> dict[str, Any]:
+        """Returns the settings of MLflow."""
+        return dict(self._loader["mlflow"])
+
     @property
     def default_set(self) -> str:
         """The generated set of runs that name none."""

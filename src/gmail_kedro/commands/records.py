@@ -1,0 +1,39 @@
+"""``gmail-kedro import-runs``: the records of runs that MLflow could not take while they ran."""
+
+import os
+import sys
+
+from gmail_kedro.commands.project import Project
+from gmail_kedro.redaction import redact
+
+
+def import_runs(project: Project) -> int:
+    """Brings every record that waits into the store; returns 1 if one of them cannot be imported.
+
+    Args:
+        project: The project.
+
+    Raises:
+        Exception: Whatever MLflow raises where the store cannot be used; the records stay.
+    """
+    from gmail_kedro.run_journal import FOLDER, import_journal, pending_journals
+    from gmail_kedro.run_store import ADDRESS, PATIENCE, connect, default_uri
+    from gmail_kedro.tracking_hooks import EXPERIMENT
+
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    uri = project.tracking()["server"]["mlflow_tracking_uri"] or os.environ.get(ADDRESS) or default_uri(project.root)
+    experiment = project.tracking()["tracking"]["experiment"].get("name", EXPERIMENT)
+    waiting = pending_journals(project.root / FOLDER)
+    if not waiting:
+        sys.stdout.write("No record of a run waits to be imported.\n")
+        return 0
+    client, experiment_id = connect(uri, experiment=experiment)
+    failed = 0
+    for path in waiting:
+        try:
+            sys.stdout.write(f"{path.name} {import_journal(path, client, experiment_id)}\n")
+        except ValueError as error:
+            failed = 1
+            sys.stdout.write(f"{redact(str(error))}\n")
+    return failed
