@@ -26,7 +26,7 @@ made = {{"mini_world": [f"01_raw/{{corpus}}/world.json" for corpus in corpora],
          "pairing": [f"03_primary/{{of_set}}/pairs"],
          "report": [f"08_reporting/report/report.{{end}}" for end in ("html", "md")],
          "tables": ["08_reporting/tables/" + end for end in
-                    ("laws.json", "scaling.csv", "tables.md", "tables.parquet", "numbers.json")]}}
+                    ("SHA256SUMS", "laws.json", "scaling.csv", "tables.md", "tables.parquet", "numbers.json")]}}
 if name == "run":
     run_id = f"repro/{{words[1]}}-{{words[3]}}"
     if pathlib.Path(f"fail-{{words[1]}}").exists():

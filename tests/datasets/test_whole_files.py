@@ -1,6 +1,7 @@
 """Every file that a catalog writes is whole or is not there, in every profile."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gmail_kedro.datasets.figures import MatplotlibDataset
 from gmail_kedro.datasets.whole_files import CSVDataset, JSONDataset, ParquetDataset, TextDataset, WholeFile
 from gmail_kedro.pipeline_registry import register_pipelines
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
+from gmail_kedro.whole_files import SUMS
 
 KINDS: list[tuple[type, Any, Any]] = [
     (JSONDataset, {"a": 1}, {"a": 2}),
@@ -29,14 +31,19 @@ OWN |= {"MiniWorldDataset", "MiniQuestionsDataset"}
 WRITE_NOTHING = {"MemoryDataset", "CorpusDataset"}
 
 
+def kedros_class(kind: type) -> type:
+    """Returns the class of kedro-datasets that a class of ours wraps."""
+    return next(parent for parent in kind.__mro__ if parent.__module__.startswith("kedro_datasets"))
+
+
 @pytest.mark.parametrize(("kind", "first", "second"), KINDS)
 def test_what_is_saved_is_what_kedros_own_class_would_save(kind: type, first: Any, second: Any, tmp_path: Path):
-    own, kedros = kind(filepath=str(tmp_path / "deep/own")), kind.__mro__[2](filepath=str(tmp_path / "kedros"))
+    own, kedros = kind(filepath=str(tmp_path / "deep/own")), kedros_class(kind)(filepath=str(tmp_path / "kedros"))
     for content in (first, second):
         own.save(content)
         kedros.save(content)
         assert (tmp_path / "deep/own").read_bytes() == (tmp_path / "kedros").read_bytes()
-    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["own"]
+    assert {file.name for file in (tmp_path / "deep").iterdir()} <= {"own", SUMS}
 
 
 @pytest.mark.parametrize(("kind", "first", "second"), KINDS)
@@ -53,7 +60,7 @@ def test_a_save_that_dies_before_its_end_leaves_the_old_file(
     monkeypatch.setattr(os, "fsync", die)
     with pytest.raises(KeyboardInterrupt):
         dataset.save(second)
-    assert (tmp_path / "file").read_bytes() == old and len(list(tmp_path.iterdir())) == 1
+    assert (tmp_path / "file").read_bytes() == old and {file.name for file in tmp_path.iterdir()} <= {"file", SUMS}
 
 
 def test_what_does_not_fit_the_format_is_refused_and_the_old_file_stays(tmp_path: Path):
@@ -97,3 +104,30 @@ def test_every_entry_that_a_pipeline_writes_is_written_whole(profile: str, repos
         if not issubclass(kind, WholeFile) and kind.__name__ not in OWN | WRITE_NOTHING
     }
     assert in_place == {}
+
+
+@pytest.mark.parametrize(("kind", "first"), [KINDS[0][:2], KINDS[2][:2], KINDS[3][:2]])
+@pytest.mark.parametrize("damage", ["one byte", "cut", "emptied"])
+def test_a_file_that_is_read_again_is_the_one_that_was_written(kind: type, first: Any, damage: str, tmp_path: Path):
+    path = tmp_path / "scores"
+    dataset = kind(filepath=str(path))
+    dataset.save(first)
+    dataset.load()
+    content = path.read_bytes()
+    changed = bytes([content[0], content[1] ^ 1, *content[2:]])
+    path.write_bytes({"one byte": changed, "cut": content[: len(content) // 2], "emptied": b""}[damage])
+    with pytest.raises(DatasetError, match=f"{path.name} is not what was written.*Run the pipeline that writes it"):
+        dataset.load()
+    dataset.save(first)
+    dataset.load()
+
+
+def test_checksums_are_those_of_sha256sum_and_a_line_taken_out_lets_a_file_pass(tmp_path: Path):
+    for name in ("b.json", "a.json"):
+        JSONDataset(filepath=str(tmp_path / name)).save({"name": name})
+    checked = subprocess.run(["sha256sum", "--check", SUMS], cwd=tmp_path, capture_output=True, text=True)
+    assert checked.stdout.split() == ["a.json:", "OK", "b.json:", "OK"]
+    (tmp_path / "a.json").write_text('{"name": "mine"}')
+    lines = (tmp_path / SUMS).read_text().splitlines(keepends=True)
+    (tmp_path / SUMS).write_text(lines[1])
+    assert JSONDataset(filepath=str(tmp_path / "a.json")).load() == {"name": "mine"}

@@ -10,7 +10,7 @@ from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.weights import OF_A_RUN, find_paths
 from gmail_kedro.configuration.settings_text import nest
 from gmail_kedro.reporting.report_files import DamagedReportError, read_report
-from gmail_kedro.whole_files import whole_file
+from gmail_kedro.whole_files import known_file, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def run_cell(project: Project, name: str, seed: int) -> None:
     pipelines = _run_row(project, {"run.seed": seed} | row, run_id=run_id, start=start, first=first)
     facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
     facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
-    with whole_file(receipt) as partial:
+    with known_file(receipt), whole_file(receipt) as partial:
         partial.write_text(json.dumps(facts, indent=1) + "\n")
 
 

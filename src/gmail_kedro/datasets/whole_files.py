@@ -1,4 +1,7 @@
-"""The file kinds of kedro-datasets, written whole or not at all: a save that is killed leaves the old file or none."""
+"""The file kinds of kedro-datasets, written whole or not at all: a save that is killed leaves the old file or none.
+
+Those that the project reads again (JSON, CSV, Parquet) are held against their checksum then: see ``whole_files``.
+"""
 
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -7,7 +10,7 @@ from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 from pandas import DataFrame
 
-from gmail_kedro.whole_files import whole_file
+from gmail_kedro.whole_files import ChangedFileError, known_file, refuse_changed, whole_file
 
 
 class WholeFile:
@@ -35,20 +38,52 @@ class WholeFile:
             write(self._copy(_filepath=PurePosixPath(partial), _version=None), data)  # type: ignore[attr-defined]
 
 
-class JSONDataset(WholeFile, json.JSONDataset):
-    """``kedro_datasets.json.JSONDataset``, written whole."""
+class KnownFile(WholeFile):
+    """A whole file that is known again: its checksum is noted when it is saved, and compared when it is loaded."""
+
+    def save(self, data: Any) -> None:
+        """Writes the file and notes its checksum.
+
+        Raises:
+            DatasetError: If the data does not fit the format, or the disk refuses.
+        """
+        if self._protocol != "file":
+            return super().save(data)
+        with known_file(Path(self._get_save_path())):  # type: ignore[attr-defined]
+            super().save(data)
+
+    def load(self) -> Any:
+        """Returns the content.
+
+        Raises:
+            DatasetError: If there is no file, or it is not what was written.
+        """
+        self._refuse_changed()
+        return super().load.__wrapped__(self)  # type: ignore[misc]  # as in save
+
+    def _refuse_changed(self) -> None:
+        path = Path(self._get_load_path())  # type: ignore[attr-defined]
+        if self._protocol == "file" and path.is_file():
+            try:
+                refuse_changed(path)
+            except ChangedFileError as error:
+                raise DatasetError(str(error)) from error
 
 
 class TextDataset(WholeFile, text.TextDataset):
     """``kedro_datasets.text.TextDataset``, written whole."""
 
 
-class ParquetDataset(WholeFile, pandas.ParquetDataset):
-    """``kedro_datasets.pandas.ParquetDataset``, written whole."""
+class JSONDataset(KnownFile, json.JSONDataset):
+    """``kedro_datasets.json.JSONDataset``, written whole and known again."""
 
 
-class CSVDataset(WholeFile, pandas.CSVDataset):
-    """``kedro_datasets.pandas.CSVDataset``, written whole; a file whose last line was cut is refused."""
+class ParquetDataset(KnownFile, pandas.ParquetDataset):
+    """``kedro_datasets.pandas.ParquetDataset``, written whole and known again."""
+
+
+class CSVDataset(KnownFile, pandas.CSVDataset):
+    """``kedro_datasets.pandas.CSVDataset``, written whole and known again; one whose last line was cut is refused."""
 
     def load(self) -> DataFrame:
         """Returns the table, which is empty where one without rows and columns was saved.
@@ -56,6 +91,7 @@ class CSVDataset(WholeFile, pandas.CSVDataset):
         Raises:
             DatasetError: If there is none, or its last line has no end: the number there may have lost digits.
         """
+        self._refuse_changed()
         path = Path(self._get_load_path())
         if self._protocol == "file" and path.is_file():
             content = path.read_bytes()
@@ -63,4 +99,4 @@ class CSVDataset(WholeFile, pandas.CSVDataset):
                 raise DatasetError(f"{path} was cut: its last line has no end. Run the pipeline that writes it again.")
             if not content.strip():
                 return DataFrame()
-        return super().load.__wrapped__(self)
+        return super().load()

@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from gmail_kedro.whole_files import refuse_changed
+
 LAST_FACT = "trainable_parameters"  # a training writes it into its last row alone
 
 
 class DamagedReportError(ValueError):
-    """A file of a run that was cut, or is not what its name says."""
+    """A file of a run that was cut or changed, or is not what its name says."""
 
     def __init__(self, path: Path, what: object) -> None:
         super().__init__(f"{path} is damaged ({what}); run {path.parent.name} again")
@@ -23,11 +25,12 @@ def read_report(path: Path) -> dict[str, Any] | None:
         path: The file.
 
     Raises:
-        DamagedReportError: If it is no JSON object.
+        DamagedReportError: If it is no JSON object, or not the one that was written.
     """
     if not path.is_file():
         return None
     try:
+        refuse_changed(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DamagedReportError(path, error) from error
@@ -43,11 +46,12 @@ def read_items(path: Path) -> pd.DataFrame | None:
         path: The file.
 
     Raises:
-        DamagedReportError: If it is no Parquet file.
+        DamagedReportError: If it is no Parquet file, or not the one that was written.
     """
     if not path.is_file():
         return None
     try:
+        refuse_changed(path)
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:  # Arrow's errors are of these two kinds
         raise DamagedReportError(path, error) from error
@@ -68,6 +72,7 @@ def read_history(path: Path) -> pd.DataFrame | None:
     if not text.endswith("\n"):
         raise DamagedReportError(path, "its last line has no end")
     try:
+        refuse_changed(path)
         history = pd.read_csv(path)
     except ValueError as error:
         raise DamagedReportError(path, error) from error
