@@ -154,7 +154,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bit(image, name)
     if image.has_transparency_data:
-        layered = image.convert("RGBA")
+        layered = image if image.mode == "RGBA" else image.convert("RGBA")
         page = Image.new("RGBA", layered.size, "white")
         return Image.alpha_composite(page, layered).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy it

@@ -273,9 +273,9 @@ def test_links_devices_and_paths_are_counted_and_nothing_is_written(tmp_path, pi
         ([("x.a.jpg", b"1"), ("x.b.jpg", b"2"), ("x.txt", b"t")], SEVERAL),
         ([("x.jpg", b"1"), ("x.a.txt", b"t"), ("x.b.txt", b"u")], SEVERAL),
         ([("x.txt", b"t")], "caption without a picture"),
-        ([("x.json", b"{}")], "sample with neither a picture nor a caption"),
-        ([("x.cls", b"1")], "sample with neither a picture nor a caption"),
-        ([("x.img", b"1"), ("x.cap", b"t")], "sample with neither a picture nor a caption"),
+        ([("x.json", b"{}")], "sample with neither a picture nor a caption of a known ending"),
+        ([("x.cls", b"1")], "sample with neither a picture nor a caption of a known ending"),
+        ([("x.img", b"1"), ("x.cap", b"t")], "sample with neither a picture nor a caption of a known ending"),
         ([("x.heic", b"1"), ("x.txt", b"t")], "picture in a format that is not read here (heic)"),
         ([("x.in.CR2", b"1")], "picture in a format that is not read here (cr2)"),
         ([("x.input.jpg", b"1")], "picture without a caption"),
@@ -320,4 +320,4 @@ def test_a_hundred_thousand_members_of_no_use_do_no_harm(tmp_path, picture):
     write_tar(tmp_path / "a.tar", [*junk, *samples(1, picture)], kind=tarfile.USTAR_FORMAT)
     reading = _read(tmp_path)
     assert len(reading.captions) == 1
-    assert reading.skipped.counts == {"sample with neither a picture nor a caption": 5_000}
+    assert reading.skipped.counts == {"sample with neither a picture nor a caption of a known ending": 5_000}

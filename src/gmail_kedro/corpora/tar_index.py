@@ -153,7 +153,7 @@ def _fault(sample: _Sample, pictures: list[str], texts: list[str]) -> str | None
     if not pictures and unread:
         return unread_picture(unread[0])
     if not pictures:
-        return "caption without a picture" if texts else "sample with neither a picture nor a caption"
+        return "caption without a picture" if texts else "sample with neither a picture nor a caption of a known ending"
     if not texts:
         return "picture without a caption"
     if len(pictures) > 1 or len(texts) > 1:
