@@ -184,3 +184,15 @@ def test_a_real_side_that_is_tuned_too_counts_after_alignment():
     assert "real_text_cosine_before" not in scores
     labels = [line.get_label() for line in draw_spectra_figure(embeddings).axes[0].get_lines()]
     assert len(labels) == 4 and labels[1].startswith("real, after alignment")
+
+
+def test_one_held_out_photograph_has_no_gap_and_its_figures_say_so():
+    params, whole = DiagnosticsParams(**SETTINGS), clouds(0, 0)
+    first = GapViews(**{name: rows[:1] for name, rows in vars(whole.stored).items()})
+    embeddings = GapEmbeddings(whole.image_ids[:1], first, first, text=whole.text[:1])
+    result = score_gap(embeddings, params)
+    reason = "a gap is measured on two held-out photographs or more, here are 1"
+    assert result["scores"] == {} and result["unavailable"] == {"all": reason} and result["pair_count"] == 1
+    for figure in (draw_tsne_figure(embeddings, result, params), draw_spectra_figure(embeddings)):
+        figure.savefig(io.BytesIO())
+    assert [axis.get_xlabel() for axis in draw_tsne_figure(embeddings, result, params).axes] == [reason, reason]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 REAL_COLOUR, GENERATED_COLOUR = "#1f6f8b", "#d1495b"
+FEWEST_POINTS = 4
 SPECTRUM_LINES = {
     "real": ("real", REAL_COLOUR, "-"),
     "real_after": ("real, after alignment", REAL_COLOUR, "--"),
@@ -22,7 +23,7 @@ SPECTRUM_LINES = {
 
 @as_written
 def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: Sequence[str]) -> "Figure":
-    """Returns Fig. 2: photographs above the pictures generated from one of their captions.
+    """Returns Fig. 2: photographs above the pictures generated from one of their captions; without any it says so.
 
     Args:
         real: The photographs.
@@ -34,6 +35,8 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
     from matplotlib.figure import Figure
 
     count = len(real)
+    if not count:
+        return _say_why("No photograph is held out, so there is no pair to show.")
     figure = Figure(figsize=(1.75 * count, 4.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     for column, (photograph, picture, caption) in enumerate(zip(real, generated, captions, strict=True)):
@@ -51,7 +54,7 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
 
 @as_written
 def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str]], notes: Sequence[str]) -> "Figure":
-    """Returns photographs in a row, with what each run says of them underneath.
+    """Returns photographs in a row, with what each run says of them underneath; without any it says so.
 
     Args:
         images: The photographs.
@@ -62,6 +65,8 @@ def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str
 
     from matplotlib.figure import Figure
 
+    if not images:
+        return _say_why("The runs have no photograph in common, so there is no caption to compare.")
     figure = Figure(figsize=(2.1 * len(images), 2.5 + 0.6 * len(captions)), layout="constrained")
     axes = figure.subplots(1, len(images), squeeze=False)[0]
     for column, (axis, image, note) in enumerate(zip(axes, images, notes, strict=True)):
@@ -76,11 +81,11 @@ def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str
 
 
 @as_written
-def draw_tsne(before: np.ndarray, after: np.ndarray, notes: Sequence[str]) -> "Figure":
+def draw_tsne(before: np.ndarray | None, after: np.ndarray | None, notes: Sequence[str]) -> "Figure":
     """Returns Fig. 3: t-SNE planes of real and generated embeddings before and after alignment.
 
     Args:
-        before: Points [2N, 2]; the first N are real, the others generated, pair by pair.
+        before: Points [2N, 2]; the first N are real, the others generated, pair by pair. None where there is no plane.
         after: The same with the student's view of the generated pictures.
         notes: One line under each panel, such as the probe's AUC.
     """
@@ -90,23 +95,29 @@ def draw_tsne(before: np.ndarray, after: np.ndarray, notes: Sequence[str]) -> "F
     axes = figure.subplots(1, 2)
     titles = ("Before alignment (frozen CLIP)", "After alignment (student)")
     for axis, points, title, note in zip(axes, (before, after), titles, notes, strict=True):
+        axis.set_title(title, fontsize=11)
+        axis.set_xlabel(note, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        if points is None:
+            axis.text(0.5, 0.5, f"fewer than {FEWEST_POINTS} different points have no plane", ha="center", wrap=True)
+            continue
         half = len(points) // 2
         real, generated = points[:half], points[half:]
         for first, second in zip(real, generated, strict=True):
             axis.plot(*zip(first, second, strict=True), color="#bbbbbb", linewidth=0.4, zorder=1)
         axis.scatter(*real.T, s=14, color=REAL_COLOUR, label="real", zorder=2)
         axis.scatter(*generated.T, s=14, color=GENERATED_COLOUR, marker="^", label="generated", zorder=2)
-        axis.set_title(title, fontsize=11)
-        axis.set_xlabel(note, fontsize=9)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    axes[0].legend(loc="upper left", fontsize=9)
+    if before is not None:
+        axes[0].legend(loc="upper left", fontsize=9)
     return figure
 
 
 @as_written
 def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, float]) -> "Figure":
     """Returns the eigenvalue curves of the clouds, log-log: a curve that falls faster fills fewer directions.
+
+    A cloud of a single point has no curve, and the figure says so.
 
     Args:
         spectra: Eigenvalues, descending, of ``real``, ``before`` and ``after``, and of ``real_after`` where the real
@@ -115,13 +126,15 @@ def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, floa
     """
     from matplotlib.figure import Figure
 
+    shown = {name: spectra[name][spectra[name] > 1e-12] for name in SPECTRUM_LINES if name in spectra}
+    if not any(len(values) for values in shown.values()):
+        return _say_why("Every cloud is a single point: there is no variance to draw a spectrum of.")
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axis = figure.subplots()
-    for name in (known for known in SPECTRUM_LINES if known in spectra):
+    for name, values in shown.items():
         label, colour, style = SPECTRUM_LINES[name]
-        values = spectra[name][spectra[name] > 1e-12]
-        ranks = np.arange(1, len(values) + 1)
-        axis.plot(ranks, values, style, color=colour, label=f"{label} (exponent {exponents[name]:.2f})")
+        ranks, note = np.arange(1, len(values) + 1), f"exponent {exponents[name]:.2f}" if len(values) else "one point"
+        axis.plot(ranks, values, style, color=colour, label=f"{label} ({note})")
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlabel("rank of the eigenvalue", fontsize=9)
@@ -131,10 +144,24 @@ def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, floa
     return figure
 
 
-def tsne_plane(embeddings: np.ndarray, *, seed: int) -> np.ndarray:
-    """Returns the t-SNE plane [N, 2] of unit-normalised embeddings [N, D] (cosine, PCA start, fixed seed)."""
+def _say_why(text: str) -> "Figure":
+    """Returns a figure of one sentence, for what cannot be drawn: a run does not end for a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 1.2))
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=10, wrap=True)
+    return figure
+
+
+def tsne_plane(embeddings: np.ndarray, *, seed: int) -> np.ndarray | None:
+    """Returns the t-SNE plane [N, 2] of unit-normalised embeddings [N, D] (cosine, PCA start, fixed seed).
+
+    Fewer than ``FEWEST_POINTS`` different points have none.
+    """
     from sklearn.manifold import TSNE
 
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if len(np.unique(unit, axis=0)) < FEWEST_POINTS:
+        return None
     perplexity = min(30, max(2, (len(unit) - 1) // 3))
     return TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed).fit_transform(unit)

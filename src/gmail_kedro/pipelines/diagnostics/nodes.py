@@ -112,12 +112,20 @@ def _see(
 
 
 def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[str, Any]:
-    """Measures the gap between generated and real embeddings before and after alignment, and without the codec's."""
+    """Measures the gap between generated and real embeddings before and after alignment, and without the codec's.
+
+    One photograph has no gap: nothing tells its two sides apart from those of others, and that is the reason given.
+    """
     from gmail_kedro.method.frame import decompose_gap, fit_frame, relative_drift
     from gmail_kedro.method.gap import gap_report, short_gap_report, usable_rank
     from gmail_kedro.method.neighbours import source_preservation
 
     stored, groups = gap_embeddings.stored, gap_embeddings.image_ids
+    codec = {"codec_size": params.codec_size, "codec_quality": params.codec_quality}
+    if len(set(groups)) < 2:
+        reason = f"a gap is measured on two held-out photographs or more, here are {len(set(groups))}"
+        nothing: dict[str, Any] = {"scores": {}, "intervals": {}, "unavailable": {"all": reason}}
+        return nothing | {"codec_matched": nothing | codec, "pair_count": len(groups)}
     frame = fit_frame(stored.before, stored.real, rank=usable_rank(stored.real, params.frame_rank))
     report_shortly = partial(short_gap_report, groups=groups, seed=params.seed)
     report_all = partial(
@@ -134,7 +142,6 @@ def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[
     drift = relative_drift(*biases)
     result["scores"] |= {"pob_drift": drift} if math.isfinite(drift) else {}
     result["scores"] |= source_preservation(stored.before, stored.after, neighbour_count=params.neighbour_count)
-    codec = {"codec_size": params.codec_size, "codec_quality": params.codec_quality}
     matched = _score_views(gap_embeddings.codec_matched, report_shortly, groups, params)
     return result | {"codec_matched": matched | codec, "pair_count": len(groups)}
 
@@ -167,6 +174,8 @@ def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], 
     notes = [
         f"probe AUC {gap[f'probe_auc_{when}']:.2f}, paired cosine {gap[f'paired_cosine_{when}']:.2f}, "
         f"k-NN mixing {gap[f'knn_mixing_{when}']:.2f}"
+        if gap
+        else gap_scores["unavailable"]["all"]
         for when in ("before", "after")
     ]
     return draw_tsne(before, after, notes)

@@ -98,7 +98,9 @@ def _scores_by_seed(folder: Path, variant: str, seeds: Sequence[int]) -> dict[in
             logger.warning("The study goes without a run: %s.", reason)
             continue
         if gap is not None:
-            found[seed] = {measure: np.array(gap["scores"][f"{measure}_after"]) for measure in GAP_MEASURES}
+            scores = gap["scores"]
+            measured = [measure for measure in GAP_MEASURES if f"{measure}_after" in scores]
+            found[seed] = {measure: np.array(scores[f"{measure}_after"]) for measure in measured}
         if table is not None:
             table = table.sort_values(["measure", "image_id"])
             found.setdefault(seed, {}).update(
