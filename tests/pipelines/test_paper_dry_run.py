@@ -41,7 +41,7 @@ SHORT = {
 }  # fmt: skip
 STAND_INS = (
     "clip_vit_b_32", "synclr_vit_b_16", "gpt2", "long_clip_b", "clip_vision_l_14_336", "llava_1_5_7b",
-    "llama_3_8b_instruct",
+    "llama_3_8b_instruct", "stable_diffusion_2_base",
 )  # fmt: skip
 ACC1 = [f"{name}_acc1" for name in CLASS_SETS]
 BENCHMARKS = {"coco_val2017": 3, "flickr30k_whole": 4, "sharegpt4v_1k": 4}

@@ -40,6 +40,7 @@ def test_fresh_tuning_changes_nothing(encoder, images, kind):
     assert_equal_but_rounding(encoder.encode_image(images), before)
 
 
+@pytest.mark.reliability(21)
 @pytest.mark.parametrize(
     ("kind", "targets"),
     [
@@ -74,6 +75,7 @@ def test_only_the_last_blocks_get_an_adapter(encoder):
     assert names and {name.split("resblocks.")[1][0] for name in names} == {"2", "3"}
 
 
+@pytest.mark.reliability(21)
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_storing_keeps_what_was_trained(encoder, images, tmp_path, kind):
     spec = replace(LORA, kind=kind)

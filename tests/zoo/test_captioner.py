@@ -157,6 +157,7 @@ def test_it_learns_which_caption_belongs_to_which_embedding_and_stores_it(mapper
     assert weights == expected[tuning.kind]
 
 
+@pytest.mark.reliability(21)
 @pytest.mark.parametrize("tuning", [LORA, NONE], ids=lambda tuning: tuning.kind)
 def test_what_is_frozen_stays_as_it_is_and_everything_else_gets_a_gradient(tuning):
     captioner = make(tuning=tuning)
@@ -200,6 +201,7 @@ def test_a_period_closes_every_caption_and_ends_the_search(captions):
     assert write(memorise(captioner, steps=60)) == CAPTIONS
 
 
+@pytest.mark.reliability(9)
 def test_other_base_weights_are_refused(tmp_path):
     captioner = make(tuning=NONE)
     captioner.save_pretrained(tmp_path)

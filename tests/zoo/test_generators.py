@@ -18,7 +18,7 @@ from gmail_kedro.zoo.generators import (
 from gmail_kedro.zoo.registry import MissingWeightsError, UnknownModelError, packaged_weights
 from gmail_kedro.zoo.sampling import Sampling
 
-from .tiny_pipelines import save_flux
+from .tiny_pipelines import save_flux, save_lcm, save_stable_diffusion_2
 
 CPU = torch.device("cpu")
 SAMPLING = Sampling(steps=2, guidance=2.0, resolution=32, precision="float32")
@@ -129,6 +129,8 @@ def test_the_second_home_is_tried_and_neither_pickles_nor_copies_are_fetched(mon
             (tmp_path / name).touch()
         index = {"_class_name": "StableDiffusionPipeline"}
         (tmp_path / "model_index.json").write_text(json.dumps(index))
+        unet = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 1024}
+        (tmp_path / "unet/config.json").write_text(json.dumps(unet))
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
@@ -136,6 +138,7 @@ def test_the_second_home_is_tried_and_neither_pickles_nor_copies_are_fetched(mon
     assert asked == list(GENERATORS["stable_diffusion_2_base"].hub_ids)
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
         "model_index.json",
+        "config.json",
         "diffusion_pytorch_model.safetensors",
         "merges.txt",
     }
@@ -164,3 +167,20 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_read(name, chan
     sampling = Sampling(**({"steps": 2, "guidance": 3.0, "resolution": 32} | changes))
     with pytest.raises(ValueError, match=message):
         build_generator(name, None, sampling, device=CPU)
+
+
+def test_what_a_name_promises_is_held_against_a_folders_configurations(tmp_path):
+    """FLUX.1 [dev] is told its guidance and [schnell] is not; an LCM is distilled from whatever model."""
+    folder = save_flux(tmp_path / "dev", "flux_dev")
+    config = json.loads((folder / "transformer/config.json").read_text())
+    published = {"num_layers": 19, "num_single_layers": 38, "joint_attention_dim": 4096}
+    (folder / "transformer/config.json").write_text(json.dumps(config | published))
+    assert find_generator("flux_dev", str(folder)) == folder
+    with pytest.raises(
+        MissingWeightsError, match=r"not 'flux_schnell'.* 1 of its .*guidance_embeds True instead of False"
+    ):
+        find_generator("flux_schnell", str(folder))
+    small = save_stable_diffusion_2(tmp_path / "small")
+    with pytest.raises(MissingWeightsError, match=r"2 of its sizes differ .block_out_channels \[32, 64\] instead of"):
+        find_generator("stable_diffusion_2", str(small))
+    assert find_generator("stable_diffusion_2", str(save_lcm(tmp_path / "lcm"))) == tmp_path / "lcm"

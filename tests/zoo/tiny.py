@@ -14,6 +14,7 @@ from gmail_kedro.mini.pretrain_long_clip import long_clip_config
 from gmail_kedro.mini.pretrain_siglip import siglip_config
 from gmail_kedro.mini.tokenizers import load_clip_tokenizer, train_siglip_tokenizer
 from gmail_kedro.zoo.encoders import ENCODERS
+from gmail_kedro.zoo.generators import GENERATORS
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS
 from gmail_kedro.zoo.llava import VISION_LANGUAGE_MODELS
 from gmail_kedro.zoo.long_clip import build_long_clip
@@ -34,6 +35,7 @@ def promising_nothing(*names: str) -> Iterator[None]:
     """Lets tiny stand-ins pass under names whose sizes no test can afford; that they do not is tested elsewhere."""
     tables = (
         (ENCODERS, {"architecture": ""}),
+        (GENERATORS, {"promised": {}}),
         (LANGUAGE_MODELS, {"sizes": None}),
         (VISION_LANGUAGE_MODELS, {"sizes": None, "tower": ""}),
     )

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.zoo.registry import MissingWeightsError
+from gmail_kedro.zoo.state_dicts import read_state_dict
 
 FEATURES_FILE, WORDS_FILE = "caption_memory.safetensors", "caption_memory.json"
 QUERY_ROWS, MEMORY_ROWS = 1024, 65536
@@ -109,17 +110,22 @@ class CaptionMemory:
         """Returns the memory stored in a folder.
 
         Raises:
-            MissingWeightsError: If there is none.
+            MissingWeightsError: If there is none, or it has not one row of features for each caption.
         """
-        from safetensors.torch import load_file
-
         for name in (FEATURES_FILE, WORDS_FILE):
             if not (folder / name).is_file():
                 raise MissingWeightsError(
                     f"There is no {name} in {folder}. Train again: kedro run --pipeline=downstream"
                 )
         words = json.loads((folder / WORDS_FILE).read_text(encoding="utf-8"))
-        return cls(load_file(folder / FEATURES_FILE)["features"], words["captions"], words["nouns"])
+        stored = read_state_dict(FEATURES_FILE, folder / FEATURES_FILE).get("features")
+        counts = [0 if stored is None else len(stored), len(words["captions"]), len(words["nouns"])]
+        if stored is None or len(set(counts)) != 1:
+            raise MissingWeightsError(
+                f"The caption memory in {folder} has {counts[0]} rows of features, {counts[1]} captions and nouns of "
+                f"{counts[2]}; it must have as many of each. Train again: kedro run --pipeline=downstream"
+            )
+        return cls(stored.half(), words["captions"], words["nouns"])
 
 
 def build_memory(features: torch.Tensor, captions: Sequence[str], nouns: Sequence[list[str]]) -> CaptionMemory:

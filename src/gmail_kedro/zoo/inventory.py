@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro.zoo.encoders import ENCODERS, find_encoder_flaw
-from gmail_kedro.zoo.generators import GENERATORS
+from gmail_kedro.zoo.generators import GENERATORS, find_generator_flaw
 from gmail_kedro.zoo.language_models import LANGUAGE_MODELS, find_language_model_flaw
 from gmail_kedro.zoo.llava import VISION_LANGUAGE_MODELS, find_llava_flaw
 from gmail_kedro.zoo.open_clip_encoder import CHECKPOINT_SUFFIXES
-from gmail_kedro.zoo.pipeline_files import find_pipeline_flaw
 from gmail_kedro.zoo.registry import look_up, packaged_weights
 from gmail_kedro.zoo.weight_files import find_file_flaw
 
@@ -113,12 +112,11 @@ def find_flaw(kind: str, name: str, place: Path) -> str:
         name: The zoo's name.
         place: The folder or file.
     """
-    if kind == "generators":
-        return find_pipeline_flaw(place, GENERATORS[name].pipeline)
     if kind == "vision_language_models" and (language_model := VISION_LANGUAGE_MODELS[name].language_model):
         return find_language_model_flaw(language_model, place)
     finders = {
         "encoders": find_encoder_flaw,
+        "generators": find_generator_flaw,
         "language_models": find_language_model_flaw,
         "vision_language_models": find_llava_flaw,
     }

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
+LCM_SCHEDULER = "LCMScheduler"
 FLOW_SOLVERS = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 DIFFUSION_SOLVERS = (
     "DDIMScheduler",
@@ -186,7 +187,7 @@ def _sample_lcm(pipeline: "DiffusionPipeline") -> None:
     from diffusers import LCMScheduler
 
     shipped = type(pipeline.scheduler).__name__
-    if pipeline.unet.config.time_cond_proj_dim is None and shipped != "LCMScheduler":
+    if pipeline.unet.config.time_cond_proj_dim is None and shipped != LCM_SCHEDULER:
         raise ValueError(
             "The variant 'lcm' needs weights distilled into a latent consistency model: a U-Net told the guidance "
             f"scale, or a pipeline stored with LCMScheduler. These come with {shipped} and neither. Set "
