@@ -8,9 +8,11 @@ import pickle
 import tarfile
 
 import pytest
+from kedro.io import DatasetError
 
 from gmail_kedro.corpora.tar_index import index_tar
 from gmail_kedro.corpora.webdataset import read_webdataset
+from gmail_kedro.datasets.corpus import CorpusDataset
 
 from .tars import samples, write_tar
 
@@ -151,8 +153,14 @@ def test_a_tar_written_anew_with_its_old_time_and_size_is_read_again(tars, tmp_p
 @pytest.mark.reliability(10)
 def test_empty_tars_are_refused_by_name(tmp_path):
     write_tar(tmp_path / "a.tar", [("__meta__", b"")])
-    with pytest.raises(ValueError, match=r"'cc3m' must hold samples, .* '.*\*.tar', 1 of them, holds none"):
-        _read(tmp_path)
+    entry = {"name": "cc3m", "layout": "webdataset", "tars": f"{tmp_path}/*.tar", "protocol": {"split": "train"}}
+    with pytest.raises(DatasetError, match=r"files of the corpus 'cc3m' hold no entry: tars '.*\*.tar'"):
+        CorpusDataset(**entry).load()
+    write_tar(tmp_path / "a.tar", [("x.img", b"1")])
+    with pytest.raises(
+        DatasetError, match=r"no entry that can be used. Left out:\n- sample .*: 1 \(such as a.tar:x \(img"
+    ):
+        CorpusDataset(**entry, skip_limit=1.0).load()
 
 
 def test_one_tar_under_two_names_is_refused(tars):

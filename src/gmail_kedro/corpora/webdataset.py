@@ -120,7 +120,7 @@ def read_webdataset(
 
     Raises:
         FileNotFoundError: If no tar is there.
-        ValueError: If two tars share a name or are one file, too many cannot be read to their end, or all are empty.
+        ValueError: If two tars share a name or are one file, or too many cannot be read to their end.
     """
     paths = _find_tars(tars, name, home)
     skipped, faults, parts = Skipped(), [], []
@@ -139,11 +139,6 @@ def read_webdataset(
         parts.append((is_first, np.full(is_first.sum(), number, np.uint32), *places))
     _refuse_faults(faults, len(paths), fault_limit, name)
     captions = columns.frame()
-    if captions.empty and not skipped.counts:
-        raise ValueError(
-            f"The tars of the corpus {name!r} must hold samples, a picture and a caption each. '{tars}', {len(paths)} "
-            "of them, holds none. Fetch them again, or correct the pattern in its catalog entry."
-        )
     is_first, tar_numbers, offsets, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
     keys = pa.array(captions["image_id"][is_first], pa.large_string())
     return Reading(captions, TarImages(paths, keys, tar_numbers, offsets, sizes), skipped)
