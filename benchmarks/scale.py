@@ -112,7 +112,7 @@ def run_step(step: str, folder: Path) -> None:
     captions = BlocksDataset(filepath=files["captions"], load_as="blocks").load()
     started, cpu_started = time.perf_counter(), time.process_time()
     if step == "plan":
-        BlocksDataset(filepath=files["plan"]).save(plan_generation(captions, GENERATION))
+        BlocksDataset(filepath=files["plan"]).save(plan_generation(captions, GENERATION, PAIRING))
     else:
         manifest = BlocksDataset(filepath=files["manifest"], load_as="blocks").load()
         BlocksDataset(filepath=files["pairs"]).save(pair(captions, manifest, PAIRING, GENERATION))

@@ -5,6 +5,7 @@ import warnings
 
 from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
 from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, SummaryHooks
+from gmail_kedro.input_hooks import InputHooks
 from gmail_kedro.run_hooks import CheckpointHooks, RunLockHooks, StudentHooks
 from gmail_kedro.tracking_hooks import RunnerHooks, TrackingHooks
 
@@ -18,6 +19,7 @@ HOOKS = (
     CatalogHooks(),
     RunnerHooks(),
     ModelHooks(),
+    InputHooks(),
     ClassSetHooks(),
     StudentHooks(),
     TrackingHooks(),

@@ -1,5 +1,7 @@
 """Protocols divide a corpus and hold it to its counts."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -67,6 +69,19 @@ def test_held_out_shares_depend_on_the_picture_alone():
     assert shares["test"] == pytest.approx(0.2, abs=0.02)
     part = apply_protocol(_captions(images[4_000:][::-1]), protocol, name="x").groupby("image_id")["split"].first()
     assert part.equals(found.groupby("image_id")["split"].first()[part.index])
+
+
+def test_a_split_too_small_is_refused_with_a_share_that_is_enough():
+    six = _captions([f"shot_{number}.jpg" for number in range(6)])
+    with pytest.raises(
+        ValueError, match=r"split 'val' of the corpus 'own' has 0 of 6 pictures .*\{'val': 0.1\}"
+    ) as told:
+        apply_protocol(six, CorpusProtocol(held_out={"val": 0.1}), name="own")
+    (share,) = re.findall(r"Set protocol: \{held_out: \{val: (0\.\d+)\}\}", str(told.value))
+    found = apply_protocol(six, CorpusProtocol(held_out={"val": float(share)}), name="own")
+    assert found["split"].value_counts().to_dict() == {"train": 4, "val": 2}
+    with pytest.raises(ValueError, match=r"split 'train' .*Change the shares, add pictures, or name the splits"):
+        apply_protocol(six, CorpusProtocol(held_out={"val": 0.98, "test": 0.01}), name="own")
 
 
 def test_splits_of_the_files():

@@ -1,7 +1,9 @@
 """Bad input ends with one clear sentence, before any work is lost."""
 
 import json
+import shutil
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -98,3 +100,47 @@ def test_bad_parameters_stop_the_run_before_its_first_node(own, photographs, par
     with pytest.raises(Exception, match=message):
         own("gmail", **parameters)
     assert not (photographs.parent / "project/data").exists()
+
+
+def test_a_split_of_one_photograph_stops_the_run_before_its_first_node(own, photographs):
+    content = json.loads((photographs / "dataset.json").read_text())
+    content["images"] = content["images"][:25]
+    (photographs / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(Exception, match=r"split 'val' of the corpus 'own' has 1 photographs.*'train': 24, 'val': 1"):
+        own("gmail")
+    assert not (photographs.parent / "project/data").exists()
+
+
+@pytest.mark.parametrize("pipeline", ["align", "evaluation"])
+def test_what_other_pipelines_make_is_named_with_the_commands(own, pipeline):
+    told = {
+        "align": r"generated_images \(.*02_intermediate/own/shards\), pairs \(.*03_primary/own/pairs.parquet\). "
+        r"Make it first.*: kedro run --pipeline=generation, then kedro run --pipeline=pairing$",
+        "evaluation": r"adapter \(.*06_models/own/adapter\).*: kedro run --pipeline=generation, .*--pipeline=alignment",
+    }
+    with pytest.raises(FileNotFoundError, match=told[pipeline]):
+        own(pipeline)
+
+
+def test_nothing_is_generated_where_pairing_would_find_no_photograph_for_val(own, photographs):
+    told = r"pairing.val_fraction=0.0001 and pairing.seed=0 put 24 photographs into train and 0 into val"
+    with pytest.raises(Exception, match=told):
+        own("generation", "pairing", pairing={"val_fraction": 0.0001}, generation={"image_count": 24})
+    assert not (photographs.parent / "project/data/02_intermediate/own/shards").exists()
+
+
+def test_copies_are_refused_then_left_out_and_merged(own, photographs):
+    folder = photographs / "images"
+    shutil.copy(folder / "photo_25.jpg", folder / "photo_3.jpg")  # of val, in train
+    shutil.copy(folder / "photo_8.jpg", folder / "photo_9.jpg")  # of train, in train
+    with pytest.raises(Exception, match=r"1 of the 24 training pictures .*'3' is '25'.*quality.max_unreadable=0.042 "):
+        own("generation")
+    assert not (photographs.parent / "project/data/02_intermediate/own/shards").exists()
+    project = own("generation", "pairing", quality={"max_unreadable": 0.042}, generation={"image_count": 24})
+    home = project / "data/02_intermediate/own"
+    captions = pd.read_parquet(home / "captions.parquet")
+    assert "'3' has the very bytes of '25' in val" in (home / "unreadable_photographs.csv").read_text()
+    assert not {"3", "9"} & {*captions["image_id"]}
+    assert (captions["image_id"] == "8").sum() == 2 * len(CAPTIONS)
+    pairs = pd.read_parquet(project / "data/03_primary/own/pairs.parquet")
+    assert not {"3", "9"} & {*pairs["image_id"]} and pairs.groupby("image_id")["split"].nunique().max() == 1

@@ -13,7 +13,7 @@ from PIL import Image
 from gmail_kedro.datasets.blocks import BlocksDataset
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
 from gmail_kedro.interfaces import Corpus, ImageSource
-from gmail_kedro.params import GenerationParams, RunParams
+from gmail_kedro.params import GenerationParams, PairingParams, RunParams
 from gmail_kedro.pipelines.generation import create_pipeline
 from gmail_kedro.pipelines.generation.card import write_set_card
 from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest
@@ -42,12 +42,12 @@ RUN = RunParams(
 )
 
 
-class OnePhotograph:
-    """The same small photograph under every key."""
+class GreyPhotographs:
+    """A small photograph under every key, each of its own bytes."""
 
     def read(self, key: str) -> bytes:
         stream = io.BytesIO()
-        Image.new("RGB", (8, 8), "gray").save(stream, "JPEG")
+        Image.new("RGB", (8, 8), "gray").save(stream, "JPEG", comment=key.encode())
         return stream.getvalue()
 
 
@@ -82,13 +82,14 @@ def run_pipeline(
     **changes: object,
 ) -> dict[str, pd.DataFrame]:
     captions = make_captions() if spoilt is None else spoil_captions(spoilt)
-    corpus = Corpus("tiny", captions, images=images or OnePhotograph(), labels={})
+    corpus = Corpus("tiny", captions, images=images or GreyPhotographs(), labels={})
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
             "benchmark_corpus": MemoryDataset(corpus, copy_mode="assign"),
             "params:generation": MemoryDataset(params or generation_params(**changes)),
             "params:run": MemoryDataset(RUN),
+            "params:pairing": MemoryDataset(PairingParams(val_fraction=0.5, seed=0)),
             "params:quality": MemoryDataset(quality_params(**(quality or {}))),
             "generated_images": ImageShardsDataset(str(folder)),
             **{ENTRIES.get(name, name): BlocksDataset(filepath=str(folder.with_suffix(f".{name}"))) for name in TABLES},
@@ -118,7 +119,7 @@ def test_from_a_corpus_to_pictures_and_their_manifest(tmp_path: Path, built: lis
 def test_the_run_writes_the_sets_card_and_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_painter(monkeypatch, Spoiler)
     made = run_pipeline(tmp_path / "painted" / "shards", spoilt=SPOILT)
-    parts = (Corpus("tiny", spoil_captions(SPOILT), images=OnePhotograph(), labels={}), made["generated_manifest"])
+    parts = (Corpus("tiny", spoil_captions(SPOILT), images=GreyPhotographs(), labels={}), made["generated_manifest"])
     card, page, sheet = write_set_card(*parts, made["generated_images"], generation_params())
     assert card["name"] == "painted" and card["generator"] == {
         "name": "painter",

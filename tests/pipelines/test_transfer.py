@@ -23,13 +23,13 @@ def corpus(name, *rows):
     return Corpus(
         name=name,
         captions=pd.DataFrame(rows, columns=["image_id", "split"], dtype="str").assign(caption="a 7."),
-        images=SimpleNamespace(),
+        images=SimpleNamespace(read=lambda key: f"{name} {key}".encode()),
         labels={},
     )
 
 
 COCO = corpus("coco", ("COCO_train2014_000000000009.jpg", "train"), ("COCO_val2014_000000000012.jpg", "test"))
-FLICKR = corpus("flickr30k", ("1000268201.jpg", "test"))
+FLICKR = corpus("flickr30k", ("1000268201.jpg", "test"), ("1000268202.jpg", "test"))
 LONG = corpus("sharegpt4v", ("coco/train2017/000000000009.jpg", "test"), ("sam/sa_1.jpg", "test"))
 
 
@@ -42,7 +42,7 @@ def test_whole_test_splits_are_measured_whatever_tuning_looks_at():
     assert (flickr.split, flickr.image_count, flickr.retrieval_protocol) == ("test", None, "flickr30k_1k")
     assert long == replace(flickr, retrieval_protocol="sharegpt4v_1k")
     assert facts["flickr"] == {"corpus": "flickr30k", "split": "test", "trained_picture_count": 0}
-    with pytest.raises(ValueError, match="'flickr30k_1k' ranks 1000 photographs with 5000 captions.* Got 1 with 1"):
+    with pytest.raises(ValueError, match="'flickr30k_1k' ranks 1000 photographs with 5000 captions.* Got 2 with 2"):
         evaluation_rows(FLICKR, flickr)
 
 

@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 from tqdm import tqdm
 
+from gmail_kedro.corpora.copies import copies_among, digest
 from gmail_kedro.decoding import check_header, decode_image
 from gmail_kedro.interfaces import Corpus
 
@@ -12,8 +15,21 @@ logger = logging.getLogger(__name__)
 SHOWN_COUNT = 5
 
 
-def find_unreadable(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = True) -> dict[str, str]:
-    """Returns why pictures are missing or unusable, by image id; nothing of those that are fine.
+@dataclass(frozen=True)
+class Looked:
+    """What was seen of pictures.
+
+    Attributes:
+        reasons: Why each that is missing or unusable is so, by image id.
+        copies: Which usable ones have the bytes of one before them, and of which, by image id.
+    """
+
+    reasons: Mapping[str, str]
+    copies: Mapping[str, str]
+
+
+def look_at_images(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = True) -> Looked:
+    """Returns which pictures are missing or unusable, and which are copies of others.
 
     Args:
         corpus: The corpus they belong to.
@@ -21,15 +37,20 @@ def find_unreadable(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = 
         decode: Decode every pixel, which alone finds cut-off and corrupt files. False reads the headers only.
     """
     look = decode_image if decode else check_header
-    reasons = {}
-    for image_id in tqdm(
-        list(dict.fromkeys(image_ids)), desc=f"checking the pictures of {corpus.name}", disable=None, leave=False
-    ):
+    wanted = list(dict.fromkeys(image_ids))
+    digests = np.zeros(len(wanted), np.uint64)
+    reasons: dict[str, str] = {}
+    usable: list[str] = []
+    for image_id in tqdm(wanted, desc=f"checking the pictures of {corpus.name}", disable=None, leave=False):
         try:
-            look(corpus.images.read(image_id), name=image_id)
+            content = corpus.images.read(image_id)
+            look(content, name=image_id)
         except (OSError, ValueError) as error:
             reasons[image_id] = str(error)
-    return reasons
+            continue
+        digests[len(usable)] = digest(content)
+        usable.append(image_id)
+    return Looked(reasons, copies_among(usable, digests[: len(usable)]))
 
 
 def check_images(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = True) -> None:
@@ -38,13 +59,13 @@ def check_images(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = Tru
     Args:
         corpus: The corpus they belong to.
         image_ids: The pictures to look at; each is looked at once.
-        decode: As for ``find_unreadable``.
+        decode: As for ``look_at_images``.
 
     Raises:
         ValueError: If any picture is missing or unusable: one message with the count and the first five reasons.
     """
     wanted = list(dict.fromkeys(image_ids))
-    reasons = find_unreadable(corpus, wanted, decode=decode)
+    reasons = look_at_images(corpus, wanted, decode=decode).reasons
     if reasons:
         raise ValueError(
             f"{len(reasons)} of the {len(wanted)} pictures needed from the corpus {corpus.name!r} cannot be used. "

@@ -1,9 +1,12 @@
 """Refuses to train on pictures that a benchmark is measured on, whatever each corpus calls them."""
 
+import math
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gmail_kedro.corpora.copies import copies_between
 from gmail_kedro.corpora.protocols import EVALUATION_SPLITS
 from gmail_kedro.interfaces import Corpus
 
@@ -19,7 +22,8 @@ def refuse_leakage(corpus: Corpus, benchmark: Corpus) -> None:
     """Refuses a training corpus with a picture of a benchmark's val or test split.
 
     Pictures are the same if COCO or Flickr numbered them so (``COCO_val2014_000000391895.jpg`` of 2014 is
-    ``000000391895.jpg`` of 2017), or if two corpora of one name call them by one image id.
+    ``000000391895.jpg`` of 2017), if two corpora of one name call them by one image id, or if they have the same
+    bytes; see ``copies_between`` for what that costs.
 
     Args:
         corpus: Its ``train`` split is trained on.
@@ -28,17 +32,43 @@ def refuse_leakage(corpus: Corpus, benchmark: Corpus) -> None:
     Raises:
         ValueError: If a picture is in both; the message counts them and shows the first.
     """
-    trained = picture_names(corpus, ("train",))
-    measured = picture_names(benchmark, EVALUATION_SPLITS)
-    leaked = _both(trained, measured)
+    leave_out_copies(corpus, benchmark, limit=None)
+
+
+def leave_out_copies(corpus: Corpus, benchmark: Corpus, *, limit: float | None) -> dict[str, str]:
+    """Returns why training pictures must not be trained on, by image id: those with the bytes of a measured one.
+
+    Args:
+        corpus: Its ``train`` split is trained on.
+        benchmark: Its ``val`` and ``test`` splits are measured on. It may be the same corpus.
+        limit: Largest share of the training pictures that may be left out; None if none can be.
+
+    Raises:
+        ValueError: If there are more, or a picture is in both by its name; the message counts them and shows the first.
+    """
+    trained, measured = _pictures(corpus, ("train",)), _pictures(benchmark, EVALUATION_SPLITS)
+    names = _names(corpus, trained)
+    leaked = names.filter(pc.is_in(names, value_set=_names(benchmark, measured)))
     if len(leaked):
-        shown = ", ".join(leaked[:SHOWN_COUNT].to_pylist()) + (", ..." if len(leaked) > SHOWN_COUNT else "")
         raise ValueError(
             f"{len(leaked)} of the {len(trained)} training pictures of the corpus {corpus.name!r} are among the "
-            f"{len(measured)} val and test pictures of {benchmark.name!r} ({shown}). Scores on them would measure "
-            "memory. Choose protocols that share no picture, such as coco_train2014 with coco_val2017, or "
-            "coco_karpathy with its own test split."
+            f"{len(measured)} val and test pictures of {benchmark.name!r} ({_show(leaked.to_pylist())}). Scores on "
+            "them would measure memory. Choose protocols that share no picture, such as coco_train2014 with "
+            "coco_val2017, or coco_karpathy with its own test split."
         )
+    copies = copies_between(corpus, trained["image_id"], benchmark, measured["image_id"])
+    if len(copies) > (limit or 0.0) * len(trained):
+        shown = _show([f"{ours!r} is {theirs!r}" for ours, theirs in copies.items()])
+        raise ValueError(
+            f"{len(copies)} of the {len(trained)} training pictures of the corpus {corpus.name!r} have the very bytes "
+            f"of val and test pictures of {benchmark.name!r} ({shown}). Scores on them would measure memory. Take "
+            f"them out of the annotations{_or_leave_out(len(copies) / len(trained), limit)}."
+        )
+    split_of = dict(zip(measured["image_id"], measured["split"], strict=True)) if copies else {}
+    return {
+        image_id: f"the picture {image_id!r} has the very bytes of {twin!r} in {split_of[twin]} of {benchmark.name!r}"
+        for image_id, twin in copies.items()
+    }
 
 
 def count_leaked(corpus: Corpus, benchmark: Corpus) -> int:
@@ -48,11 +78,26 @@ def count_leaked(corpus: Corpus, benchmark: Corpus) -> int:
         corpus: Its ``train`` split is trained on.
         benchmark: Its ``val`` and ``test`` splits are measured on.
     """
-    return len(_both(picture_names(corpus, ("train",)), picture_names(benchmark, EVALUATION_SPLITS)))
+    trained, measured = _pictures(corpus, ("train",)), _pictures(benchmark, EVALUATION_SPLITS)
+    by_name = pc.is_in(_names(corpus, trained), value_set=_names(benchmark, measured))
+    copies = copies_between(corpus, trained["image_id"], benchmark, measured["image_id"])
+    return int((by_name.to_numpy(zero_copy_only=False) | trained["image_id"].isin(copies.keys()).to_numpy()).sum())
 
 
-def _both(trained: pa.Array, measured: pa.Array) -> pa.Array:
-    return trained.filter(pc.is_in(trained, value_set=measured))
+def _show(found: list[str]) -> str:
+    return ", ".join(found[:SHOWN_COUNT]) + (", ..." if len(found) > SHOWN_COUNT else "")
+
+
+def _or_leave_out(share: float, limit: float | None) -> str:
+    if limit is None:
+        return ""
+    enough = math.ceil(share * 1000) / 1000
+    return f", or leave them out with their captions: quality.max_unreadable={enough} (now {limit})"
+
+
+def _pictures(corpus: Corpus, splits: tuple[str, ...]) -> pd.DataFrame:
+    """Returns the first row of each picture of some splits."""
+    return corpus.captions[corpus.captions["split"].isin(splits)].drop_duplicates("image_id")
 
 
 def picture_names(corpus: Corpus, splits: tuple[str, ...]) -> pa.Array:
@@ -62,8 +107,10 @@ def picture_names(corpus: Corpus, splits: tuple[str, ...]) -> pa.Array:
         corpus: The corpus.
         splits: The splits.
     """
-    rows = corpus.captions[corpus.captions["split"].isin(splits)]
-    images = rows.drop_duplicates("image_id")
+    return _names(corpus, _pictures(corpus, splits))
+
+
+def _names(corpus: Corpus, images: pd.DataFrame) -> pa.Array:
     files = _column(images["filename"] if "filename" in images else images["image_id"])
     own = pc.binary_join_element_wise(_text(f"{corpus.name}:"), _column(images["image_id"]), _text(""))
     patterns = [("coco", _COCO), ("flickr", _FLICKR_8K)]

@@ -1,6 +1,7 @@
 """Which part of a public corpus is meant, by name, and how many pictures and captions that must be."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -12,6 +13,7 @@ import pandas as pd
 TRAIN_SPLITS = ("train", "restval")
 EVALUATION_SPLITS = ("val", "test")
 SPLITS = ("train", *EVALUATION_SPLITS)
+FEWEST = 2  # pictures a split: of one alone every retrieval is right, and no value has a spread
 
 
 class Count(NamedTuple):
@@ -176,7 +178,8 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
         name: What messages call the corpus.
 
     Raises:
-        ValueError: If the captions have no split and the protocol gives none, or an unknown one.
+        ValueError: If the captions have no split and the protocol gives none, or an unknown one, or what is held out
+            leaves a split with fewer than ``FEWEST`` pictures.
     """
     if protocol.captions_per_image is not None:
         captions = captions[captions.groupby("image_id", sort=False).cumcount() < protocol.captions_per_image]
@@ -187,7 +190,7 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
         position = captions["position"].to_numpy() if has_position else pd.factorize(captions["image_id"])[0]
         return captions.assign(split=_either(position < protocol.first_to_test, "test", "train"))
     if protocol.held_out:
-        return captions.assign(split=_split_by_hash(captions["image_id"], protocol.held_out))
+        return _hold_out(captions, protocol.held_out, name)
     if "split" not in captions:
         raise ValueError(
             f"The files of the corpus {name!r} do not divide it. Say how in its catalog entry: protocol: "
@@ -235,16 +238,34 @@ def _map_splits(captions: pd.DataFrame, protocol: CorpusProtocol, name: str) -> 
     return captions.assign(split=captions["split"].map(meaning).astype("str"))
 
 
-def _split_by_hash(image_ids: "pd.Series[str]", held_out: Mapping[str, float]) -> pd.Series:
-    codes, unique = pd.factorize(image_ids)
+def _hold_out(captions: pd.DataFrame, held_out: Mapping[str, float], name: str) -> pd.DataFrame:
+    codes, unique = pd.factorize(captions["image_id"])
     digests = (hashlib.sha256(f"held out/{image_id}".encode()).digest()[:8] for image_id in unique)
-    place = np.fromiter((int.from_bytes(digest, "big") / 2**64 for digest in digests), np.float64, len(unique))[codes]
+    place = np.fromiter((int.from_bytes(digest, "big") / 2**64 for digest in digests), np.float64, len(unique))
     edge = 0.0
     chosen = np.full(len(place), "train", dtype="<U5")
     for split, share in sorted(held_out.items()):
         chosen[(place >= edge) & (place < edge + share)] = split
         edge += share
-    return pd.Series(chosen, image_ids.index, dtype="str")
+    counts = {split: int((chosen == split).sum()) for split in ("train", *held_out)}
+    few = [split for split, count in counts.items() if count < FEWEST]
+    if few and len(unique):
+        raise ValueError(
+            f"The split {few[0]!r} of the corpus {name!r} has {counts[few[0]]} of {len(unique)} pictures "
+            f"(all: {counts}), and a run needs {FEWEST} at least. Its protocol holds out "
+            f"{dict(held_out)} by a hash of the pictures' names. {_remedy(place, held_out)}, add pictures, "
+            "or name the splits yourself: a column split, folders called train and val."
+        )
+    return captions.assign(split=pd.Series(chosen[codes], captions.index, dtype="str"))
+
+
+def _remedy(place: np.ndarray, held_out: Mapping[str, float]) -> str:
+    """Returns another division: where one split is held out, the smallest share in percents that is enough."""
+    if len(held_out) == 1 and len(place) >= 2 * FEWEST:
+        (split,), share = held_out, math.floor(np.sort(place)[FEWEST - 1] * 100 + 1) / 100
+        if (place >= share).sum() >= FEWEST:
+            return f"Set protocol: {{held_out: {{{split}: {share}}}}}"
+    return "Change the shares"
 
 
 def _either(condition: np.ndarray, yes: str, no: str) -> pd.Series:

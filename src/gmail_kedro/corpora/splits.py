@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from gmail_kedro.corpora.protocols import FEWEST
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params import EvaluationParams
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
@@ -11,7 +12,7 @@ def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
     """Returns the captions that are scored: of the split, and as many of each photograph as the protocol takes.
 
     Raises:
-        ValueError: If the split has no photographs, or not those of the retrieval protocol.
+        ValueError: If the split has fewer than two photographs, or not those of the retrieval protocol.
     """
     if params.retrieval_protocol is None:
         return split_rows(corpus, params.split, image_count=params.image_count)
@@ -30,13 +31,15 @@ def split_rows(corpus: Corpus, split: str, *, image_count: int | None) -> pd.Dat
         image_count: Largest number of photographs, or None for all.
 
     Raises:
-        ValueError: If the split has no photographs; lists the splits there are.
+        ValueError: If the split has fewer than two photographs; counts those of each split.
     """
     rows = corpus.captions[corpus.captions["split"] == split]
-    if rows.empty:
+    if rows["image_id"].nunique() < FEWEST:
+        counts = corpus.captions.groupby("split")["image_id"].nunique().to_dict()
         raise ValueError(
-            f"The corpus {corpus.name!r} has no photographs in the split {split!r}. Its splits: "
-            f"{sorted(corpus.captions['split'].unique())}. Set evaluation.split, or the split in its catalog entry."
+            f"The split {split!r} of the corpus {corpus.name!r} has {counts.get(split, 0)} photographs, and an "
+            f"evaluation needs {FEWEST} at least. Its splits: {counts}. Set evaluation.split to another one, put more "
+            "photographs into it, or divide the corpus anew: protocol: {held_out: {...}} in its catalog entry."
         )
     if image_count is None:
         return rows

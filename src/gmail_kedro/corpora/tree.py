@@ -54,6 +54,14 @@ class TreeImages:
         """
         return file_stamp(self._find(key))
 
+    def size(self, key: str) -> int:
+        """Returns the bytes of a picture, without reading it.
+
+        Raises:
+            FileNotFoundError: As ``read``.
+        """
+        return self._find(key).stat().st_size
+
     def _find(self, key: str) -> Path:
         path = self.path(key)
         if not path.is_file():

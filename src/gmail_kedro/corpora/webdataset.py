@@ -81,6 +81,14 @@ class TarImages:
         row = self._find(key)
         return f"{file_stamp(self.tars[self.tar_numbers[row]])} {self.offsets[row]} {self.sizes[row]}"
 
+    def size(self, key: str) -> int:
+        """Returns the bytes of a picture, without reading it.
+
+        Raises:
+            FileNotFoundError: If there is no such picture.
+        """
+        return int(self.sizes[self._find(key)])
+
     def _find(self, key: str) -> int:
         row = self._index.find(key)
         if row is None:

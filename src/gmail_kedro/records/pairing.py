@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,40 @@ def is_held_out(image_ids: Sequence[str], *, val_fraction: float, seed: int) -> 
     numbers = stable_numbers(f"{seed}/", image_ids)
     first_not = math.ceil(val_fraction * 2**64)
     return np.full(len(numbers), True) if first_not == 2**64 else numbers < np.uint64(first_not)
+
+
+def check_division(captions: Table, generation: GenerationParams, params: PairingParams) -> None:
+    """Refuses a division of the photographs that would leave train or val without one, before a picture is made.
+
+    Args:
+        captions: One row a caption: ``image_id`` and ``split``. Reading stops once both have a photograph.
+        generation: For how many photographs pictures are made.
+        params: The share held out, and the seed of the choice.
+
+    Raises:
+        ValueError: If a split would be empty; the message has both counts.
+    """
+    chosen: dict[str, None] = {}
+    val_count = 0
+    for block in read_blocks(as_dataset(captions), ["image_id", "split"]):
+        train = block.filter(pc.equal(block["split"], SPLITS[TRAIN]))["image_id"].unique().to_pylist()
+        new = [image_id for image_id in train if image_id not in chosen]
+        if generation.image_count is not None:
+            new = new[: generation.image_count - len(chosen)]
+        chosen.update(dict.fromkeys(new))
+        val_count += int(is_held_out(new, val_fraction=params.val_fraction, seed=params.seed).sum())
+        if 0 < val_count < len(chosen):
+            return
+    if chosen:  # a corpus without training captions is refused by the plan
+        _refuse_division({"train": len(chosen) - val_count, "val": val_count}, params)
+
+
+def _refuse_division(counts: Mapping[str, int], params: PairingParams) -> None:
+    raise ValueError(
+        f"pairing.val_fraction={params.val_fraction} and pairing.seed={params.seed} put "
+        f"{counts['train']} photographs into train and {counts['val']} into val; both need one at least. "
+        "Change the fraction or the seed, or generate for more photographs (generation.image_count)."
+    )
 
 
 class _Pairing:
@@ -184,12 +218,7 @@ class _Pairing:
     def _refuse_empty_split(self) -> None:
         hashes = {name: np.concatenate(parts) for name, parts in self._photographs.items()}
         if not all(map(len, hashes.values())):
-            counts = {name: len(np.unique(values)) for name, values in hashes.items()}
-            raise ValueError(
-                f"pairing.val_fraction={self._params.val_fraction} and pairing.seed={self._params.seed} put "
-                f"{counts['train']} photographs into train and {counts['val']} into val; both need one at least. "
-                "Change the fraction or the seed, or generate for more photographs (generation.image_count)."
-            )
+            _refuse_division({name: len(np.unique(values)) for name, values in hashes.items()}, self._params)
 
     def _refuse(self, block: pa.RecordBatch, bad: np.ndarray, what: str) -> None:
         if bad.any():

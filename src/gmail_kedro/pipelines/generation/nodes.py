@@ -1,5 +1,7 @@
 """From a corpus to a generated set: read the captions, plan, generate, record."""
 
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -7,18 +9,21 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from gmail_kedro.corpora.checking import check_images, check_unreadable, find_unreadable
-from gmail_kedro.corpora.leakage import refuse_leakage
+from gmail_kedro.corpora.checking import check_images, check_unreadable, look_at_images
+from gmail_kedro.corpora.leakage import leave_out_copies
 from gmail_kedro.interfaces import Corpus, ImageGenerator
-from gmail_kedro.params import GenerationParams, QualityParams, RunParams
+from gmail_kedro.params import GenerationParams, PairingParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
 from gmail_kedro.records.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
+from gmail_kedro.records.pairing import check_division
 from gmail_kedro.records.plan import plan_blocks
 from gmail_kedro.records.stored import StoredImages
 from gmail_kedro.records.tables import Table
 from gmail_kedro.zoo.sampling import Sampling
+
+logger = logging.getLogger(__name__)
 
 
 def read_captions(
@@ -30,27 +35,41 @@ def read_captions(
     that cannot be read is left out with its captions: nothing is generated for it and nothing paired with it.
     Validation and test photographs must all be readable: a benchmark without some of them is another benchmark.
 
+    One photograph is one, whatever its names: one with the bytes of a measured photograph is left out like an
+    unreadable one, and the captions of training photographs with equal bytes become those of the first.
+
     Args:
         corpus: The captioned photographs.
         benchmark_corpus: What will be measured on; the same corpus, or another.
-        quality: How large a share of the training photographs may be unreadable.
+        quality: How large a share of the training photographs may be unreadable, or copies of measured ones.
 
     Returns:
         ``caption_id``, ``image_id``, ``caption``, ``split`` of the usable captions; and ``image_id``, ``caption_count``
         and ``reason`` of the unreadable photographs.
 
     Raises:
-        ValueError: If the table cannot be planned, too many training photographs or any other one cannot be read, or
-            the benchmark shows one that is trained on; the message names them.
+        ValueError: If the table cannot be planned, too many training photographs or any other one cannot be used, the
+            benchmark shows one that is trained on, or fewer than two are left; the message names them.
     """
     check_captions(corpus.captions)
-    refuse_leakage(corpus, benchmark_corpus)
+    is_own = benchmark_corpus.captions.equals(corpus.captions)
+    copies = {
+        image_id: reason
+        for measured in ([corpus] if is_own else [benchmark_corpus, corpus])
+        for image_id, reason in leave_out_copies(corpus, measured, limit=quality.max_unreadable).items()
+    }
     captions = corpus.captions[list(CAPTION_COLUMNS)]
     is_train = captions["split"] == "train"
     check_images(corpus, captions.loc[~is_train, "image_id"].unique())
     counts = captions.loc[is_train, "image_id"].value_counts(sort=False)
-    reasons = find_unreadable(corpus, counts.index)
+    looked = look_at_images(corpus, counts.index.difference(list(copies), sort=False))
+    reasons = {**copies, **looked.reasons}
     check_unreadable(corpus, reasons, of=len(counts), limit=quality.max_unreadable)
+    if len(counts) - len(reasons) - len(looked.copies) < 2:
+        raise ValueError(
+            f"The split 'train' of the corpus {corpus.name!r} has {len(counts)} photographs, of which {len(reasons)} "
+            f"cannot be used and {len(looked.copies)} are copies of others; a run needs two. Add photographs."
+        )
     bad = pd.DataFrame(
         {
             "image_id": pd.Series(list(reasons), dtype=str),
@@ -58,16 +77,38 @@ def read_captions(
             "reason": pd.Series(list(reasons.values()), dtype=str),
         }
     ).astype({"caption_count": int})
-    return captions[~captions["image_id"].isin(reasons.keys())].reset_index(drop=True), bad
+    usable = captions[~captions["image_id"].isin(reasons.keys())].reset_index(drop=True)
+    return _merge_copies(corpus.name, usable, looked.copies), bad
 
 
-def plan_generation(captions: Table, params: GenerationParams) -> pa.RecordBatchReader:
+def _merge_copies(name: str, captions: pd.DataFrame, copies: Mapping[str, str]) -> pd.DataFrame:
+    """Returns captions in which those of a copy are those of the photograph it is a copy of."""
+    if not copies:
+        return captions
+    first = next(iter(copies))
+    logger.warning(
+        "%d training photographs of the corpus %r have the very bytes of others (the first: %r is %r); their captions "
+        "become captions of those.",
+        len(copies),
+        name,
+        first,
+        copies[first],
+    )
+    return captions.assign(image_id=captions["image_id"].map(lambda image_id: copies.get(image_id, image_id)))
+
+
+def plan_generation(captions: Table, params: GenerationParams, pairing: PairingParams) -> pa.RecordBatchReader:
     """Returns one row a picture to make, with prompt, seed and shard, block by block.
 
     Args:
         captions: The captions of the corpus.
         params: How many pictures, from which base seed, how many a shard.
+        pairing: How the pairs will be divided.
+
+    Raises:
+        ValueError: If nothing can be planned, or pairing would find no photograph for train or val.
     """
+    check_division(captions, params, pairing)
     return plan_blocks(captions, params=params)
 
 

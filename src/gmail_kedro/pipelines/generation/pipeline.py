@@ -21,7 +21,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 ["captions", "unreadable_photographs"],
                 name="read_captions",
             ),
-            node(plan_generation, ["captions", params], "generation_plan", name="plan_generation"),
+            node(plan_generation, ["captions", params, "params:pairing"], "generation_plan", name="plan_generation"),
             node(
                 prepare_generation,
                 ["generation_plan", params, "params:run", "params:quality"],
