@@ -19,9 +19,9 @@ HOOKS = (
     CatalogHooks(),
     RunnerHooks(),
     ModelHooks(),
-    InputHooks(),
     ClassSetHooks(),
     StudentHooks(),
+    InputHooks(),  # the last of those that come first, and so the first to act
     TrackingHooks(),
     SummaryHooks(),
     CheckpointHooks(),
