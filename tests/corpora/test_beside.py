@@ -131,3 +131,15 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
         read_folder(tmp_path, name="own")
     with pytest.raises(FileNotFoundError, match="images folder '.*gone' of the corpus 'own' does not exist"):
         read_folder(tmp_path / "gone", name="own")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_captions_in_other_encodings_of_unicode(folder, encoding):
+    (folder / "b.txt").write_bytes("A b.\r\nЖ 🐈\r\n".encode(encoding))
+    captions = read_folder(folder, name="own").captions
+    assert captions.loc[captions["image_id"] == "b.jpg", "caption"].tolist() == ["A b.", "Ж 🐈"]
+
+
+def test_what_only_begins_as_utf_16_is_counted(folder):
+    (folder / "b.txt").write_bytes("A b.".encode("utf-16")[:-1])
+    assert read_folder(folder, name="own").skipped.counts == {"caption that is not UTF-8": 1}

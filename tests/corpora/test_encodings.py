@@ -2,7 +2,7 @@
 
 import pytest
 
-from gmail_kedro.corpora.encodings import open_utf8, to_utf8
+from gmail_kedro.corpora.encodings import open_utf8, read_text, to_utf8
 
 TEXT = "[Käse, 猫 🐈]\nzwei\n"
 
@@ -15,6 +15,7 @@ def test_every_encoding_of_unicode_gives_the_same_bytes(tmp_path, encoding):
     with open_utf8(path) as file:
         assert file.read() == TEXT.encode()
     assert to_utf8(TEXT.encode(encoding), what="text") == TEXT.encode()
+    assert read_text(path, what="list") == TEXT
 
 
 @pytest.mark.parametrize("content", [b"", b"a", b"caf\xe9", b"ab"])
@@ -28,3 +29,9 @@ def test_a_file_that_is_not_what_its_mark_says_is_refused_by_name(tmp_path):
     (tmp_path / "own.txt").write_bytes("one two".encode("utf-16")[:-1])
     with pytest.raises(ValueError, match=r"file '.*own.txt' begins as UTF-16 but is not: truncated.*Save it as UTF-8"):
         open_utf8(tmp_path / "own.txt")
+
+
+def test_another_encoding_is_refused_by_name_and_place(tmp_path):
+    (tmp_path / "own.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(ValueError, match=r"The list '.*own.txt' must be UTF-8. Got byte 0xe9 at position 3. Save it"):
+        read_text(tmp_path / "own.txt", what="list")

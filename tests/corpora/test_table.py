@@ -178,6 +178,33 @@ def test_a_column_that_is_no_text_is_refused_with_its_type(tmp_path, values, kin
         read_table(tmp_path / "t.parquet", tmp_path, name="own")
 
 
+def test_pictures_inside_a_table_are_refused_with_advice_that_works(tmp_path, monkeypatch, repository):
+    """Data hubs store them so: bytes without a path, and paths without bytes, among them."""
+    (tmp_path / "data/00_own/images").mkdir(parents=True)
+    pictures = [{"bytes": b"zero", "path": None}, {"bytes": None, "path": "x.jpg"}, None, {"bytes": b"3", "path": "y"}]
+    for part in (0, 1):
+        table = pa.table({"image": pictures, "text": [f"number {4 * part + row}" for row in range(4)]})
+        parquet.write_table(table, tmp_path / f"data/00_own/{part}.parquet")
+    monkeypatch.chdir(tmp_path)
+    places = ("data/00_own/*.parquet", "data/00_own/images")
+    with pytest.raises(ValueError, match=r"column 'image' of .*0.parquet' must be text. Got struct.*own_corpus/README"):
+        read_table(*places, name="own", columns={"file": "image", "caption": "text"})
+    code = (repository / "conf/own_corpus/README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(code, {})
+    columns = {"file_pattern": "{row:09d}.jpg", "caption": "text"}
+    reading = read_table(*places, name="own", columns=columns, skip_missing=True)
+    assert reading.captions["caption"].tolist() == ["number 0", "number 3", "number 4", "number 7"]
+    assert [reading.images.read(key) for key in reading.captions["image_id"]] == [b"zero", b"3", b"zero", b"3"]
+    assert reading.skipped.counts == {"picture that is not there": 4}
+
+
+@pytest.mark.reliability(12)
+def test_lines_that_an_open_quote_takes_into_a_row_are_counted(read):
+    reading = read("own.csv", b'file,caption\na.jpg,one\n"b.jpg,two\nc.jpg,three\nd.jpg",4,5\ne.jpg,five\n')
+    assert _rows(reading) == [("a.jpg", "one"), ("e.jpg", "five")]
+    assert reading.skipped.counts == {"row with another number of columns": 3}
+
+
 @pytest.mark.parametrize("written", ["./a.jpg", ".//a.jpg", "././a.jpg", "a.jpg"])
 def test_one_picture_has_one_name(read, written):
     reading = read(

@@ -1,8 +1,9 @@
 """The captions of one text: of a file beside a picture, or of a sample in a tar."""
 
 import json
+from contextlib import suppress
 
-from gmail_kedro.corpora.encodings import MARK
+from gmail_kedro.corpora.encodings import to_utf8
 
 Captions = list[tuple[int, bytes | None]]
 
@@ -11,9 +12,12 @@ def caption_lines(content: bytes) -> Captions:
     """Returns the lines that are not blank, each with its number in the text, from 0.
 
     Args:
-        content: UTF-8, also with a byte order mark; the lines are not decoded.
+        content: UTF-8 or UTF-16, also with a byte order mark. The lines are not decoded: what is neither is counted
+            with the captions.
     """
-    lines = content.removeprefix(MARK).splitlines()
+    with suppress(ValueError):
+        content = to_utf8(content, what="text")
+    lines = content.splitlines()
     return [(number, line) for number, line in enumerate(lines) if line.strip()]
 
 

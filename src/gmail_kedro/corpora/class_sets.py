@@ -13,6 +13,7 @@ from typing import Any
 
 from gmail_kedro.corpora.class_files import CLASS_SETS, Part, read_part
 from gmail_kedro.corpora.class_splits import check_set, draw_from_each_class, without_overlap
+from gmail_kedro.corpora.encodings import read_text
 from gmail_kedro.corpora.tree import TreeImages, require_file
 from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
 
@@ -126,7 +127,8 @@ def class_names(name: str, files_classes: Sequence[str]) -> tuple[str, ...]:
 
 def _listed(samples: Samples, listing: Path, name: str) -> Samples:
     listing = require_file(listing, name=name, home=CLASS_SETS[name].home)
-    wanted = [line.strip().lstrip("/") for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = read_text(listing, what=f"listing of {name!r}").splitlines()
+    wanted = [line.strip().lstrip("/") for line in lines if line.strip()]
     depths = Counter(line.count("/") + 1 for line in wanted)
     known = {"/".join(path.parts[-depth:]): (path, label) for path, label in samples for depth in depths}
     absent = [line for line in wanted if line not in known]

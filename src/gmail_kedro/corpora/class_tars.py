@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from gmail_kedro.corpora.class_splits import check_set, without_overlap
-from gmail_kedro.corpora.encodings import MARK
+from gmail_kedro.corpora.encodings import MARK, read_text
 from gmail_kedro.corpora.tar_index import TarIndex, index_tar
 from gmail_kedro.corpora.tree import require_file
 from gmail_kedro.corpora.webdataset import TarImages
@@ -70,13 +70,13 @@ def _read_split(folder: Path, name: str, class_count: int, *, prefix: str) -> tu
 
 
 def _lines(path: Path, name: str) -> tuple[str, ...]:
-    text = require_file(path, name=name, home="").read_text(encoding="utf-8-sig")
+    text = read_text(require_file(path, name=name, home=""), what=f"file of the classification set {name!r}")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _refuse_missing(tars: list[Path], count_file: Path, name: str) -> None:
     """Refuses a folder that has fewer tars, or more, than were published in it."""
-    published = count_file.read_text(encoding="utf-8-sig").strip() if count_file.is_file() else str(len(tars))
+    published = read_text(count_file, what="count of tars").strip() if count_file.is_file() else str(len(tars))
     if published != str(len(tars)):
         raise ValueError(
             f"The folder '{count_file.parent}' of the classification set {name!r} must have {published} tars, as its "

@@ -26,6 +26,25 @@ def open_utf8(path: Path) -> BinaryIO:
     return file
 
 
+def read_text(path: Path, *, what: str) -> str:
+    """Returns a whole file of text, in UTF-8, UTF-16 or UTF-32.
+
+    Args:
+        path: The file.
+        what: What the file is to the reader, for the message.
+
+    Raises:
+        ValueError: If it is in another encoding; the message gives the place.
+    """
+    try:
+        return to_utf8(path.read_bytes(), what=f"{what} '{path}'").decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"The {what} '{path}' must be UTF-8. Got byte {error.object[error.start]:#04x} at position {error.start}. "
+            "Save it as UTF-8."
+        ) from error
+
+
 def to_utf8(content: bytes, *, what: str) -> bytes:
     """Returns text as UTF-8 without a byte order mark.
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.corpora.encodings import to_utf8
+from gmail_kedro.corpora.encodings import read_text
 
 
 def read_json(path: Path, *, what: str) -> Any:
@@ -24,12 +24,7 @@ def read_json(path: Path, *, what: str) -> Any:
             f"The {what} '{path.absolute()}' does not exist. Put it there, or correct its path in conf/*/catalog*.yml."
         )
     try:
-        return json.loads(to_utf8(path.read_bytes(), what=f"{what} '{path}'").decode())
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"The {what} '{path}' must be UTF-8. Got byte {error.object[error.start]:#04x} at position {error.start}. "
-            "Save it as UTF-8."
-        ) from error
+        return json.loads(read_text(path, what=what))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise ValueError(

@@ -77,7 +77,8 @@ def _stream_csv(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) 
 
     def count(row: Any) -> str:
         number = rows.leave_out(row.number - first)
-        skipped.add(WRONG_WIDTH, f"row {number}: {row.text[:60]!r}")
+        line_count = row.text.strip().count("\n") + 1  # a quote that does not close takes the lines below into its row
+        skipped.add(WRONG_WIDTH, f"row {number}: {row.text[:60]!r}", count=line_count)
         return "skip"
 
     def options(handler: Any) -> tuple[csv.ReadOptions, csv.ParseOptions]:
@@ -154,9 +155,8 @@ def _require_text(path: Path, name: str, kind: pa.DataType, *, may_be_list: bool
     remedy = "Name another column, or write this one as text."
     if types.is_struct(item) and {"bytes", "path"} <= {field.name for field in item}:
         remedy = (
-            "Pictures inside a table are not read: write each to a file called by its row, "
-            f"open(f'{{row:09d}}.jpg', 'wb').write(picture['bytes']) for row, picture in enumerate(pandas.read_parquet"
-            f"('{path.name}')['{name}']), and set columns: {{file_pattern: '{{row:09d}}.jpg'}} in place of file."
+            "Pictures inside a table are not read here: write each into a file that is called by its row, as "
+            "conf/own_corpus/README.md shows, and set columns: {file_pattern: '{row:09d}.jpg', caption: ...}."
         )
     expected = "text or lists of texts" if may_be_list else "text"
     raise ValueError(f"The column {name!r} of the table '{path}' must be {expected}. Got {kind} instead. {remedy}")
