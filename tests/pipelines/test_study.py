@@ -140,3 +140,15 @@ def test_a_study_can_measure_another_ones_models(project):
     taken = folder / "data/06_models/study/again/ours-0/adapter/student.json"
     assert taken.read_text() == "ours"
     assert [parameters["run_id"] for parameters in started] == ["study/again/frozen-0", "study/again/ours-0"]
+
+
+@pytest.mark.reliability(26)
+def test_other_photographs_are_not_paired(runs):
+    items = pd.read_parquet(runs / "ours-0" / "item_scores.parquet")
+    assert np.isfinite(
+        row_of(study_table(runs, ["frozen", "ours"], [0], baseline="frozen"), "ours", "cider")["difference"]
+    )
+    items["image_id"] = [f"other {name}" for name in items["image_id"]]
+    items.to_parquet(runs / "ours-0" / "item_scores.parquet")
+    row = row_of(study_table(runs, ["frozen", "ours"], [0], baseline="frozen"), "ours", "cider")
+    assert np.isfinite(row["mean"]) and np.isnan(row["difference"])

@@ -86,6 +86,7 @@ def test_one_seed_is_compared_image_by_image(runs):
     assert np.isnan(base["effect"]) and np.isnan(base["paper_effect"])
 
 
+@pytest.mark.reliability(26)
 def test_numbers_come_from_every_file_in_the_papers_unit_with_where_they_are_from(runs):
     cells = cells_of(runs, [0])
     assert cells.loc[("ours", "hours")]["ours"] == 2.0 and not cells.loc[("ours", "hours")]["higher_is_better"]
@@ -144,6 +145,7 @@ def test_a_run_without_its_receipt_is_not_counted_and_a_missing_file_is_told(run
     assert "repro/ours-0 left no transfer.json: its pipelines are experiment" in cells.loc[("ours", "flickr")]["reason"]
 
 
+@pytest.mark.reliability(26)
 def test_rows_measured_differently_are_not_compared(runs):
     store(runs, "other", 0, cider=np.ones(len(IMAGES)), protocol={"split": "val"})
     table = TABLE | {"rows": {"base": TABLE["rows"]["base"], "other": {"run": "other", "against": "base"}}}
@@ -243,3 +245,17 @@ def test_a_difference_from_a_damaged_run_says_why_it_is_missing(runs):
     cell = cells_of(runs, [0]).loc[("ours", "cider")]
     assert cell["status"] == "run" and np.isnan(cell["effect"])
     assert "base-0/scores.json is damaged (expected a JSON object, found list)" in cell["reason"]
+
+
+@pytest.mark.reliability(26)
+@pytest.mark.parametrize(
+    "key", ["corpus", "split", "image_count", "retrieval_protocol", "caption_tokenizer", "encoder"]
+)
+def test_seeds_that_were_measured_differently_are_no_mean(runs, key):
+    store(runs, "mixed", 0, cider=np.ones(len(IMAGES)))
+    store(runs, "mixed", 1, cider=np.ones(len(IMAGES)), protocol={key: "another"})
+    table = TABLE | {"rows": {"mixed": {"run": "mixed"}}}
+    cell = cells_of(runs, [0, 1], table).loc[("mixed", "cider")]
+    assert cell["status"] == "blocked" and np.isnan(cell["ours"])
+    assert cell["reason"] == f"the seeds of this row were measured differently in {key}; run them again"
+    assert cells_of(runs, [0], table).loc[("mixed", "cider")]["status"] == "run"

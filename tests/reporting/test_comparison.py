@@ -50,9 +50,10 @@ def test_a_measure_of_other_photographs_is_left_out():
         compare_items(items(values), items(values, "rouge_l"), scores(), scores(), "ours", "frozen")
 
 
+@pytest.mark.reliability(26)
 @pytest.mark.parametrize("key", COMPARABLE)
 def test_numbers_of_another_split_backbone_or_protocol_share_no_column(key):
-    """Fault test 26: the summary leaves such a run out and says why; a comparison refuses it."""
+    """The summary leaves such a run out and says why; a comparison refuses it."""
     other = scores(**{key: "another"})
     assert differing_protocol(scores()["protocol"], other["protocol"]) == [key]
     with pytest.raises(ValueError, match=f"'ours' and 'frozen' cannot be compared: they differ in {key}"):

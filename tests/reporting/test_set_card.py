@@ -74,3 +74,12 @@ def test_nothing_held_back_is_said_in_words(card: dict):
 def test_a_bar_in_a_value_does_not_break_the_table():
     broken = STATISTICS | {"samples_per_caption": {"1|2": 3}}
     assert "1\\|2 for 3 captions" in statistics_table(broken)
+
+
+@pytest.mark.reliability(32)
+def test_a_secret_of_the_settings_is_in_no_card():
+    settings = {"hub_token": "abcdefgh", "source": "https://me:abcdefgh@example.org", "steps": 2}
+    generator = {"name": "painter", "licence": None, "revision": "r1", "weights": {}}
+    card = set_card("mini", generator=generator, settings=settings, hashes={}, statistics=STATISTICS)
+    assert "abcdefgh" not in json.dumps(card) + set_card_page(card, sheet="samples.png")
+    assert card["settings"]["steps"] == 2

@@ -16,6 +16,7 @@ from gmail_kedro.commands import runs, sets, studies, tables
 from gmail_kedro.commands.project import Project, find_root
 from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.preflight import command as preflight
+from gmail_kedro.redaction import redact
 
 Act = Callable[[argparse.Namespace], int | None]
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.act(options) or 0
     except Exception as error:
-        logging.getLogger(__name__).error("%s: %s", type(error).__name__, error)
+        logging.getLogger(__name__).error("%s: %s", type(error).__name__, redact(str(error)))
         return 1
 
 

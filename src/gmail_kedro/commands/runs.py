@@ -9,6 +9,7 @@ from typing import Any
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.weights import OF_A_RUN, find_paths
 from gmail_kedro.configuration.settings_text import nest
+from gmail_kedro.redaction import redact_values
 from gmail_kedro.reporting.report_files import DamagedReportError, read_report
 from gmail_kedro.whole_files import known_file, whole_file
 
@@ -78,7 +79,7 @@ def run_cell(project: Project, name: str, seed: int) -> None:
     facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
     facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
     with known_file(receipt), whole_file(receipt) as partial:
-        partial.write_text(json.dumps(facts, indent=1) + "\n")
+        partial.write_text(json.dumps(redact_values(facts), indent=1) + "\n")
 
 
 def cell_id(project: Project, name: str, seed: int) -> str:
@@ -99,7 +100,7 @@ def is_run(project: Project, name: str, seed: int) -> bool:
     except DamagedReportError as reason:
         logger.warning("Not counted as run: %s.", reason)
         return False
-    return facts is not None and facts.get("row") == find_run(project, name)
+    return facts is not None and facts.get("row") == redact_values(find_run(project, name))
 
 
 def run_pipelines(project: Project, names: Sequence[str], parameters: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ The Markdown starts with the fields that the Hugging Face hub reads, so the set'
 from collections.abc import Mapping
 from typing import Any
 
+from gmail_kedro.redaction import redact_values
 from gmail_kedro.reporting.plain_text import command, markdown
 
 WEBDATASET = "shards/*.tar"
@@ -39,7 +40,7 @@ def set_card(
     return {
         "name": name,
         "generator": dict(generator),
-        "settings": dict(settings),
+        "settings": redact_values(settings),
         "hashes": dict(hashes),
         "statistics": dict(statistics),
     }

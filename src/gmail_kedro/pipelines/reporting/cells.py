@@ -72,7 +72,12 @@ def _cell(
 ) -> dict[str, Any]:
     found = {seed: run.find(column) for seed, run in runs.items()}
     numbers = {seed: number for seed, number in found.items() if number.value is not None}
+    apart = _apart([runs[seed].protocol(column) for seed in numbers], (*SAME, "encoder"))
+    if apart:
+        numbers = {}
     reason = "" if numbers else row.blocked or next((number.reason for number in found.values()), "")
+    if apart:
+        reason = f"the seeds of this row were measured differently in {', '.join(apart)}; run them again"
     ours, effect = _spread(numbers), NOTHING
     if theirs is not None and numbers:
         reason = _differing(column, runs, theirs[0], theirs[2])
@@ -159,8 +164,13 @@ def _differing(
     first, second = (next((run.protocol(at) for run in side.values() if not run.damage), None) for side, at in sides)
     if first is None or second is None:
         return ""
-    apart = [name for name in SAME if first.get(name) != second.get(name)]
+    apart = _apart([first, second], SAME)
     return f"not compared: the rows were measured differently in {', '.join(apart)}" if apart else ""
+
+
+def _apart(protocols: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """Returns in which of the names the protocols differ: no number may stand for, or beside, both."""
+    return [name for name in names if any(other.get(name) != protocols[0].get(name) for other in protocols[1:])]
 
 
 def _lineage(column: Column, used: Sequence[FinishedRun]) -> dict[str, Any]:

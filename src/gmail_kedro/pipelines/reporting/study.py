@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 RESAMPLES = 2000
 GAP_MEASURES = ("probe_auc", "paired_cosine", "centroid_distance", "knn_mixing", "frechet_distance")
+Values: TypeAlias = "np.ndarray | pd.Series[float]"  # one number, or one an image, by its id
 ITEM_MEASURES = ("cider", "rouge_l", "tuned_i2t_r1", "tuned_t2i_r1", "i2t_r1", "t2i_r1")
 
 
@@ -66,7 +67,7 @@ def study_markdown(table: pd.DataFrame, measures: Sequence[str], *, baseline: st
 
 
 def _row(
-    variant: str, measure: str, values: Mapping[int, np.ndarray], reference: Mapping[int, np.ndarray]
+    variant: str, measure: str, values: Mapping[int, Values], reference: Mapping[int, Values]
 ) -> dict[str, Any] | None:
     if not values:
         return None
@@ -78,18 +79,21 @@ def _row(
     return row | {"difference": between.mean, "low": between.low, "high": between.high}
 
 
-def _difference(values: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> Interval:
+def _difference(values: Sequence[Values], reference: Sequence[Values]) -> Interval:
     if not values:
         return Interval(np.nan, np.nan, np.nan)
-    first, second = (np.stack([np.atleast_1d(item) for item in side]) for side in (values, reference))
+    together = pd.concat([pd.Series(item) for item in (*values, *reference)], axis=1)
+    if together.isna().any(axis=None):  # of other photographs: nothing to pair
+        return Interval(np.nan, np.nan, np.nan)
+    first, second = np.split(together.to_numpy().T, 2)
     if first.size == 1:  # one number says nothing about its spread
         return Interval(float(first[0, 0] - second[0, 0]), np.nan, np.nan)
     return crossed_difference(first, second, count=RESAMPLES, seed=0)
 
 
-def _scores_by_seed(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
+def _scores_by_seed(folder: Path, variant: str, seeds: Sequence[int]) -> dict[int, dict[str, Values]]:
     """Returns for each seed that was run every measure: one value for the gap, one an image for the others."""
-    found: dict[int, dict[str, np.ndarray]] = {}
+    found: dict[int, dict[str, Values]] = {}
     for seed in seeds:
         run = folder / f"{variant}-{seed}"
         try:
@@ -102,10 +106,8 @@ def _scores_by_seed(folder: Path, variant: str, seeds: Sequence[int]) -> dict[in
             measured = [measure for measure in GAP_MEASURES if f"{measure}_after" in scores]
             found[seed] = {measure: np.array(scores[f"{measure}_after"]) for measure in measured}
         if table is not None:
-            table = table.sort_values(["measure", "image_id"])
-            found.setdefault(seed, {}).update(
-                {name: rows["value"].to_numpy() for name, rows in table.groupby("measure")}
-            )
+            by_measure = table.set_index("image_id").groupby("measure")
+            found.setdefault(seed, {}).update({name: rows["value"] for name, rows in by_measure})
     return found
 
 
