@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from gmail_kedro.checksums import DamagedFileError
 from gmail_kedro.interfaces import Decoded
 from gmail_kedro.mini.lessons import copying_loss, draw_lessons, matching_loss, narrow_targets, standardize
 from gmail_kedro.mini.long_texts import shuffle_sentences
@@ -101,6 +102,10 @@ def test_tiny_synclr_is_packaged_so_that_the_zoo_loads_it(teacher, tmp_path):
     pictures = draw_generated_pictures(painter, caption_count=6, seed=0, work=tmp_path)
     assert pictures.shape == (6, 4, 3, 32, 32) and pictures.dtype == torch.uint8
     assert torch.equal(draw_generated_pictures(painter, caption_count=6, seed=0, work=tmp_path), pictures)
+    kept = next(tmp_path.glob("synclr_pictures_*.safetensors"))
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    with pytest.raises(DamagedFileError, match=r"synclr_pictures_.* is damaged.*Delete it"):
+        draw_generated_pictures(painter, caption_count=6, seed=0, work=tmp_path)
     assert painter.calls == 1
     settings = {"steps": 2, "batch_size": 8, "seed": 0}
     tower = pretrain_synclr(teacher, pictures, **settings, work=tmp_path / "work")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from gmail_kedro.checksums import read_tensors, write_tensors
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
@@ -126,9 +127,10 @@ def draw_generated_pictures(generator: ImageGenerator, *, caption_count: int, se
         caption_count: Number of captions.
         seed: Seeds the captions and the noise.
         work: Folder where the pictures are kept.
-    """
-    from safetensors.torch import load_file, save_file
 
+    Raises:
+        DamagedFileError: If kept pictures are not what was written.
+    """
     path = work / f"synclr_pictures_{generator.revision[:12]}_{caption_count}_{seed}.safetensors"
     if not path.exists():
         rng, scans = np.random.default_rng((seed, 62)), load_scans("train")
@@ -141,9 +143,8 @@ def draw_generated_pictures(generator: ImageGenerator, *, caption_count: int, se
             pictures += [np.asarray(made.image) for made in generator.generate(part, seeds)]
             logger.info("synclr pictures: %d of %d", len(pictures), len(prompts))
         stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-        work.mkdir(parents=True, exist_ok=True)
-        save_file({"pictures": stacked.view(caption_count, PICTURES_PER_CAPTION, *stacked.shape[1:])}, path)
-    return load_file(path)["pictures"]
+        write_tensors(path, {"pictures": stacked.view(caption_count, PICTURES_PER_CAPTION, *stacked.shape[1:])})
+    return read_tensors(path, remedy="Delete it; the pictures are made anew.")[0]["pictures"]
 
 
 @dataclass(frozen=True)
