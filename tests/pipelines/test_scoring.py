@@ -1,5 +1,7 @@
 """Caption scores of the quality gate, by the packaged encoder."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,8 @@ from PIL import Image
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import render_scene, sample_scene
 from gmail_kedro.params import RunParams
-from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
+from gmail_kedro.pipelines.generation.scoring import build_scorer, identify_scorer, scorer_name
+from gmail_kedro.zoo.registry import packaged_weights
 
 RUN = RunParams(
     seed=0,
@@ -49,3 +52,15 @@ def test_a_vision_only_encoder_cannot_score() -> None:
 def test_the_scorer_is_named_by_encoder_and_folder() -> None:
     assert scorer_name(RUN) == "mini_clip"
     assert scorer_name(replace(RUN, encoder_path="/weights")) == "mini_clip of /weights"
+
+
+def test_a_scorer_is_told_from_another_in_the_same_folder(tmp_path) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(packaged_weights("clip"), folder)
+    run = replace(RUN, encoder_path=str(folder))
+    before = identify_scorer(run)
+    assert before.startswith(f"mini_clip of {folder} (") and before == identify_scorer(run)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = True
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    assert identify_scorer(run) != before

@@ -13,7 +13,7 @@ from gmail_kedro.corpora.checking import check_images, check_unreadable, look_at
 from gmail_kedro.corpora.leakage import leave_out_copies
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, PairingParams, QualityParams, RunParams
-from gmail_kedro.pipelines.generation.scoring import build_scorer, scorer_name
+from gmail_kedro.pipelines.generation.scoring import build_scorer, identify_scorer
 from gmail_kedro.records.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.manifest import build_manifest
@@ -115,7 +115,7 @@ def plan_generation(captions: Table, params: GenerationParams, pairing: PairingP
 def prepare_generation(
     generation_plan: pd.DataFrame, params: GenerationParams, run: RunParams, quality: QualityParams
 ) -> GenerationWork:
-    """Returns the work that makes the pictures when the catalog saves it; no model is built before one is missing.
+    """Returns the work that makes the pictures when the catalog saves it; no generator is built before one is missing.
 
     Args:
         generation_plan: The pictures to make.
@@ -137,7 +137,7 @@ def prepare_generation(
         settings=settings,
         batch_size=params.batch_size,
         quality=quality,
-        scorer_name=scorer_name(run),
+        scorer_name="" if quality.min_caption_score is None else identify_scorer(run),
         build_scorer=partial(build_scorer, run),
         map_jobs=job_mapper(run),
     )

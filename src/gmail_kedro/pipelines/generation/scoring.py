@@ -15,8 +15,19 @@ if TYPE_CHECKING:
 
 
 def scorer_name(run: RunParams) -> str:
-    """Returns what identifies the encoder that gives the scores."""
+    """Returns the name of the encoder that gives the scores, and where it is from."""
     return run.encoder if run.encoder_path is None else f"{run.encoder} of {run.encoder_path}"
+
+
+def identify_scorer(run: RunParams) -> str:
+    """Returns the encoder's name and the first of its fingerprint: a set is not gone on with under another encoder.
+
+    The encoder is loaded for it; a folder keeps its name when its weights, configuration or tokenizer change.
+    """
+    from gmail_kedro.zoo.encoders import build_encoder
+
+    encoder = build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))
+    return f"{scorer_name(run)} ({encoder.fingerprint[:12]})"
 
 
 def build_scorer(run: RunParams) -> Scorer:
