@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from gmail_kedro.redaction import redact
-from gmail_kedro.run_store import SQLITE, default_uri, exclusive
+from gmail_kedro.run_store import SQLITE, TRACKING_URI, default_uri, exclusive, wait_shortly
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -180,7 +180,8 @@ def project_links(
     """
     from mlflow import MlflowClient
 
-    uri = os.environ.get("MLFLOW_TRACKING_URI", default_uri(project))
+    wait_shortly()
+    uri = os.environ.get(TRACKING_URI, default_uri(project))
     client = MlflowClient(tracking_uri=uri)
     stored = client.get_experiment_by_name(experiment)
     if stored is None:

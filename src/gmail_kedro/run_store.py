@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
-ADDRESS = "MLFLOW_TRACKING_URI"
-PATIENCE = {  # MLflow's own would wait four minutes for a server that is not there
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+PATIENCE = {  # MLflow alone would wait four minutes for a server that is not there
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -31,6 +31,12 @@ NO_FILE_STORE = (
 def default_uri(project: Path) -> str:
     """Returns the address of the project's own SQLite store, the same from any working directory."""
     return f"{SQLITE}{project.resolve() / 'mlflow.db'}"
+
+
+def wait_shortly() -> None:
+    """Makes MLflow give up on a server within a minute, where the environment does not say how long it waits."""
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
 
 
 def open_store(uri: str, *, experiment: str) -> None:

@@ -1,6 +1,6 @@
 """What a run leaves in MLflow: how parameters, curves, scores, files and lineage are recorded.
 
-``hooks.py`` decides when; this module decides what and how. MLflow is imported when it is first needed.
+``tracking_hooks.py`` decides when; this module decides what and how. MLflow is imported when it is first needed.
 """
 
 import errno

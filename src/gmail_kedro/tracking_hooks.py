@@ -22,7 +22,15 @@ from gmail_kedro.definitions import read_definitions
 from gmail_kedro.matrix_runs import links_text, matrix_tags, parent_run, table_links
 from gmail_kedro.redaction import redact, redact_values
 from gmail_kedro.run_journal import FOLDER, IMPORT, Journal, is_refusal, pending_journals
-from gmail_kedro.run_store import ADDRESS, PATIENCE, default_uri, end_stale_runs, in_no_time, open_store, process_tags
+from gmail_kedro.run_store import (
+    TRACKING_URI,
+    default_uri,
+    end_stale_runs,
+    in_no_time,
+    open_store,
+    process_tags,
+    wait_shortly,
+)
 from gmail_kedro.tracking import RunRecorder, git_state, lineage_of
 
 logger = logging.getLogger(__name__)
@@ -98,9 +106,9 @@ class TrackingHooks:
             self._end_as_killed(self._journal)
         self._project, self._configuration = Path(context.project_path), context.config_loader
         settings = self._settings()
-        for name, value in (PATIENCE | {ADDRESS: default_uri(self._project)}).items():
-            os.environ.setdefault(name, value)
-        self._uri = settings.get("server", {}).get("mlflow_tracking_uri") or os.environ[ADDRESS]
+        wait_shortly()
+        os.environ.setdefault(TRACKING_URI, default_uri(self._project))
+        self._uri = settings.get("server", {}).get("mlflow_tracking_uri") or os.environ[TRACKING_URI]
         experiment = settings.get("tracking", {}).get("experiment", {}).get("name", EXPERIMENT)
         self._trouble = None
         try:

@@ -17,12 +17,13 @@ def import_runs(project: Project) -> int:
         Exception: Whatever MLflow raises where the store cannot be used; the records stay.
     """
     from gmail_kedro.run_journal import FOLDER, import_journal, pending_journals
-    from gmail_kedro.run_store import ADDRESS, PATIENCE, connect, default_uri
+    from gmail_kedro.run_store import TRACKING_URI, connect, default_uri, wait_shortly
     from gmail_kedro.tracking_hooks import EXPERIMENT
 
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
-    uri = project.tracking()["server"]["mlflow_tracking_uri"] or os.environ.get(ADDRESS) or default_uri(project.root)
+    wait_shortly()
+    uri = (
+        project.tracking()["server"]["mlflow_tracking_uri"] or os.environ.get(TRACKING_URI) or default_uri(project.root)
+    )
     experiment = project.tracking()["tracking"]["experiment"].get("name", EXPERIMENT)
     waiting = pending_journals(project.root / FOLDER)
     if not waiting:
