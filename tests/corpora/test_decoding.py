@@ -17,6 +17,8 @@ from gmail_kedro.decoding import (
     file_ending,
 )
 
+pytestmark = pytest.mark.reliability(11)
+
 
 def _difference(first: Image.Image, second: Image.Image) -> float:
     assert first.size == second.size

@@ -9,6 +9,8 @@ from PIL import Image
 
 from gmail_kedro.decoding import decode_image
 
+pytestmark = pytest.mark.reliability(11)
+
 
 @pytest.mark.reliability(11)
 def test_of_an_animation_the_first_frame_is_taken():

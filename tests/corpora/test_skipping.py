@@ -15,6 +15,7 @@ def _skipped(count=2):
 
 
 @pytest.mark.reliability(12)
+@pytest.mark.reliability(12)
 def test_over_the_limit_is_refused_with_reasons():
     """Peers test 12."""
     with pytest.raises(
@@ -25,6 +26,7 @@ def test_over_the_limit_is_refused_with_reasons():
         _skipped().check(taken=997, limit=0.001, name="own")
 
 
+@pytest.mark.reliability(12)
 @pytest.mark.reliability(12)
 def test_within_the_limit_is_logged(caplog):
     """Peers test 12."""
@@ -41,6 +43,7 @@ def test_what_was_asked_for_does_not_count_against_the_limit():
     skipped.check(taken=1_000, limit=0.001, name="own")
 
 
+@pytest.mark.reliability(12)
 def test_nothing_left_is_refused_at_any_limit():
     with pytest.raises(ValueError, match="has no entry that can be used. Left out:"):
         _skipped().check(taken=0, limit=1.0, name="own")

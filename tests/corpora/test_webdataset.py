@@ -194,6 +194,7 @@ def test_another_caption_key_is_not_served_from_the_index(tars, tmp_path):
 
 
 @pytest.mark.reliability(10)
+@pytest.mark.reliability(10)
 def test_a_tar_cut_after_it_was_read_is_found_at_the_picture(tars):
     """Peers test 10: truncated."""
     images = _read(tars).images
@@ -205,6 +206,7 @@ def test_a_tar_cut_after_it_was_read_is_found_at_the_picture(tars):
 
 @pytest.mark.reliability(10)
 @pytest.mark.parametrize("where", ["in a member", "in a header", "at a header", "garbage"])
+@pytest.mark.reliability(10)
 def test_a_damaged_tar_is_read_as_far_as_it_goes_and_counted(tmp_path, picture, where):
     """Peers test 10: truncated, non-tar bytes; the limit of test 12."""
     path = write_tar(tmp_path / "a.tar", samples(3, picture), kind=tarfile.USTAR_FORMAT)
@@ -222,6 +224,7 @@ def test_a_damaged_tar_is_read_as_far_as_it_goes_and_counted(tmp_path, picture, 
 
 @pytest.mark.reliability(10)
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>" * 100, b"\x7fELF" + bytes(2000)])
+@pytest.mark.reliability(10)
 def test_what_is_no_tar_is_refused(tmp_path, content):
     """Peers test 10: zero-length, non-tar bytes."""
     (tmp_path / "a.tar").write_bytes(content)
@@ -229,6 +232,7 @@ def test_what_is_no_tar_is_refused(tmp_path, content):
         _read(tmp_path)
 
 
+@pytest.mark.reliability(10)
 @pytest.mark.reliability(10)
 def test_a_compressed_tar_is_refused_without_unpacking(tmp_path):
     """Peers test 10: gzip bomb."""
@@ -243,6 +247,7 @@ def _special(name, kind, target=""):
     return header
 
 
+@pytest.mark.reliability(10)
 @pytest.mark.reliability(10)
 def test_links_devices_and_paths_are_counted_and_nothing_is_written(tmp_path, picture, monkeypatch):
     """Peers test 10: absolute path, `..`, symlink, hardlink, device node, folder."""
@@ -296,6 +301,7 @@ def test_links_devices_and_paths_are_counted_and_nothing_is_written(tmp_path, pi
         ([("x.jpg", b"1"), ("x.txt", b"t" * (2**20 + 1))], "member that is too large"),
     ],
 )
+@pytest.mark.reliability(12)
 def test_a_bad_sample_is_counted_by_its_reason(tmp_path, picture, members, reason):
     """Peers tests 10 and 12: duplicate member names; skipped samples are counted per reason."""
     write_tar(tmp_path / "a.tar", [*samples(2, picture), *members])
@@ -321,6 +327,7 @@ def test_no_tar_and_two_of_one_name_are_refused(tmp_path, picture):
         read_webdataset(f"{tmp_path}/*/*.tar", name="cc3m")
 
 
+@pytest.mark.reliability(10)
 @pytest.mark.reliability(10)
 def test_a_hundred_thousand_members_of_no_use_do_no_harm(tmp_path, picture):
     """Peers test 10: member bomb, scaled to a test's time."""

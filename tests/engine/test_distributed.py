@@ -140,6 +140,7 @@ def kill_when_both_paint(cluster: Cluster, log: Path, killed: list[str]) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.reliability(2)
 def test_a_set_is_complete_and_equal_when_a_node_is_killed_half_way(
     cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

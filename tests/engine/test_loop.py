@@ -129,6 +129,7 @@ def test_unknown_schedule_is_refused():
         build_schedule(optimizer, kind="cosin", steps=3)
 
 
+@pytest.mark.reliability(14)
 def test_every_row_once_per_epoch_and_order_is_a_function_of_the_seed():
     rows = np.concatenate([batch_rows(index, count=12, batch_size=4, seed=1) for index in range(3)])
     assert sorted(rows) == list(range(12))

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from gmail_kedro.engine import pixels
+from gmail_kedro.engine.batching import batch_rows
 from gmail_kedro.engine.pixels import PixelBatches
 
 ENCODER = SimpleNamespace(preprocess=lambda image: torch.from_numpy(np.asarray(image, dtype=np.float32)))
@@ -72,3 +73,24 @@ def test_a_broken_picture_is_named_when_its_batch_comes_and_others_are_not_harme
     assert batches[[0, 2]].shape == (2, 4, 4, 3)
     with pytest.raises(ValueError, match="'9'"):
         batches[[1]]
+
+
+@pytest.mark.reliability(14)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_an_epoch_shows_every_id_once_in_an_order_of_seed_and_epoch_alone(keeps, workers, monkeypatch):
+    monkeypatch.setattr(pixels.os, "cpu_count", lambda: workers)
+    ids = list(range(100, 124))
+    batches = PixelBatches(ENCODER, Pictures(), list(map(str, ids)))
+
+    def epoch(number):
+        seen = []
+        for index in range(number * 4, number * 4 + 4):
+            batches.announce(batch_rows(index + 1, count=24, batch_size=6, seed=3))
+            seen += batches[batch_rows(index, count=24, batch_size=6, seed=3)][:, 0, 0, 0].tolist()
+        return seen
+
+    second, first = epoch(1), epoch(0)
+    for number, seen in enumerate((first, second)):
+        assert sorted(seen) == ids
+        assert seen == [ids[row] for row in np.random.default_rng((3, number)).permutation(24)]
+    assert first != second

@@ -66,6 +66,7 @@ def on_route(route):
         (None, GeneratedPictures(), None),
     ],
 )
+@pytest.mark.reliability(22)
 def test_each_modality_takes_its_own_route(route, source, refused, tmp_path):
     """Fault test 22: a real image through f_g, or the reverse, is refused; the teacher alone takes both."""
     encoding = Encoding(FeatureStore(tmp_path), 2, torch.device("cpu"), "float32")

@@ -133,6 +133,7 @@ def test_nothing_is_printed(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.reliability(24)
 def test_an_empty_prediction_scores_zero_for_its_image():
     result = simple_scores(PREDICTIONS | {"boat": ""})
     assert (result.per_image["cider"][2], result.per_image["rouge_l"][2]) == (0, 0)
@@ -165,6 +166,7 @@ def test_simple_tokens(text, tokens):
         (PREDICTIONS, REFERENCES | {"dog": ["a dog", " . "]}, "reference of image 'dog' has no words: ' . '"),
     ],
 )
+@pytest.mark.reliability(24)
 def test_wrong_captions_are_refused(predictions, references, message):
     """Fault test 24: one image, a missing prediction, a missing or wordless reference."""
     with pytest.raises(ValueError, match=message):
@@ -307,6 +309,7 @@ GOLDEN = {  # pycocoevalcap 1.2 on the captions above, PTB tokens, Java 17
 }  # fmt: skip
 
 
+@pytest.mark.reliability(24)
 def test_golden_values_without_java():
     scores = simple_scores().scores
     assert scores == pytest.approx({name: GOLDEN[name] for name in scores}, abs=5.1e-7)
@@ -352,6 +355,7 @@ def hostile_captions(seed):
 
 @pytest.mark.parametrize("tokenizer", ["simple", pytest.param("ptb", marks=needs_java)])
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.reliability(24)
 def test_equals_pycocoevalcap_on_hostile_captions(seed, tokenizer):
     """Fault test 24: duplicates, empty predictions, Unicode; our scores are the reference tool's on the same tokens."""
     from pycocoevalcap.bleu.bleu import Bleu

@@ -40,6 +40,7 @@ def hits_of(result: RetrievalResult):
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.reliability(23)
 def test_equals_a_full_sort(seed):
     image, text, owner = random_problem(seed)
     result = retrieval_scores(image, text, owner, ks=KS)
@@ -84,6 +85,7 @@ def test_one_good_caption_of_five_is_enough_for_image_to_text():
     assert result.t2i_hits[1].tolist() == [False, False, False, False, True, True]
 
 
+@pytest.mark.reliability(23)
 def test_ties_go_to_the_lower_index():
     image, owner = torch.ones(3, 7), torch.tensor([2, 0, 1])
     result = retrieval_scores(image, torch.ones(3, 7) * 0.3, owner, ks=(1, 2, 3))
@@ -100,6 +102,7 @@ def test_an_image_uses_the_lower_of_two_equal_captions():
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 36, 37, 38, 1000])
+@pytest.mark.reliability(23)
 def test_the_block_size_changes_nothing(block):
     image, text, owner = random_problem(9)
     image[5:9], text[20:40] = image[3], text[11]  # plenty of exact ties
@@ -108,6 +111,7 @@ def test_the_block_size_changes_nothing(block):
     )
 
 
+@pytest.mark.reliability(23)
 def test_rows_may_have_any_norm_and_precision():
     image, text, owner = random_problem(3)
     scale = torch.linspace(0.1, 50, len(image))[:, None]
@@ -116,6 +120,7 @@ def test_rows_may_have_any_norm_and_precision():
     assert hits_of(retrieval_scores(image.double(), text.double(), owner)) == expected
 
 
+@pytest.mark.reliability(23)
 def test_a_cut_off_beyond_the_candidates_makes_every_query_a_hit():
     image, text, owner = random_problem(0)
     result = retrieval_scores(image, text, owner, ks=(500,))
@@ -189,6 +194,7 @@ def test_equals_the_dense_one_hot_way_of_the_reference_tool(seed, k):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("block", [1, 3, 16, 1024])
+@pytest.mark.reliability(23)
 def test_hostile_embeddings_rank_as_a_full_sort_ranks_them(dtype, block):
     """Fault test 23: duplicates, near-duplicates below float32's error, half precision, k > N, any block size."""
     image, text, owner = random_problem(5, image_count=24, text_count=72, width=64)
@@ -234,6 +240,7 @@ def test_one_image_is_found_by_its_captions():
     assert set(scores.values()) == {100.0}
 
 
+@pytest.mark.reliability(23)
 def test_memory_above_the_embeddings_is_bounded():
     """Fault test 23: a score matrix of 300 MB is never made; the peak stays below a fifth of it."""
     import subprocess

@@ -166,6 +166,7 @@ def test_a_corpus_without_usable_captions_is_refused_at_once() -> None:
         read_captions(empty, empty, quality_params())
 
 
+@pytest.mark.reliability(6)
 def test_refused_pictures_are_in_the_manifest_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test 6 of the fault tests."""
     use_painter(monkeypatch, Spoiler)
@@ -190,6 +191,8 @@ class Photographs:
         return jpeg[:-200] if key in self.cut else jpeg
 
 
+@pytest.mark.reliability(12)
+@pytest.mark.reliability(11)
 def test_unreadable_photographs_are_listed_and_neither_planned_nor_paired(
     tmp_path: Path, built: list[dict[str, object]]
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_corpus_without_unreadable_photographs_has_an_empty_table(
     assert bad.empty
 
 
+@pytest.mark.reliability(12)
 def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
     """Test 12 of the fault tests."""
     corpus = Corpus("tiny", make_captions(), Photographs(cut=["img_1.jpg"], gone=["img_3.jpg"]), labels={})

@@ -12,6 +12,8 @@ from ..forking import fork
 from ..records.painting import Spoiler, folder_bytes
 from .test_generation import run_pipeline, use_painter
 
+pytestmark = pytest.mark.reliability(1)
+
 SPOILT = {1: "NaN", 3: "black", 8: "small"}
 QUALITY = {"retries": 1}
 

@@ -38,6 +38,7 @@ def load(folder: Path) -> StoredImages:
     return StoredImages(folder, description)
 
 
+@pytest.mark.reliability(3)
 def test_every_picture_shows_its_own_caption(tmp_path: Path) -> None:
     """Test 3 of the fault tests: several samples of a caption, each under its own key."""
     work = make_work(samples_per_caption=3, batch_size=4)
@@ -49,6 +50,7 @@ def test_every_picture_shows_its_own_caption(tmp_path: Path) -> None:
     assert (report.image_count, report.shard_count, report.kept_count, report.resumed_count) == (30, 12, 0, 0)
 
 
+@pytest.mark.reliability(8)
 def test_odd_captions_arrive_unchanged(tmp_path: Path) -> None:
     """Test 8 of the fault tests; the captions that are refused are in ``test_plan.py``."""
     texts = ["\ufeffa cat\r\n", "猫 🐈\t", "long " * 50_000]
@@ -61,8 +63,8 @@ def test_odd_captions_arrive_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 8])
+@pytest.mark.reliability(2)
 def test_bytes_do_not_depend_on_the_batch_size(batch_size: int, tmp_path: Path) -> None:
-    """Test 2 of the fault tests."""
     generate_shards(make_work(batch_size=2), tmp_path / "two")
     generate_shards(make_work(batch_size=batch_size), tmp_path / "other")
     assert folder_bytes(tmp_path / "two") == folder_bytes(tmp_path / "other")
@@ -111,8 +113,8 @@ def test_other_settings_replace_every_shard_and_never_mix(tmp_path: Path) -> Non
     assert folder_bytes(tmp_path) == folder_bytes(tmp_path.with_suffix(".fresh")) | {"notes.txt": b"mine"}
 
 
+@pytest.mark.reliability(7)
 def test_a_failing_batch_keeps_what_was_finished(tmp_path: Path) -> None:
-    """Test 7 of the fault tests."""
 
     def fail_in_the_fourth_batch() -> None:
         if len(log.read_text().split()) == 7:
@@ -129,8 +131,8 @@ def test_a_failing_batch_keeps_what_was_finished(tmp_path: Path) -> None:
     assert max(Counter(log.read_text().split()).values()) == 1
 
 
+@pytest.mark.reliability(4)
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    """Test 4 of the fault tests."""
 
     def second_run() -> None:
         with pytest.raises(RuntimeError, match="Another process is generating into"):
@@ -141,8 +143,8 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     assert folder_bytes(tmp_path) == folder_bytes(tmp_path.with_suffix(".fresh"))
 
 
+@pytest.mark.reliability(4)
 def test_of_two_processes_one_makes_the_set_and_the_other_says_so(tmp_path: Path) -> None:
-    """Test 4 of the fault tests."""
     log = tmp_path / "log"
     log.touch()
 
@@ -160,6 +162,7 @@ def test_of_two_processes_one_makes_the_set_and_the_other_says_so(tmp_path: Path
 
 
 @pytest.mark.parametrize("room", [100, 3000, 9000, 13_000, 16_000])
+@pytest.mark.reliability(5)
 def test_no_space_left_is_an_error_and_the_run_goes_on_when_there_is(
     room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,8 +189,8 @@ def test_no_space_left_is_an_error_and_the_run_goes_on_when_there_is(
     assert folder_bytes(tmp_path / "set") == folder_bytes(tmp_path / "fresh")
 
 
+@pytest.mark.reliability(5)
 def test_a_full_disk_leaves_no_half_shard_and_can_be_resumed(tmp_path: Path) -> None:
-    """Test 5 of the fault tests."""
     folder, log = tmp_path / "set", tmp_path / "log"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
@@ -202,8 +205,8 @@ def test_a_full_disk_leaves_no_half_shard_and_can_be_resumed(tmp_path: Path) -> 
     assert folder_bytes(folder) == folder_bytes(tmp_path / "fresh")
 
 
+@pytest.mark.reliability(5)
 def test_a_folder_that_vanishes_is_an_error(tmp_path: Path) -> None:
-    """Test 5 of the fault tests."""
 
     def remove() -> None:
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
@@ -213,8 +216,8 @@ def test_a_folder_that_vanishes_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+@pytest.mark.reliability(5)
 def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
-    """Test 5 of the fault tests."""
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         generate_shards(make_work(), tmp_path)
@@ -248,6 +251,7 @@ def test_a_shard_id_that_is_a_path_never_reaches_the_disk(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+@pytest.mark.reliability(2)
 def test_a_resumed_run_makes_the_batches_of_an_uninterrupted_one(tmp_path: Path) -> None:
     """Even a generator whose pictures depend on their batch, as on a GPU in the last bits, gives the same bytes."""
 

@@ -11,6 +11,8 @@ from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.records import tar_layout
 from gmail_kedro.records.shards import ShardError, ShardWriter, index_shard, probe_shard, read_fingerprint, read_shard
 
+pytestmark = pytest.mark.reliability(10)
+
 
 def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes], good_header: bool = True) -> Path:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:

@@ -19,6 +19,8 @@ from gmail_kedro.records.generation_work import GenerationWork
 from ..forking import fork
 from .painting import Spoiler, folder_bytes, make_work, spoil_captions
 
+pytestmark = pytest.mark.reliability(1)
+
 BATCH_SIZE = 3
 ROW_COUNT = 10
 SPOILT = {1: "NaN", 3: "black", 8: "small"}

@@ -31,6 +31,7 @@ def test_each_picture_meets_the_photograph_of_its_caption() -> None:
         assert key.startswith(f"{row.caption_id}/")
 
 
+@pytest.mark.reliability(15)
 def test_captions_a_photograph_may_vary() -> None:
     """Test 15 of the fault tests: one photograph, N captions, N varying."""
     captions = make_captions(4).drop(index=[1, 4, 5])
@@ -106,6 +107,7 @@ MANIFEST = make_manifest(CAPTIONS)
         (CAPTIONS, MANIFEST.drop(columns=["prompt"]), r"manifest lacks the columns \['prompt'\]"),
     ],
 )
+@pytest.mark.reliability(15)
 def test_refuses_what_does_not_fit_and_shows_the_row(
     captions: pd.DataFrame, manifest: pd.DataFrame, message: str
 ) -> None:
@@ -114,6 +116,7 @@ def test_refuses_what_does_not_fit_and_shows_the_row(
         pair_by_caption(captions, manifest, params=HALF)
 
 
+@pytest.mark.reliability(15)
 def test_photographs_of_the_held_out_splits_never_train() -> None:
     captions = make_captions(5)
     leaking = replaced(captions, 11, "image_id", "img_2.jpg")  # the test photograph is a training one, too
@@ -167,6 +170,7 @@ def test_a_set_whose_prompts_were_not_shared_is_refused_where_they_should_be() -
         pair_by_caption(captions, apart, params=HALF, generation=SHARED)
 
 
+@pytest.mark.reliability(15)
 def test_a_row_is_refused_in_whichever_block_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = make_captions(40)
     manifest = make_manifest(captions)

@@ -95,8 +95,8 @@ class Picky(Painter):
         return super().denoise(prompts, seeds)
 
 
+@pytest.mark.reliability(7)
 def test_a_batch_that_fails_is_split_and_only_the_row_at_fault_fails() -> None:
-    """Test 7 of the fault tests."""
     generator = Picky(poison=5)
     records = make(PictureMaker(lambda: generator, SETTINGS), [row(number) for number in range(8)])
     assert [record.key for record in records] == [f"c{number}/0" for number in range(8)]
@@ -108,6 +108,7 @@ def test_a_batch_that_fails_is_split_and_only_the_row_at_fault_fails() -> None:
     assert len(generator.batches) == 7  # eight, its halves, one's quarters, one's eighths
 
 
+@pytest.mark.reliability(7)
 def test_a_batch_that_needs_too_much_memory_is_made_in_parts() -> None:
     generator = Picky(poison=None, memory=2)
     records = make(PictureMaker(lambda: generator, SETTINGS), [row(number) for number in range(8)])

@@ -110,11 +110,13 @@ def test_seeds_are_those_of_the_first_release_and_depend_on_their_row_alone() ->
         (table(("a" * 200, "i", "x", "train")), "shorter caption ids"),
     ],
 )
+@pytest.mark.reliability(8)
 def test_refuses_a_table_that_cannot_be_planned(captions: pd.DataFrame, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan_images(captions, params=generation_params())
 
 
+@pytest.mark.reliability(8)
 def test_keeps_odd_captions_as_they_are() -> None:
     texts = ["\ufeffa cat", "a cat\r\n", "a 🐈\ttab", "long " * 200_000]
     captions = table(*[(f"c{n}", "i", text, "train") for n, text in enumerate(texts)])

@@ -13,6 +13,8 @@ from gmail_kedro.records.tally import QuarantineError, QuarantineTally
 
 from .painting import paint, quality_params
 
+pytestmark = pytest.mark.reliability(6)
+
 
 def record(image: Image.Image | None, key: str = "c/0", **facts: object) -> ImageRecord:
     return ImageRecord(key, encode_jpeg(image, 90) if image else b"", {"prompt": "a", **facts})

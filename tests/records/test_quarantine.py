@@ -30,6 +30,8 @@ from .painting import (
     stamp,
 )
 
+pytestmark = pytest.mark.reliability(6)
+
 SHARD_SIZE = 5
 
 
@@ -145,8 +147,8 @@ def test_earlier_samples_are_decoded_once_however_many_follow(tmp_path: Path, mo
     assert sorted(decoded) == sorted(set(work.plan["key"]) - set(last))
 
 
+@pytest.mark.reliability(7)
 def test_a_row_the_generator_fails_on_is_quarantined_and_the_run_goes_on(tmp_path: Path) -> None:
-    """Test 7 of the fault tests."""
     report = make(tmp_path, {7: "poison"})
     assert report.quarantined == {"failed": 1}
     assert load(tmp_path).quarantined["cap_7_0/0"].detail.endswith("ValueError: poisoned")
@@ -189,6 +191,7 @@ class Recovering(Spoiler):
         return super().denoise([p if s in self.planned else p.split()[-1] for p, s in pairs], seeds)
 
 
+@pytest.mark.reliability(7)
 def test_only_quarantined_rows_are_retried_and_only_their_shards_are_rewritten(tmp_path: Path) -> None:
     """Test 7 of the fault tests: what failed is made again alone, with another seed that the facts declare."""
     make(tmp_path / "set")

@@ -160,6 +160,7 @@ def test_refuses_records_out_of_place(tmp_path: Path) -> None:
     assert not (tmp_path / "x.tar").exists()
 
 
+@pytest.mark.reliability(4)
 def test_two_writers_of_one_shard_do_not_meet(tmp_path: Path) -> None:
     """Test 4 of the fault tests."""
     path = tmp_path / "x.tar"
