@@ -16,6 +16,7 @@ from gmail_kedro.zoo.language_tuning import prepare_language_model
 from gmail_kedro.zoo.prefix_mappers import MapperSpec
 from gmail_kedro.zoo.registry import MissingWeightsError
 from gmail_kedro.zoo.stored_captioner import load_captioner
+from gmail_kedro.zoo.stored_models import CHECKSUMS_FILE
 
 CPU = torch.device("cpu")
 FUSION = MapperSpec("fusion", 16, 3, 128, layers=2, heads=8, constant_count=4, normalize=True)
@@ -160,6 +161,7 @@ def test_its_folder_holds_the_memory_and_gives_the_same_captions(captioner, tmp_
     assert stored.memory.captions == CAPTIONS and stored.memory.nouns == NOUNS
     assert torch.equal(stored.memory.features, captioner.memory.features)
     assert asdict(stored.details) == asdict(captioner.details)
+    (tmp_path / CHECKSUMS_FILE).unlink()  # a folder of before there were checksums
     save_file({"features": stored.memory.features[1:].clone()}, tmp_path / "caption_memory.safetensors")
     with pytest.raises(
         MissingWeightsError, match=rf"has {len(CAPTIONS) - 1} rows of features, {len(CAPTIONS)} captions"
