@@ -279,6 +279,7 @@ def test_pictures_of_dead_links_are_left_out_where_asked(read, tmp_path):
         ("own.csv", b"file,caption\n", "own.csv' of the corpus 'own' has no rows"),
         ("own.jsonl", b"\n\n", "own.jsonl' is empty"),
         ("own.csv", b"\n", "own.csv' is empty"),
+        ("own.csv", b'file,caption\na.jpg,"one\nb.jpg,two\n', "own.csv' has a quote that does not close"),
         ("own.jsonl", b'\n{"file": "a"}\n', r"Missing: \['caption'\]; got \['file'\]"),
         ("own.csv", b"file,l\xe9gende\na.jpg,x\n", "own.csv' must be UTF-8. Got byte 0xe9 in its header. Save it"),
         ("own.csv", "file,caption".encode("utf-16")[:-1], "own.csv' begins as UTF-16 but is not.*Save it as UTF-8"),

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from gmail_kedro.corpora.csv_quotes import refuse_open_quote
 from gmail_kedro.corpora.encodings import open_utf8
 from gmail_kedro.corpora.lists import is_list
 from gmail_kedro.corpora.row_numbers import RowNumbers
@@ -71,6 +72,8 @@ def _stream_csv(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) 
 
     is_quoted = path.suffix.lower() == ".csv"
     names = list(wanted.columns)
+    if is_quoted:
+        refuse_open_quote(path)
     with _open_rows(path) as file:  # the header may stand below blank lines
         above = 0 if wanted.header else sum(1 for _ in takewhile(lambda line: not line.strip(), file))
     first = above + (1 if wanted.header else 2)  # Arrow's number of the first row
