@@ -1,5 +1,6 @@
 """What guards the work of a run: its lock, how it ends when asked to, its student's set, its training state."""
 
+import atexit
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,7 @@ class RunLockHooks:
     def __init__(self) -> None:
         self._data = Path()
         self._held = ExitStack()
+        atexit.register(self._held.close)  # Kedro tells nobody of a run that was stopped
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -41,7 +43,7 @@ class RunLockHooks:
         from gmail_kedro.engine.run_lock import hold_run
         from gmail_kedro.engine.stopping import stopping_at_once
 
-        self._held.close()  # of a run in this process that was interrupted: Kedro tells nobody
+        self._held.close()  # of a run in this process that was stopped
         if RUN_ID in catalog:
             run_id = str(catalog[RUN_ID].load())
             if any(self._is_of(run_id, catalog.get(name)) for name in pipeline.all_outputs()):

@@ -170,7 +170,7 @@ def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
             f"The student in {student.folder} was aligned on the generated set {known['name']!r} "
             f"({known['fingerprint'][:12]}). Got {'one made anew since' if anew else repr(found['name'])} "
             f"({found['fingerprint'][:12]}) instead. Align again: kedro run --pipeline=align"
-            + ("" if anew else f", or set set={known['name']} in --params")
+            + ("" if anew else f", or name its own: --params=set={known['name']}")
         )
 
 
