@@ -183,7 +183,7 @@ def test_a_student_knows_its_set_under_whatever_name(student_of_a_set):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "mini_flux", "fingerprint": "c" * 64}, r"'mini_sd' \(a{12}\). Got 'mini_flux' .* set=mini_sd"),
+        ({"name": "mini_flux", "fingerprint": "c" * 64}, r"'mini_sd' \(a{12}\). Got 'mini_flux' .*=set=mini_sd"),
         ({"fingerprint": "c" * 64}, r"'mini_sd' \(a{12}\). Got one made anew since \(c{12}\).* --pipeline=align$"),
         ({"gate": "c" * 64}, "Got one made anew since"),
     ],
