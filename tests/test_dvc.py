@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gmail_kedro.configuration.settings_text import parse_settings
 from gmail_kedro.params import GenerationParams
 from gmail_kedro.records.verify import verify_set
 
@@ -99,7 +100,6 @@ def test_the_repositorys_own_sets_name_weights_and_parameters_that_exist(reposit
     groups = yaml.safe_load((repository / "conf/base/parameters_generation.yml").read_text())
     assert "mini_sd" in sets and len(sets) >= 5
     for declared in sets.values():
-        changes = dict(part.split("=") for part in declared["params"].split(","))
-        group = {name.removeprefix("generation."): yaml.safe_load(value) for name, value in changes.items()}
+        group = {name.removeprefix("generation."): value for name, value in parse_settings(declared["params"]).items()}
         GenerationParams(**groups["generation"] | group)
         assert declared["weights"].startswith("src/gmail_kedro/mini/weights/")

@@ -22,7 +22,7 @@ name = settings.get("--pipeline", words[0])
 of_set = dict(part.split("=", 1) for part in settings.get("--params", "set=").split(",")).get("set")
 corpora = ("mini_world", "mini_flickr", "mini_long_captions")
 made = {{"mini_world": [f"01_raw/{{corpus}}/world.json" for corpus in corpora],
-         "generation": [f"02_intermediate/{{of_set}}/manifest"],
+         "set": [f"02_intermediate/{{words[-1]}}/manifest"],
          "pairing": [f"03_primary/{{of_set}}/pairs"],
          "report": [f"08_reporting/report/report.{{end}}" for end in ("html", "md")],
          "tables": ["08_reporting/tables/" + end for end in

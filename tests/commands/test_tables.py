@@ -17,7 +17,7 @@ from gmail_kedro.reporting.tables import read_tables
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = {"base": Project(ROOT), "paper": Project(ROOT, "paper")}
 RUN = re.compile(r"gmail-kedro run (?P<name>\S+) --seed (?P<seed>\d+)")
-SET = re.compile(r'--pipeline=(?P<pipeline>generation|pairing) --params="set=(?P<set>\w+)')
+SET = re.compile(r'(?P<step>set make|--pipeline=pairing) (--params="set=)?(?P<set>\w+)')
 
 
 def commands_of(project: Project, *numbers: int) -> list[str]:
@@ -34,9 +34,8 @@ def dvc_commands() -> set[str]:
     found = set()
     for stage in stages.values():
         if "foreach" in stage:
-            for key, item in base["sets"]["sets"].items():
-                command = stage["do"]["cmd"].replace("${key}", key)
-                found.add(command.replace("${item.params}", item["params"]))
+            for key in base["sets"]["sets"]:
+                found.add(stage["do"]["cmd"].replace("${key}", key))
         elif "matrix" in stage:
             names = base["experiments"]["reproduce"][stage["matrix"]["name"].removeprefix("${reproduce.")[:-1]]
             for name, seed in itertools.product(names, base["seeds"]["seeds"]):
@@ -71,9 +70,10 @@ def test_nothing_comes_before_what_it_waits_for(profile, number):
             assert "starts_from" not in row or (row["starts_from"], run["seed"]) in done
             done.add((run["name"], run["seed"]))
         elif of_set:
-            assert of_set["pipeline"] == "generation" or ("generation", of_set["set"]) in done
+            pipeline = "generation" if of_set["step"] == "set make" else "pairing"
+            assert pipeline == "generation" or ("generation", of_set["set"]) in done
             assert profile == "paper" or "mini_world" in done
-            done.add((of_set["pipeline"], of_set["set"]))
+            done.add((pipeline, of_set["set"]))
         else:
             done.add(command.rpartition("=")[2])
     rows = PROFILES[profile].define("tables")["tables"][number]["rows"].values()

@@ -4,10 +4,9 @@ import shutil
 
 import pytest
 
+from gmail_kedro.commands import declared_sets
 from gmail_kedro.commands.project import Project
-from gmail_kedro.commands.tables import plan_tables
 from gmail_kedro.commands.weights import OF_A_RUN, OF_A_SET, find_paths
-from gmail_kedro.reporting.tables import read_tables
 
 
 @pytest.fixture
@@ -41,13 +40,14 @@ def test_weights_that_are_not_whole_are_left_to_the_zoo(project):
     assert find_paths(project, {}, OF_A_SET) == {}
 
 
-def test_the_command_of_a_set_names_its_generators_weights(project, monkeypatch):
-    put(project, "flux_dev/model_index.json")
-    (project.root / "data/01_raw/weights/flux_dev/model_index.json").write_text("{}")
-    tables = [table for table in read_tables(project.define("tables")) if table.number == 17]
-    listed = [step.command for step in plan_tables(project, tables) if "--pipeline=generation" in step.command]
-    folder = project.root / "data/01_raw/weights/flux_dev"
-    assert [f"generation.generator_path={folder}" in command for command in listed] == [False, True]
+def test_a_set_is_pointed_at_its_generators_weights(project, monkeypatch):
+    def found(project, settings, kinds):
+        assert kinds == OF_A_SET
+        return {"generation.generator_path": "weights/flux_dev"} if "generation.generator" in settings else {}
+
+    monkeypatch.setattr(declared_sets, "find_paths", found)
+    assert declared_sets.find_set(project, "coco_flux")["generation.generator_path"] == "weights/flux_dev"
+    assert declared_sets.find_set(project, "coco") == {"set": "coco", "corpus": "coco_karpathy"}
 
 
 def test_a_profile_without_requirements_has_no_such_folder(project):

@@ -1,6 +1,7 @@
-"""``gmail-kedro set``: what a person does with a finished generated set.
+"""``gmail-kedro set``: what a person does with a generated set.
 
 ======================  ================================================================================
+make NAME               makes the set that sets.yml declares under this name, or goes on with it
 verify NAME             reads every byte and holds it against the manifest
 regenerate NAME KEY     makes one picture again and compares it with the stored one
 subset NAME NEW         copies a part of a set as a set of its own
@@ -9,7 +10,7 @@ sheet NAME              a contact sheet of pictures beside their photographs
 card NAME               writes the set's card again, as the generation pipeline does
 ======================  ================================================================================
 
-NAME is the set's folder in ``data/02_intermediate``, or a path. Making, resuming and extending a set is
+NAME is the set's folder in ``data/02_intermediate``, or a path. A set that is not declared is made by
 ``kedro run --pipeline=generation``.
 """
 
@@ -22,6 +23,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from gmail_kedro.commands.declared_sets import make_set
 from gmail_kedro.commands.project import Project
 from gmail_kedro.records.finished import FinishedSet, open_set
 from gmail_kedro.whole_files import whole_file
@@ -39,7 +41,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     Args:
         commands: What ``add_subparsers`` returned.
     """
-    group = commands.add_parser("set", help="look into a finished generated set: verify, regenerate, subset, …")
+    group = commands.add_parser("set", help="make a declared set, or look into a finished one: verify, subset, …")
     actions = group.add_subparsers(dest="action", required=True)
     added = {}
     for name, (function, words) in ACTIONS.items():
@@ -55,10 +57,17 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     added["subset"].add_argument("--samples", type=int, help="keep the first so many pictures of each caption")
     added["stats"].add_argument("--json", action="store_true", help="JSON in place of the table")
     added["sheet"].add_argument("--count", type=int, default=24, help="pictures on the sheet")
-    for name in ("regenerate", "subset", "sheet", "card"):
+    for name in ("make", "regenerate", "subset", "sheet", "card"):
         added[name].add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
+    for name in ("regenerate", "subset", "sheet", "card"):
         added[name].add_argument("--params", default="", help="as in kedro run --params: the weights, the corpus")
     return group
+
+
+def make(project: Project, options: argparse.Namespace) -> int:
+    """Makes a set of ``sets.yml``, or goes on with it."""
+    make_set(project, options.name)
+    return 0
 
 
 def verify(project: Project, options: argparse.Namespace) -> int:
@@ -167,6 +176,7 @@ def card(project: Project, options: argparse.Namespace) -> int:
 
 
 ACTIONS: dict[str, tuple[Callable[[Project, argparse.Namespace], int], str]] = {
+    "make": (make, "make a set that sets.yml declares, or go on with it"),
     "verify": (verify, "read every byte and hold it against the manifest"),
     "regenerate": (regenerate, "make one picture again and compare it with the stored one"),
     "subset": (subset, "copy a part of a set as a set of its own"),

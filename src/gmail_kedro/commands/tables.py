@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from gmail_kedro.commands import runs
+from gmail_kedro.commands.declared_sets import find_set, make_command, make_set
 from gmail_kedro.commands.project import Project
-from gmail_kedro.commands.weights import OF_A_SET, find_paths
-from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.reporting.tables import Table, read_tables
 
@@ -131,25 +130,22 @@ def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
     Raises:
         ValueError: If a set is not in ``sets.yml``.
     """
-    declared, steps = project.define("sets")["sets"], []
+    steps = []
     for name in names:
-        if name not in declared:
-            raise ValueError(f"The profile {project.profile} has no set {name!r} (sets.yml). Known: {list(declared)}.")
-        params = declared[name]["params"]
-        paths = find_paths(project, parse_settings(params), OF_A_SET)
-        told = ",".join([f"set={name}", params, *(f"{setting}={path}" for setting, path in paths.items())])
-        for pipeline, given, leaves in (
-            ("generation", told, f"{runs.SETS}/{name}/card.json"),
-            ("pairing", f"set={name}", f"{PAIRS}/{name}/pairs.parquet"),
-        ):
-            steps.append(
-                Step(
-                    command=f'kedro run{project.option} --pipeline={pipeline} --params="{given}"',
-                    about=f"the set {name}",
-                    is_done=partial(_all_there, project, [leaves]),
-                    start=partial(runs.run_pipelines, project, [pipeline], nest(parse_settings(given))),
-                )
-            )
+        find_set(project, name)
+        making = Step(
+            command=make_command(project, name),
+            about=f"the set {name}",
+            is_done=partial(_all_there, project, [f"{runs.SETS}/{name}/card.json"]),
+            start=partial(make_set, project, name),
+        )
+        pairing = Step(
+            command=f'kedro run{project.option} --pipeline=pairing --params="set={name}"',
+            about=f"the set {name}",
+            is_done=partial(_all_there, project, [f"{PAIRS}/{name}/pairs.parquet"]),
+            start=partial(runs.run_pipelines, project, ["pairing"], {"set": name}),
+        )
+        steps += [making, pairing]
     return steps
 
 
