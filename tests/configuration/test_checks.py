@@ -141,3 +141,11 @@ def test_both_commands_refuse_before_anything_runs(conf: Path, monkeypatch, capl
 def test_every_group_of_the_base_profile_is_declared():
     written = {key for path in CONF.glob("base/parameters*.yml") for key in yaml.safe_load(path.read_text())}
     assert written == {*GROUPS, "run_id", "baseline"}
+
+
+@pytest.mark.parametrize("place", ["parameters_mine.yaml", "mine/parameters.yml"])
+def test_files_are_checked_wherever_kedro_finds_them(conf: Path, place: str):
+    (conf / "local/mine").mkdir()
+    (conf / "local" / place).write_text("alignmnt: {steps: 3}")
+    with pytest.raises(ParameterError, match=f"^conf/local/{place}: there is no 'alignmnt'"):
+        ProfileLoader(str(conf), **LOADER_ARGUMENTS)

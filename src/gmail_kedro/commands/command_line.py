@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gmail_kedro.code_lists import write_code_lists
 from gmail_kedro.commands import runs, sets, studies, tables
 from gmail_kedro.commands.project import Project, find_root
 from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.preflight import command as preflight
 from gmail_kedro.redaction import redact
 
+CODE = "data/code"
 Act = Callable[[argparse.Namespace], int | None]
 
 
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--seeds", default=None, help="comma-separated, to share the work between processes")
     _add(commands, "links", _links, "where MLflow compares the runs of each table of the reproduction")
     _add(commands, "import-runs", _import_runs, "bring into MLflow the records of runs that could not be written to it")
+    commands.add_parser("code", help="what code each stage of dvc.yaml hangs on: data/code").set_defaults(act=_code)
     sets.add_parser(commands).set_defaults(act=_set)
     preflight.add_parser(commands).set_defaults(act=_preflight)
     _add_convert(commands)
@@ -98,6 +101,11 @@ def _table(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> None:
     studies.run_study(_project(options), options.name, options.seeds)
+
+
+def _code(_: argparse.Namespace) -> None:
+    root = find_root()
+    write_code_lists(root / "src/gmail_kedro", root / CODE)
 
 
 def _set(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gmail_kedro.configuration.files import REFERENCE, leaves, read_file
 from gmail_kedro.configuration.settings_text import parse_settings
+from gmail_kedro.definitions import FILES
 from gmail_kedro.params import GROUPS, ParameterError
 from gmail_kedro.params.names import check_name, check_run_id
 
@@ -16,7 +17,7 @@ GLOBALS = ("run_id", "set", "baseline", "reproduction", "tables", "report")
 NAMES = ("run_id", "set", "baseline")
 OTHER_FOLDERS = ("study", "sets", "pretraining")  # beside the runs' own; a profile's tables and report are too
 OTHER_SETS = ("tar_index",)
-PATTERNS = ("globals.yml", "parameters*.yml", "catalog*.yml", "experiments.yml", "seeds.yml", "sets.yml", "study.yml")
+PATTERNS = ("globals.yml", "**/parameters*.y*ml", "**/catalog*.y*ml", *(f"{name}.yml" for name in FILES))
 OF_A_RUN = ("set", "starts_from", "pipelines", "like")
 OF_A_SET = ("weights", "params")
 OF_A_STUDY = ("pipelines", "done_when", "baseline", "seeds", "columns", "shared", "variants", "models_of")
@@ -78,7 +79,7 @@ def check_profile(conf: Path, profile: str, runtime_parameters: Mapping[str, Any
     paths = (
         path for name in dict.fromkeys(("base", profile)) for key in PATTERNS for path in conf.glob(f"{name}/{key}")
     )
-    shown = {f"{conf.name}/{path.parent.name}/{path.name}": path for path in sorted(paths, key=lambda path: path.name)}
+    shown = {path.relative_to(conf.parent).as_posix(): path for path in sorted(paths, key=lambda path: path.name)}
     here = Profile({name: _mapping(name, read_file(path, name)) for name, path in shown.items()})
     for kind, check in _CHECKS.items():
         for file, content in here.named(kind):
