@@ -143,18 +143,6 @@ def test_a_byte_that_dvc_does_not_see_is_found_by_the_sets_own_hashes(project: P
         shard.write_bytes(content)
 
 
-def test_a_set_comes_back_from_a_remote_as_it_was(project: Path, tmp_path: Path):
-    folder = project / "data/02_intermediate/first"
-    before = folder_bytes(folder)
-    dvc(project, "remote", "add", "--default", "--force", "store", str(tmp_path / "remote"))
-    dvc(project, "push", "generation@first")
-    shutil.rmtree(folder)
-    shutil.rmtree(project / ".dvc/cache")
-    dvc(project, "pull", "generation@first")
-    assert folder_bytes(folder) == before
-    assert verify_set(folder).problems == ()
-
-
 @pytest.mark.reliability(28)
 def test_a_clone_that_pulls_has_nothing_to_do(project: Path, tmp_path: Path):
     stages = ("code", "mini_world", "generation@first")
@@ -166,6 +154,18 @@ def test_a_clone_that_pulls_has_nothing_to_do(project: Path, tmp_path: Path):
     assert verify_set(clone / "data/02_intermediate/first").problems == ()
     assert stale_stages(clone).isdisjoint(stages)
     assert "Running stage" not in dvc(clone, "repro", "generation@first")
+
+
+def test_a_set_comes_back_from_a_remote_as_it_was(project: Path, tmp_path: Path):
+    folder = project / "data/02_intermediate/first"
+    before = folder_bytes(folder)
+    dvc(project, "remote", "add", "--default", "--force", "store", str(tmp_path / "remote"))
+    dvc(project, "push", "generation@first")
+    shutil.rmtree(folder)
+    shutil.rmtree(project / ".dvc/cache")
+    dvc(project, "pull", "generation@first")
+    assert folder_bytes(folder) == before
+    assert verify_set(folder).problems == ()
 
 
 def test_the_repositorys_own_sets_name_weights_and_parameters_that_exist(repository: Path):
