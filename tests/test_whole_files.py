@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.whole_files import whole_file
+from gmail_kedro.whole_files import (
+    SUMS,
+    ChangedFileError,
+    KnownFolder,
+    know_folder,
+    known_file,
+    refuse_changed,
+    whole_file,
+)
 
 
 def test_a_file_is_there_when_the_block_ends(tmp_path: Path):
@@ -51,3 +59,52 @@ def test_a_killed_writer_leaves_the_old_file_and_its_rest_goes_with_the_next_one
     with whole_file(path) as partial:
         partial.write_text("new")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.txt": "new", "b.txt": "b"}
+
+
+def write_known(folder: Path, *names: str) -> None:
+    for name in names:
+        with known_file(folder / name), whole_file(folder / name) as partial:
+            partial.write_text(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda sums: "", "it is empty"),
+        (lambda sums: sums[: len(sums) // 2 + 9], "line 2 is not a sha256 and a name"),
+        (lambda sums: sums[:-1], "line 2 is not a sha256 and a name"),
+        (lambda sums: "x" + sums[1:], "line 1 is not a sha256 and a name"),
+        (lambda sums: sums.replace("a.txt", "e.txt"), "it has a line of e.txt, which is not there, and none of a.txt"),
+    ],
+)
+def test_damaged_checksums_are_said_and_both_remedies_work(change, fault, tmp_path: Path, caplog):
+    write_known(tmp_path, "a.txt", "b.txt")
+    (tmp_path / SUMS).write_text(change((tmp_path / SUMS).read_text()))
+    with pytest.raises(ChangedFileError, match=f"{SUMS} is damaged .{fault}.*Delete it to take the files"):
+        refuse_changed(tmp_path / "a.txt")
+    write_known(tmp_path, "a.txt", "b.txt")
+    assert f"{SUMS} is damaged" in caplog.text or "which is not there" in fault
+    for name in ("a.txt", "b.txt"):
+        refuse_changed(tmp_path / name)
+    (tmp_path / SUMS).write_text("damaged")
+    (tmp_path / SUMS).unlink()
+    refuse_changed(tmp_path / "a.txt")
+
+
+def test_a_folder_that_was_written_as_a_whole_is_known_file_by_file(tmp_path: Path):
+    deep = tmp_path / "images/a.jpg"
+    deep.parent.mkdir()
+    deep.write_bytes(b"picture")
+    know_folder(tmp_path)
+    files = KnownFolder(tmp_path, remedy="Write it again.")
+    assert files.names == ("images/a.jpg",) and files.read(deep) == b"picture"
+    deep.write_bytes(b"pictures")
+    (tmp_path / "images/b.jpg").touch()
+    for path in (deep, tmp_path / "images/b.jpg"):
+        with pytest.raises(ChangedFileError, match=f"{path} is not what was written.*Write it again."):
+            files.read(path)
+    with pytest.raises(FileNotFoundError, match="c.jpg is not there. Write it again."):
+        files.read(tmp_path / "images/c.jpg")
+    (tmp_path / SUMS).write_text("")
+    with pytest.raises(ChangedFileError, match="it is empty"):
+        KnownFolder(tmp_path, remedy="Write it again.")

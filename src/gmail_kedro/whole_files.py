@@ -5,11 +5,15 @@ A process that dies while it writes leaves the old file, or none; a byte that ch
 
 import contextlib
 import hashlib
+import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
 SUMS = "SHA256SUMS"  # one a folder, as ``sha256sum --check SHA256SUMS`` reads it
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
 
 
 class ChangedFileError(ValueError):
@@ -56,8 +60,10 @@ def known_file(path: Path) -> Iterator[None]:
     Args:
         path: The file.
     """
-    sums = _read_sums(path.parent)
-    if sums.pop(path.name, None) is not None:
+    sums, fault = _read_sums(path.parent)
+    if fault:
+        logger.warning("%s is damaged (%s): files whose lines are lost are not checked.", path.parent / SUMS, fault)
+    if sums.pop(path.name, None) is not None or fault:
         _write_sums(path.parent, sums)
     yield
     _write_sums(path.parent, sums | {path.name: _hash(path)})
@@ -70,9 +76,18 @@ def refuse_changed(path: Path) -> None:
         path: A file that is there.
 
     Raises:
-        ChangedFileError: If it has other bytes than were written.
+        ChangedFileError: If it has other bytes than were written, or the ``SHA256SUMS`` is damaged.
     """
-    written, found = _read_sums(path.parent).get(path.name), _hash(path)
+    sums, fault = _read_sums(path.parent)
+    if not fault and path.name not in sums:
+        absent = [name for name in sums if not (path.parent / name).is_file()]
+        fault = f"it has a line of {absent[0]}, which is not there, and none of {path.name}" if absent else ""
+    if fault:
+        raise ChangedFileError(
+            f"{path.parent / SUMS} is damaged ({fault}). Delete it to take the files beside it as they are, or run the "
+            "pipelines that write them again."
+        )
+    written, found = sums.get(path.name), _hash(path)
     if written not in (None, found):
         raise ChangedFileError(
             f"{path} is not what was written: its sha256 is {found[:12]}, and {SUMS} beside it says {written[:12]}. "
@@ -80,13 +95,68 @@ def refuse_changed(path: Path) -> None:
         )
 
 
-def _read_sums(folder: Path) -> dict[str, str]:
+class KnownFolder:
+    """Files that were written together, each held against the ``SHA256SUMS`` above them when it is read.
+
+    Args:
+        folder: As ``know_folder`` left it.
+        remedy: What to do about a file that is not what was written; a sentence.
+
+    Attributes:
+        names: The paths of its files in it.
+
+    Raises:
+        ChangedFileError: If the ``SHA256SUMS`` is damaged.
+    """
+
+    def __init__(self, folder: Path, *, remedy: str) -> None:
+        self._folder, self._remedy = folder, remedy
+        self._sums, fault = _read_sums(folder)
+        if fault:
+            raise ChangedFileError(f"{folder / SUMS} is damaged ({fault}). {remedy}")
+        self.names = tuple(self._sums)
+
+    def read(self, path: Path) -> bytes:
+        """Returns the bytes of a file below the folder.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ChangedFileError: If it is not what was written, or has no line.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there. {self._remedy}")
+        content = path.read_bytes()
+        written = self._sums.get(path.relative_to(self._folder).as_posix(), "nothing")
+        if written != (found := hashlib.sha256(content).hexdigest()):
+            raise ChangedFileError(
+                f"{path} is not what was written: its sha256 is {found[:12]}, and {SUMS} of its folder says "
+                f"{written[:12]}. {self._remedy}"
+            )
+        return content
+
+
+def know_folder(folder: Path) -> None:
+    """Notes the sha256 of every file below a folder in its ``SHA256SUMS``, by its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    _write_sums(folder, {path.relative_to(folder).as_posix(): _hash(path) for path in files})
+
+
+def _read_sums(folder: Path) -> tuple[dict[str, str], str]:
+    """Returns the hashes by name, of the lines that are whole, and what is wrong with the file or ``""``."""
     path = folder / SUMS
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if not path.is_file():
+        return {}, ""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    found = [_LINE.fullmatch(line) for line in lines]
+    wrong = next((number for number, match in enumerate(found, 1) if match is None), None)
+    fault = f"line {wrong} is not a sha256 and a name" if wrong else "" if lines else "it is empty"
+    return {match[2]: match[1] for match in found if match}, fault
 
 
 def _write_sums(folder: Path, sums: dict[str, str]) -> None:
+    if not sums:  # so that an empty one is known to be damaged
+        (folder / SUMS).unlink(missing_ok=True)
+        return
     with whole_file(folder / SUMS) as partial:
         partial.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="utf-8")
 

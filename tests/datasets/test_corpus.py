@@ -86,6 +86,19 @@ def test_a_world_exists_when_it_is_complete(tmp_path):
     assert dataset.exists()
 
 
+def test_a_photograph_of_the_mini_world_is_the_one_that_was_written(tmp_path):
+    """Only the mini world's: a person's own photographs may be changed by that person."""
+    dataset = MiniWorldDataset(filepath=str(tmp_path / "world"))
+    dataset.save(PARAMS)
+    images, (image_id, *_) = dataset.load().images, dataset.load().captions.image_id
+    whole, path = images.read(image_id), images.images.path(image_id)
+    assert images.size(image_id) == len(whole) and images.modality == "real"
+    for damage in (whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole[: len(whole) // 2], b""):
+        path.write_bytes(damage)
+        with pytest.raises(ValueError, match=rf"{path.name} is not what was written: .*--pipeline=mini_world"):
+            dataset.load().images.read(image_id)
+
+
 def test_the_mini_world_is_made_from_its_parameters_only(tmp_path):
     with pytest.raises(DatasetError, match="is made from MiniWorldParams. Got dict instead"):
         MiniWorldDataset(filepath=str(tmp_path / "world")).save({"train_count": 3})

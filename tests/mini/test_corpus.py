@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gmail_kedro.mini import corpus, layouts
-from gmail_kedro.mini.corpus import check_world, holds_world, write_mini_world
+from gmail_kedro.mini.corpus import holds_world, open_world, write_mini_world
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import render_scene
 from gmail_kedro.params import MiniWorldParams
@@ -45,7 +45,7 @@ def test_files_are_those_of_the_real_corpora(world):
     names = {name for name in _digests(world) if not name.endswith(".jpg")}
     assert names == {
         "annotations/captions_test.json", "annotations/captions_train.json", "annotations/captions_val.json",
-        "classification.json", "dataset_mini.json", "long_captions.json", "questions.json", "world.json",
+        "classification.json", "dataset_mini.json", "long_captions.json", "questions.json", "world.json", "SHA256SUMS",
     }  # fmt: skip
     assert sorted(path.name for path in world.parent.iterdir()) == ["world"]
 
@@ -149,19 +149,33 @@ def test_complete_means_this_world_and_no_other(world, tmp_path):
     (tmp_path / "world.json").write_text("{", encoding="utf-8")
     assert not holds_world(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"is not complete: it has no usable world.json.*kedro run"):
-        check_world(tmp_path)
+        open_world(tmp_path)
 
 
 def test_a_changed_world_is_refused(tmp_path):
     write_mini_world(tmp_path / "world", PARAMS)
-    check_world(tmp_path / "world")
-    dataset = tmp_path / "world" / "dataset_mini.json"
-    dataset.write_text(dataset.read_text().replace("ink", "pen", 1))
-    with pytest.raises(ValueError, match=r"was changed after it was written: dataset_mini.json should have sha256"):
-        check_world(tmp_path / "world")
-    dataset.unlink()
-    with pytest.raises(ValueError, match="Got no such file"):
-        check_world(tmp_path / "world")
+    open_world(tmp_path / "world")
+    for name in ("dataset_mini.json", "classification.json", "annotations/captions_test.json"):
+        path = tmp_path / "world" / name
+        whole = path.read_text()
+        path.write_text(whole.replace("ink", "pen", 1))
+        with pytest.raises(ValueError, match=rf"{name} is not what was written: .*kedro run --pipeline=mini_world"):
+            open_world(tmp_path / "world")
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match=rf"{name} is not there. Delete the folder"):
+            open_world(tmp_path / "world")
+        path.write_text(whole)
+    open_world(tmp_path / "world")
+
+
+def test_a_world_without_checksums_of_an_earlier_version_is_written_again(tmp_path):
+    write_mini_world(tmp_path / "world", PARAMS)
+    (tmp_path / "world/SHA256SUMS").unlink()
+    assert not holds_world(tmp_path / "world", PARAMS)
+    with pytest.raises(FileNotFoundError, match="it has no usable world.json with SHA256SUMS"):
+        open_world(tmp_path / "world")
+    write_mini_world(tmp_path / "world", PARAMS)
+    assert holds_world(tmp_path / "world", PARAMS)
 
 
 def test_an_older_world_is_replaced_as_a_whole(tmp_path):

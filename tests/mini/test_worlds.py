@@ -8,7 +8,7 @@ import pytest
 from gmail_kedro.corpora.leakage import refuse_leakage
 from gmail_kedro.datasets.mini_world import MiniWorldDataset
 from gmail_kedro.mini.captions import TEENS, TENS, UNITS, describe_at_length
-from gmail_kedro.mini.corpus import _draw_pages, check_world, holds_world, write_mini_world
+from gmail_kedro.mini.corpus import _draw_pages, holds_world, open_world, write_mini_world
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.worlds import KINDS
 from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
@@ -95,7 +95,7 @@ def test_a_world_is_of_one_kind_and_depends_on_its_own_size_alone(tmp_path):
     assert not holds_world(tmp_path / "flickr", MiniBenchmarksParams(3, 4, 0), "flickr")
     assert not holds_world(tmp_path / "flickr") and not holds_world(tmp_path / "flickr", kind="long_captions")
     with pytest.raises(ValueError, match="must be of the kind 'main'. Got 'flickr'.*Delete the folder"):
-        check_world(tmp_path / "flickr")
+        open_world(tmp_path / "flickr")
     with pytest.raises(TypeError, match="kind 'main' is made from MiniWorldParams. Got MiniBenchmarksParams"):
         write_mini_world(tmp_path / "main", small)
     with pytest.raises(ValueError, match=r"must be one of \['main', 'flickr', 'long_captions'\]. Got 'coco'"):

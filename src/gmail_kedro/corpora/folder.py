@@ -53,13 +53,21 @@ class FolderImages:
         """
         return self._find(key).stat().st_size
 
-    def _find(self, key: str) -> Path:
-        path = self.paths.get(key)
-        if path is None:
+    def path(self, key: str) -> Path:
+        """Returns the file of a picture, which need not exist.
+
+        Raises:
+            FileNotFoundError: If the key is unknown.
+        """
+        if key not in self.paths:
             known = ", ".join(repr(known) for known in list(self.paths)[:3])
             raise FileNotFoundError(
                 f"There is no picture {key!r} among {len(self.paths)} (such as {known}). Ask for one of them by its id."
             )
+        return self.paths[key]
+
+    def _find(self, key: str) -> Path:
+        path = self.path(key)
         if not path.is_file():
             raise FileNotFoundError(
                 f"The picture {key!r} should be the file '{path.absolute()}', which does not exist. "

@@ -1,8 +1,9 @@
 """The catalog's way to the embedded corpora."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -15,10 +16,11 @@ from gmail_kedro.mini.corpus import (
     IMAGE_FOLDER,
     LONG_CAPTION_FILE,
     WorldParams,
-    check_world,
     holds_world,
+    open_world,
     write_mini_world,
 )
+from gmail_kedro.mini.photographs import FileImages, WorldImages
 from gmail_kedro.mini.worlds import KINDS, LONG_CAPTIONS, MAIN
 
 logger = logging.getLogger(__name__)
@@ -78,11 +80,12 @@ class MiniWorldDataset(AbstractDataset[WorldParams, Corpus]):
         """Returns the world as a corpus, with its classification tasks.
 
         Raises:
-            DatasetError: If the world is not complete, of another kind, or was changed since it was written.
+            DatasetError: If the world is not complete, of another kind, or was changed since it was written. A picture
+                that was is refused when it is read.
         """
-        check_world(self._folder, self._kind)
+        files = open_world(self._folder, self._kind)
         is_long = self._kind == LONG_CAPTIONS
-        return read_corpus(
+        corpus = read_corpus(
             "sharegpt4v" if is_long else "karpathy",
             {
                 "annotations": self._folder / (LONG_CAPTION_FILE if is_long else DATASET_FILE),
@@ -93,6 +96,7 @@ class MiniWorldDataset(AbstractDataset[WorldParams, Corpus]):
             expected={},
             classification=None if is_long else self._folder / CLASSIFICATION_FILE,
         )
+        return replace(corpus, images=WorldImages(cast(FileImages, corpus.images), files))
 
     def save(self, data: WorldParams) -> None:
         """Writes the world, unless it is already there.

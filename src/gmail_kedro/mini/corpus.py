@@ -1,10 +1,9 @@
 """Writes the mini world to disk in the formats of the real corpora, so that the real readers read it.
 
-A world is complete if, and only if, its ``world.json`` is there: everything is written to a folder beside the
-target, ``world.json`` last, and then renamed. The same parameters give the same bytes (with the same Pillow).
+A world is complete if, and only if, its ``world.json`` and ``SHA256SUMS`` are there: everything is written to a folder
+beside the target, these two last, and then renamed. The same parameters give the same bytes (with the same Pillow).
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import render_scene, sample_scene
 from gmail_kedro.mini.worlds import KINDS, MAIN, find_kind
 from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
+from gmail_kedro.whole_files import SUMS, KnownFolder, know_folder
 
 WorldParams = MiniWorldParams | MiniBenchmarksParams
 
@@ -35,10 +35,12 @@ DATASET_FILE, WORLD_FILE, IMAGE_FOLDER = "dataset_mini.json", "world.json", "ima
 CLASSIFICATION_FILE, LONG_CAPTION_FILE = "classification.json", "long_captions.json"
 WORLD_VERSION = 1  # raise it when the same parameters come to mean other scenes, captions or files
 JPEG_QUALITY = 95
+REMEDY = "Delete the folder and write it again: kedro run --pipeline=mini_world"
 _OWN_NAMES = frozenset(
     {
         DATASET_FILE,
         WORLD_FILE,
+        SUMS,
         IMAGE_FOLDER,
         CLASSIFICATION_FILE,
         "annotations",
@@ -95,36 +97,37 @@ def holds_world(folder: Path, params: WorldParams | None = None, kind: str = MAI
         params: The parameters it must have been made from, or None for any.
         kind: The kind it must be of.
     """
-    facts = _read_world_file(Path(folder))
-    if facts is None or facts.get("kind", MAIN) != kind:
+    folder = Path(folder)
+    facts = _read_world_file(folder)
+    if facts is None or facts.get("kind", MAIN) != kind or not (folder / SUMS).is_file():
         return False
-    return params is None or facts == {**_world_facts(params, kind), "dataset_sha256": facts.get("dataset_sha256")}
+    return params is None or facts == _world_facts(params, kind)
 
 
-def check_world(folder: Path, kind: str = MAIN) -> None:
-    """Checks that a folder holds a complete mini world with the dataset file it was written with.
+def open_world(folder: Path, kind: str = MAIN) -> KnownFolder:
+    """Returns what reads the files of a complete mini world, after a look at all but the pictures.
 
     Args:
         folder: The world's folder.
         kind: The kind it must be of.
 
     Raises:
-        FileNotFoundError: If there is no complete world.
-        ValueError: If it is of another kind, or the dataset file was changed since.
+        FileNotFoundError: If there is no complete world, or a file of it is not there.
+        ValueError: If it is of another kind, or a file is not what was written.
     """
-    facts = _read_world_file(Path(folder))
-    advice = "Delete the folder and write it again: kedro run --pipeline=mini_world"
-    if facts is None:
-        raise FileNotFoundError(f"The mini world '{folder}' is not complete: it has no usable {WORLD_FILE}. {advice}")
-    if facts.get("kind", MAIN) != kind:
-        raise ValueError(f"The mini world '{folder}' must be of the kind {kind!r}. Got {facts['kind']!r}. {advice}")
-    dataset = Path(folder) / DATASET_FILE
-    digest = _sha256(dataset) if dataset.is_file() else "no such file"
-    if digest != facts.get("dataset_sha256"):
-        raise ValueError(
-            f"The mini world '{folder}' was changed after it was written: {DATASET_FILE} should have sha256 "
-            f"{facts.get('dataset_sha256')}. Got {digest} instead. {advice}"
+    folder = Path(folder)
+    facts = _read_world_file(folder)
+    if facts is None or not (folder / SUMS).is_file():
+        raise FileNotFoundError(
+            f"The mini world '{folder}' is not complete: it has no usable {WORLD_FILE} with {SUMS}. {REMEDY}"
         )
+    if facts.get("kind", MAIN) != kind:
+        raise ValueError(f"The mini world '{folder}' must be of the kind {kind!r}. Got {facts['kind']!r}. {REMEDY}")
+    files = KnownFolder(folder, remedy=REMEDY)
+    for name in (WORLD_FILE, *files.names):
+        if not name.startswith(f"{IMAGE_FOLDER}/"):
+            files.read(folder / name)
+    return files
 
 
 def _world_facts(params: WorldParams, kind: str) -> dict[str, Any]:
@@ -182,8 +185,8 @@ def _write_files(folder: Path, params: WorldParams, kind: str) -> None:
     _write_json(folder / LONG_CAPTION_FILE, layouts.long_captions(entries))
     _write_json(folder / "questions.json", layouts.questions(entries))
     _write_json(folder / CLASSIFICATION_FILE, layouts.classification(entries))
-    facts = {**_world_facts(params, kind), "dataset_sha256": _sha256(folder / DATASET_FILE)}
-    _write_json(folder / WORLD_FILE, facts)
+    _write_json(folder / WORLD_FILE, _world_facts(params, kind))
+    know_folder(folder)
 
 
 def _draw_pages(params: WorldParams, kind: str = MAIN) -> Iterator[_Page]:
@@ -222,7 +225,3 @@ def _write_json(path: Path, content: Any) -> None:
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     os.replace(unfinished, path)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
