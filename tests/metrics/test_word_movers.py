@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
+from gmail_kedro.metrics import word_movers
 from gmail_kedro.metrics.word_movers import load_word_vectors, train_word_vectors, word_mover_scores
 
 WORDS = ["dog", "cat", "boat", "sea", "hill", "café", "run"]
@@ -97,15 +98,27 @@ def test_missing_and_broken_vectors_say_what_to_do(tmp_path):
             load_word_vectors(tmp_path / name)
 
 
-def test_own_vectors_are_trained_once_and_hang_on_captions_and_seed(tmp_path):
+def test_own_vectors_are_trained_once_and_hang_on_captions_and_seed(tmp_path, monkeypatch):
     captions = ["a blue dog runs", "a red dog runs", "a blue cat sits", "the red cat sits"] * 10
     first = train_word_vectors(captions, tmp_path / "kept", seed=0)
-    files = list((tmp_path / "kept").iterdir())
-    assert len(files) == 1
-    files[0].write_text(files[0].read_text().replace("dog ", "hund "))
-    assert "hund" in train_word_vectors(captions, tmp_path / "kept", seed=0)  # read, not trained again
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(word_movers, "_train_own", None)  # read, not trained again
+        kept = train_word_vectors(captions, tmp_path / "kept", seed=0)
+    assert kept.index_to_key == first.index_to_key and np.array_equal(kept.vectors, first.vectors)
     again = train_word_vectors(captions, tmp_path / "anew", seed=0)
     assert np.array_equal(first["dog"], again["dog"])
     assert not np.allclose(first["dog"], train_word_vectors(captions, tmp_path / "anew", seed=1)["dog"])
     with pytest.raises(ValueError, match="captions with words"):
         train_word_vectors(["", " "], tmp_path, seed=0)
+
+
+@pytest.mark.reliability(16)
+def test_own_vectors_whose_file_is_damaged_are_trained_anew_and_that_is_said(tmp_path, caplog):
+    captions = ["a blue dog runs", "a red cat sits"] * 5
+    first = train_word_vectors(captions, tmp_path, seed=0)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert np.array_equal(train_word_vectors(captions, tmp_path, seed=0).vectors, first.vectors)
+    assert f"{path} is damaged" in caplog.text and path.read_bytes() == whole

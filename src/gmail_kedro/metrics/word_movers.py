@@ -6,20 +6,22 @@ unit length, and words without a vector are left out. The number depends on the 
 """
 
 import hashlib
+import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
+from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
 from gmail_kedro.metrics.captioning import CaptionResult, tokenize_simple
 from gmail_kedro.metrics.unavailable import MetricUnavailableError
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
+
+logger = logging.getLogger(__name__)
 
 SIGMA = 1.0
 OWN_SEED = 0  # own vectors are part of the measure, not of the run: every run must use the same
@@ -68,6 +70,8 @@ def load_word_vectors(path: Path) -> "KeyedVectors":
 def train_word_vectors(captions: Sequence[str], folder: Path, *, seed: int) -> "KeyedVectors":
     """Returns skip-gram vectors trained on captions, from the folder where the same were trained before.
 
+    Those whose file is damaged are trained anew, and that is said.
+
     Args:
         captions: Tokens joined by spaces.
         folder: Where vectors are kept; the file's name is a hash of captions and settings.
@@ -76,30 +80,45 @@ def train_word_vectors(captions: Sequence[str], folder: Path, *, seed: int) -> "
     Raises:
         ValueError: If the captions have no words.
     """
-    from gensim.models import Word2Vec
-
     sentences = [caption.split() for caption in captions]
     if not any(sentences):
         raise ValueError("Word vectors need captions with words. Got none.")
     settings = f"{OWN_WIDTH} {OWN_EPOCHS} {OWN_WINDOW} {seed}\n"
     digest = hashlib.sha256((settings + "\n".join(captions)).encode()).hexdigest()[:32]
-    path = Path(folder) / f"word_vectors-{digest}.txt"
-    if not path.is_file():
-        model = Word2Vec(
-            sentences,
-            vector_size=OWN_WIDTH,
-            window=OWN_WINDOW,
-            epochs=OWN_EPOCHS,
-            sg=1,
-            min_count=1,
-            seed=seed,
-            workers=1,
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-        model.wv.save_word2vec_format(str(unfinished))
-        os.replace(unfinished, path)
-    return load_word_vectors(path)
+    path = Path(folder) / f"word_vectors-{digest}.safetensors"
+    if path.is_file():
+        try:
+            return _read_own(path)
+        except DamagedFileError as error:
+            logger.warning("%s", error)
+    _train_own(sentences, path, seed)
+    return _read_own(path)
+
+
+def _train_own(sentences: Sequence[Sequence[str]], path: Path, seed: int) -> None:
+    import torch
+    from gensim.models import Word2Vec
+
+    model = Word2Vec(
+        sentences,
+        vector_size=OWN_WIDTH,
+        window=OWN_WINDOW,
+        epochs=OWN_EPOCHS,
+        sg=1,
+        min_count=1,
+        seed=seed,
+        workers=1,
+    )
+    write_tensors(path, {"vectors": torch.from_numpy(model.wv.vectors)}, {"words": model.wv.index_to_key})
+
+
+def _read_own(path: Path) -> "KeyedVectors":
+    from gensim.models import KeyedVectors
+
+    tensors, facts = read_tensors(path, remedy="They are trained anew.")
+    vectors = KeyedVectors(OWN_WIDTH)
+    vectors.add_vectors(facts["words"], tensors["vectors"].numpy())
+    return vectors
 
 
 def score_result(
