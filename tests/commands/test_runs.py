@@ -9,6 +9,7 @@ import yaml
 
 from gmail_kedro.commands import main, runs
 from gmail_kedro.commands.project import Project
+from gmail_kedro.records.stored import SetDescription, write_description
 
 ROWS = {
     "base": {"alignment.tune": "none"},
@@ -40,7 +41,8 @@ def project(tmp_path, repository, monkeypatch):
     for name in ("usual", "small", "big"):
         facts = tmp_path / "data/02_intermediate" / name / "shards/set.json"
         facts.parent.mkdir(parents=True)
-        facts.write_text(json.dumps({"fingerprint": f"hash of {name}", "settings": {"generator": "sd"}}))
+        made = SetDescription(f"hash of {name}", {"generator": "sd"}, 1, 0, {})
+        write_description(facts.parent, made, facts.name)
     started = []
 
     def run(project, pipelines, parameters):

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from gmail_kedro.commands import main, runs
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.tables import plan_tables, run_tables
+from gmail_kedro.records.stored import SetDescription
 from gmail_kedro.reporting.tables import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,8 +102,8 @@ def project(tmp_path, monkeypatch):
             for corpus in ("mini_world", "mini_flickr", "mini_long_captions"):
                 leave(f"01_raw/{corpus}/world.json")
         elif pipelines == ["generation"]:
-            facts = {"fingerprint": "f", "settings": {"generator": parameters["generation"]["generator"]}}
-            leave(f"02_intermediate/{parameters['set']}/shards/set.json", json.dumps(facts))
+            made = SetDescription("f", {"generator": parameters["generation"]["generator"]}, 1, 0, {})
+            leave(f"02_intermediate/{parameters['set']}/shards/set.json", json.dumps(asdict(made)))
             leave(f"02_intermediate/{parameters['set']}/card.json")
         elif pipelines == ["pairing"]:
             leave(f"03_primary/{parameters['set']}/pairs.parquet")

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from gmail_kedro.pipelines.reporting.nodes import measure_cost, summarize_runs
-from gmail_kedro.reporting.report_files import DamagedReportError, missing_steps, read_history, read_items, read_report
+from gmail_kedro.reporting.galleries import _planes, _samples
+from gmail_kedro.reporting.report_files import (
+    DamagedReportError,
+    missing_steps,
+    read_history,
+    read_items,
+    read_picture,
+    read_report,
+)
 from gmail_kedro.reporting.results import read_runs
 
 from . import test_summary
@@ -82,3 +90,21 @@ def test_the_summary_goes_without_a_damaged_run():
     assert "Left out: bad, its scores.json is damaged: Unterminated string." in text
     assert "Left out: odd, its scores.json is damaged: it has no protocol." in text
     assert "| good | " in text and "| bad |" not in text
+
+
+def test_a_figure_with_a_changed_byte_is_not_shown(tmp_path: Path):
+    write_reproduction(tmp_path)
+    plane = tmp_path / "repro/gmail-0/tsne.png"
+    (sheet, *_) = (tmp_path / "sets").glob("*/samples.png")
+    for path, shown in (
+        (plane, lambda: _planes(read_runs(tmp_path / "repro"), ["gmail"])),
+        (sheet, lambda: _samples(tmp_path / "sets")),
+    ):
+        assert shown()[0].data and not shown()[0].missing
+        whole = path.read_bytes()
+        assert read_picture(path).size[0] > 0
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        for damage in (bytes(changed), whole[: len(whole) // 2], b""):
+            path.write_bytes(damage)
+            assert shown()[0].missing.startswith(f"{path} is damaged (") and not shown()[0].data

@@ -139,5 +139,10 @@ def _run_row(project: Project, row: Mapping[str, Any], *, run_id: str, start: st
 
 def _set_facts(project: Project, name: str) -> dict[str, str]:
     """Returns what a generated set says about itself: which set it is, and what made it."""
-    facts = json.loads((project.root / SETS / name / "shards/set.json").read_text())
-    return {"set": name, "generated_set": facts["fingerprint"], "generator": facts["settings"]["generator"]}
+    from gmail_kedro.records.finished import SHARD_FOLDER
+    from gmail_kedro.records.stored import read_description
+
+    made = read_description(project.root / SETS / name / SHARD_FOLDER)
+    if made is None:
+        raise FileNotFoundError(f"The set {name!r} is not finished. Make it: kedro run --pipeline=generation")
+    return {"set": name, "generated_set": made.fingerprint, "generator": made.settings["generator"]}

@@ -10,6 +10,7 @@ from gmail_kedro.params import ReportParams
 from gmail_kedro.reporting import charts
 from gmail_kedro.reporting.cells import label
 from gmail_kedro.reporting.page import Gallery, Picture, data_uri
+from gmail_kedro.reporting.report_files import DamagedReportError, read_picture
 from gmail_kedro.reporting.results import RunResults
 
 if TYPE_CHECKING:
@@ -84,25 +85,29 @@ def _chart(title: str, caption: str, name: str, draw: "Callable[..., Figure]", *
         return Picture(title, caption, missing=str(reason))
 
 
-def _samples(sets: Path) -> tuple[Picture, ...]:
-    from PIL import Image
+def _stored(path: Path, title: str, caption: str) -> Picture:
+    """Takes a picture from its file; one that is damaged is a figure that says so."""
+    try:
+        return Picture(title, caption, data=data_uri(read_picture(path)))
+    except DamagedReportError as reason:
+        return Picture(title, caption, missing=str(reason))
 
-    pictures = []
-    for path in sorted(sets.glob("*/samples.png")):
-        with Image.open(path) as image:
-            pictures.append(Picture(f"Set {path.parent.name}", "The grid of the set's card.", data=data_uri(image)))
+
+def _samples(sets: Path) -> tuple[Picture, ...]:
+    pictures = [
+        _stored(path, f"Set {path.parent.name}", "The grid of the set's card.")
+        for path in sorted(sets.glob("*/samples.png"))
+    ]
     missing = Picture("Samples", "", missing=f"no generated set in {sets.name} has a card with samples.png")
     return tuple(pictures) or (missing,)
 
 
 def _planes(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, ...]:
-    from PIL import Image
-
-    pictures = []
-    for run in _first_of(runs, names):
-        if run.tsne is not None:
-            with Image.open(run.tsne) as image:
-                pictures.append(Picture(f"Run {run.name}, seed {run.seed}", ONE_SEED, data=data_uri(image)))
+    pictures = [
+        _stored(run.tsne, f"Run {run.name}, seed {run.seed}", ONE_SEED)
+        for run in _first_of(runs, names)
+        if run.tsne is not None
+    ]
     missing = Picture("t-SNE", "", missing=f"none of the runs {', '.join(names)} has left tsne.png")
     return tuple(pictures) or (missing,)
 

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from gmail_kedro.whole_files import refuse_changed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LAST_FACT = "trainable_parameters"  # a training writes it into its last row alone
 
@@ -79,6 +82,27 @@ def read_history(path: Path) -> pd.DataFrame | None:
     if reason := missing_steps(history):
         raise DamagedReportError(path, reason)
     return history
+
+
+def read_picture(path: Path) -> "Image":
+    """Returns a figure that was written as PNG.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DamagedReportError: If it is no such picture, or not the whole of it: every part of a PNG has a checksum.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.verify()
+        with Image.open(path) as picture:
+            picture.load()
+        return picture
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow has no error of its own
+        raise DamagedReportError(path, error) from error
 
 
 def missing_steps(history: pd.DataFrame) -> str:
