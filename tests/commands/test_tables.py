@@ -51,7 +51,7 @@ def test_on_the_mini_world_they_are_the_stages_of_dvc():
     numbers = [number for number in PROFILES["base"].define("tables")["tables"] if number != 106]  # asks for more seeds
     listed = commands_of(PROFILES["base"], *numbers)
     assert len(listed) == len(set(listed))
-    assert {*listed, "kedro run --pipeline=report"} == dvc_commands()
+    assert {*listed, "kedro run --pipeline=report", "gmail-kedro code"} == dvc_commands()
 
 
 def test_seeds_that_a_table_asks_for_are_run_too():
