@@ -1,8 +1,11 @@
 """Weights in the profile's folder of weights are given to the runs that name them, and to no others."""
 
+import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from gmail_kedro.commands import declared_sets
 from gmail_kedro.commands.project import Project
@@ -16,9 +19,15 @@ def project(tmp_path, repository):
 
 
 def put(project, path):
+    """Puts a whole file of one tensor there, or the configuration of the published GPT-2."""
     file = project.root / "data/01_raw/weights" / path
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
+    if file.suffix == ".json":
+        file.write_text(json.dumps({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12}))
+    elif file.suffix == ".safetensors":
+        save_file({"weight": torch.zeros(1)}, file)
+    else:
+        torch.save({"weight": torch.zeros(1)}, file)
     return str(file)
 
 

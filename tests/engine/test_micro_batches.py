@@ -26,6 +26,7 @@ def gradients(model):
     return found
 
 
+@pytest.mark.reliability(17)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("size", [1, 4, 5, 12])
 def test_one_pass_equals_the_full_batch_for_eq1(dtype, size):
@@ -50,6 +51,7 @@ def test_one_pass_equals_the_full_batch_for_eq1(dtype, size):
     assert sum(calls) == COUNT  # one forward pass
 
 
+@pytest.mark.reliability(17)
 @pytest.mark.parametrize("size", [1, 4, 5, 12])
 def test_two_passes_equal_the_full_batch_for_losses_of_the_whole_cloud(size):
     model, inputs, real = problem()

@@ -38,6 +38,7 @@ def test_equals_the_naive_loop(embeddings, first_positive):
     assert float(loss) == pytest.approx(naive_eq1(generated, real, 0.07, first_positive), abs=1e-10)
 
 
+@pytest.mark.reliability(17)
 def test_same_image_columns_are_no_negatives(embeddings):
     generated, real = embeddings
     ids = torch.tensor([0, 0, 1, 2, 2, 2])

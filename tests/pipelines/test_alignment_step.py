@@ -119,6 +119,7 @@ def assert_close(first, second, tolerance=1e-6):
         assert torch.allclose(left, right, atol=tolerance * max(1.0, scale), rtol=0)
 
 
+@pytest.mark.reliability(17)
 def test_cached_loss_equals_the_online_loss(world):
     """Algorithm 1 as printed: both towers on the batch's own pictures, no cache anywhere."""
     built = world(EQ1)
