@@ -1,6 +1,7 @@
 """What all tests share: the repository's root, one thread, and an MLflow store of their own."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; two threads collapse beside other work
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background has it ignored
 
 
 @pytest.fixture(scope="session")

@@ -225,8 +225,10 @@ def test_a_row_is_one_command_and_the_tables_find_it(dry, short, monkeypatch, ca
     assert read(dry, "repro_paper/clip_frozen-0/scores.json")["protocol"]["encoder"] == "clip_vit_b_32"
     assert main(["table", "14", "--env", short, "--dry-run"]) == 0
     done = [line for line in capsys.readouterr().out.splitlines() if "# done; " in line]
-    assert [line.split()[:3] for line in done] == [["kedro", "run", "--env"]] * 2 + [
-        ["gmail-kedro", "run", "clip_frozen"]
+    assert [line.split()[:3] for line in done] == [
+        ["gmail-kedro", "set", "make"],
+        ["kedro", "run", "--env"],
+        ["gmail-kedro", "run", "clip_frozen"],
     ]
     run_pipelines(Project(dry, short), ["tables"], {})
     cells = pd.read_parquet(dry / "data/08_reporting/tables_paper/tables.parquet").set_index(["table", "row"])
