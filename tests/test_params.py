@@ -120,6 +120,8 @@ def test_an_unknown_choice_names_the_known_ones(base: dict):
         ({"moment_reference": "queue"}, "moment_reference"),
         ({"topology": "shared", "real_path": "lora_proj"}, "moment_weight"),
         ({"projection": "linear", "projection_batch_norm": True, "micro_batch_size": 8}, "micro_batch_size"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"batch_size": 1, "moment_weight": 0}, "batch_size"),
         ({"patience": 3}, "patience"),
         ({"cache_prefix": True, "tune": "full"}, "cache_prefix"),
     ],

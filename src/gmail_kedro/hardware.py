@@ -17,13 +17,21 @@ def resolve_device(name: str) -> torch.device:
         name: ``auto`` (a GPU when there is one, otherwise the CPU) or a torch device such as ``cuda:1``.
 
     Raises:
-        ValueError: If a CUDA device is asked for and none is there.
+        ValueError: If the name is no device's, or a CUDA device is asked for and is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"The device must be auto, cpu, cuda or cuda:NUMBER. Got {name!r} instead.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"The device {name!r} was asked for, but torch sees no CUDA device. Use 'cpu' or 'auto'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"The device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices, numbered "
+            "from 0. Use one of them, or 'auto'."
+        )
     return device
 
 

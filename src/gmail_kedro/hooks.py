@@ -11,6 +11,7 @@ from kedro.pipeline import Pipeline
 
 from gmail_kedro.corpora.measured_sets import check_class_sets
 from gmail_kedro.definitions import read_definitions
+from gmail_kedro.params import RunParams
 from gmail_kedro.zoo.checking import check_models
 
 PARAMETERS = "params:"
@@ -44,13 +45,19 @@ class CatalogHooks:
 
 
 class ModelHooks:
-    """Refuses models that do not exist before the first node runs."""
+    """Refuses models and devices that do not exist before the first node runs."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Looks up every model that the pipeline's parameter groups name, before an MLflow run is started."""
-        groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
-        check_models({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
+        """Looks up every model and device that the pipeline's parameters name, before an MLflow run is started."""
+        names = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
+        groups = {name.removeprefix(PARAMETERS): catalog[name].load() for name in names}
+        check_models(groups)
+        run = groups.get(RunParams.GROUP)
+        if isinstance(run, RunParams) and run.device != "auto" and run.engine == "local":
+            from gmail_kedro.hardware import resolve_device  # takes torch's seconds
+
+            resolve_device(run.device)
 
 
 class ClassSetHooks:

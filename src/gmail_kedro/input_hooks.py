@@ -5,12 +5,13 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import CatalogProtocol
+from kedro.io import CatalogProtocol, DatasetError
 from kedro.pipeline import Pipeline
 
 from gmail_kedro.corpora.splits import evaluation_rows
 
-BENCHMARK, EVALUATION = "benchmark_corpus", "params:evaluation"
+CORPUS, BENCHMARK, EVALUATION = "corpus", "benchmark_corpus", "params:evaluation"
+BASELINE = "baseline_"  # begins the names of what another run made
 CORPORA = ("mini_world",)  # pipelines whose results say themselves how they are made
 
 
@@ -22,15 +23,30 @@ class InputHooks:
         """Looks for every stored input that another pipeline makes, and at the split that is measured on.
 
         Raises:
+            DatasetError: If the pipeline would write a corpus of photographs.
             FileNotFoundError: If an input is not there; names all of them, and the pipelines that make them.
             ValueError: If the split has fewer photographs than an evaluation needs.
         """
+        refuse_writing_photographs(pipeline, catalog)
         refuse_missing(pipeline, catalog, pipelines)
         inputs = pipeline.inputs()
         # A benchmark that this very run makes (the mini world) is not there yet, or is another.
-        is_made = {BENCHMARK, "corpus"} & pipeline.all_outputs()
+        is_made = {BENCHMARK, CORPUS} & pipeline.all_outputs()
         if {BENCHMARK, EVALUATION} <= inputs and not is_made and catalog.exists(BENCHMARK):
             evaluation_rows(catalog[BENCHMARK].load(), catalog[EVALUATION].load())
+
+
+def refuse_writing_photographs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Refuses the pipeline that makes the mini world, with which the default begins, beside a corpus of one's own.
+
+    Raises:
+        DatasetError: If there is such a corpus; says what to run instead.
+    """
+    corpus = catalog.get(CORPUS)
+    corpus = getattr(corpus, "_dataset", corpus)  # the one that is kept in memory
+    refusal = getattr(corpus, "read_only", "")
+    if CORPUS in pipeline.all_outputs() and refusal:
+        raise DatasetError(refusal)
 
 
 def refuse_missing(pipeline: Pipeline, catalog: CatalogProtocol, registered: Mapping[str, Pipeline]) -> None:
@@ -54,8 +70,10 @@ def refuse_missing(pipeline: Pipeline, catalog: CatalogProtocol, registered: Map
         found = ", ".join(f"{name} ({place})" for name, (place, _) in missing.items())
         makers = {maker for _, maker in missing.values()}
         commands = ", then ".join(f"kedro run --pipeline={name}" for name in registered if name in makers)
+        other = " (what is the baseline's: with its name as run_id)" if any(map(_is_baseline, missing)) else ""
         raise FileNotFoundError(
-            f"What the run needs is not there: {found}. Make it first, with the same --env and --params: {commands}"
+            f"What the run needs is not there: {found}. Make it first, with the same --env and --params{other}: "
+            f"{commands}"
         )
 
 
@@ -65,9 +83,13 @@ def _place(dataset: Any) -> str:
     return "" if place is None else str(place)
 
 
+def _is_baseline(name: str) -> bool:
+    return name.startswith(BASELINE)
+
+
 def _maker(name: str, registered: Mapping[str, Pipeline]) -> str | None:
     """Returns the smallest pipeline with an output, in whatever form."""
-    stored = name.partition("@")[0]
+    stored = name.removeprefix(BASELINE).partition("@")[0]
     makers = [
         maker
         for maker, pipeline in registered.items()

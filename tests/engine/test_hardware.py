@@ -2,8 +2,14 @@
 
 import pytest
 import torch
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.hardware import fast_arithmetic, multiplies_bfloat16, resolve_device, resolve_precision
+from gmail_kedro.hooks import ModelHooks
+from gmail_kedro.params import RunParams
+
+from ..test_params import load
 
 CPU = torch.device("cpu")
 
@@ -40,6 +46,25 @@ def test_absent_gpu_is_an_error_not_a_silent_cpu():
     assert resolve_device("auto") == CPU
     with pytest.raises(ValueError, match="torch sees no CUDA device"):
         resolve_device("cuda")
+
+
+def test_a_gpu_beyond_those_there_are_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="'cuda:2' was asked for, but torch sees 2 CUDA devices, numbered from 0"):
+        resolve_device("cuda:2")
+
+
+def test_a_device_that_is_none_is_refused_in_our_words():
+    with pytest.raises(ValueError, match="must be auto, cpu, cuda or cuda:NUMBER. Got 'gpu' instead"):
+        resolve_device("gpu")
+
+
+def test_a_run_on_a_device_that_is_not_there_is_refused_before_its_first_node():
+    catalog = DataCatalog({"params:run": MemoryDataset(RunParams(**{**load("base")["run"], "device": "gpu"}))})
+    with pytest.raises(ValueError, match="Got 'gpu' instead"):
+        ModelHooks().before_pipeline_run(Pipeline([node(print, "params:run", None)]), catalog)
 
 
 @pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])

@@ -110,9 +110,15 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         Raises:
             DatasetError: Always.
         """
-        raise DatasetError(
+        raise DatasetError(self.read_only)
+
+    @property
+    def read_only(self) -> str:
+        """Says that nothing can be saved here, and what to run instead."""
+        return (
             f"The corpus {self._name!r} ({self._home()}) is read-only: nothing can be saved to it. The pipeline "
-            "mini_world writes the embedded corpus only; with your own corpus, leave it out."
+            "mini_world, with which the default begins, writes the embedded corpus only; with your own corpus, run the "
+            "rest of the default: --pipelines=gmail"
         )
 
     def _exists(self) -> bool:

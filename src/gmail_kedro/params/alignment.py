@@ -203,6 +203,12 @@ class AlignmentParams(Parameters):
         self.refuse_unless(
             not self.moment_weight or self.real_path == "frozen", "moment_weight", "0 unless real_path is frozen"
         )
+        has_negatives = not self.align_weight or self.align_form != "softmax" or self.negatives != "batch"
+        self.refuse_unless(
+            self.batch_size > 1 or self.tune == "none" or (not self.moment_weight and has_negatives),
+            "batch_size",
+            "2 or greater: one pair has neither negatives nor moments",
+        )
         self.refuse_unless(
             self.micro_batch_size is None or not self.projection_batch_norm,
             "micro_batch_size",
