@@ -47,7 +47,7 @@ def test_an_interrupted_set_does_not_exist_and_says_how_to_resume(tmp_path: Path
     assert not dataset.exists()
     with pytest.raises(
         DatasetError,
-        match=r"incomplete: 2 of 4 shards missing \(first: 100000\). Resume with: kedro run --pipeline=generation",
+        match=r"2 of 4 shards missing or cut short \(first: 100000.tar\). Resume with: kedro run --pipeline=generation",
     ):
         dataset.load()
     dataset.save(make_work())
@@ -59,7 +59,7 @@ def test_a_set_that_lost_a_shard_is_incomplete_and_repaired_by_saving(tmp_path: 
     dataset.save(make_work())
     (tmp_path / "100001.tar").unlink()
     assert not dataset.exists()
-    with pytest.raises(DatasetError, match=r"1 of 4 shards missing \(first: 100001\)"):
+    with pytest.raises(DatasetError, match=r"1 of 4 shards missing or cut short \(first: 100001.tar\)"):
         dataset.load()
     dataset.save(make_work())
     assert len(list(dataset.load().keys())) == 10

@@ -68,6 +68,9 @@ def test_a_history_cut_inside_a_line_or_without_rows_between_is_refused(history:
     (tmp_path / "a.csv").write_text(history.to_csv(index=False)[:-3])
     with pytest.raises(DamagedReportError, match="its last line has no end"):
         read_history(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("")  # not the table without rows and columns, which is a line
+    with pytest.raises(DamagedReportError, match="it is empty"):
+        read_history(tmp_path / "a.csv")
     assert "not the steps 0 to 58" in missing_steps(history.drop(index=7))
 
 

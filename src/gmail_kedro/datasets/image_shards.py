@@ -61,7 +61,7 @@ class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
         if missing:
             raise DatasetError(
                 f"The generated set in {folder} is incomplete: {len(missing)} of {len(wanted.shards)} shards missing "
-                f"(first: {missing[0]}). Resume with: {resume}"
+                f"or cut short (first: {missing[0]}.tar). Resume with: {resume}"
             )
         if description is None:
             raise DatasetError(

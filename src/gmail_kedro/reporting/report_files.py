@@ -69,13 +69,15 @@ def read_history(path: Path) -> pd.DataFrame | None:
     Raises:
         DamagedReportError: If it is no such table, or not the whole of it: see ``missing_steps``.
     """
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if not text.strip():
+    if not path.is_file():
         return None
+    text = path.read_text(encoding="utf-8", errors="replace")
     if not text.endswith("\n"):
-        raise DamagedReportError(path, "its last line has no end")
+        raise DamagedReportError(path, "its last line has no end" if text else "it is empty")
     try:
         refuse_changed(path)
+        if not text.strip():
+            return None
         history = pd.read_csv(path)
     except ValueError as error:
         raise DamagedReportError(path, error) from error

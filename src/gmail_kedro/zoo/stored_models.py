@@ -51,7 +51,7 @@ def check_folder(folder: Path, *, remedy: str) -> str:
     stored = read_json(folder / CHECKSUMS_FILE, remedy=remedy)
     for name, expected in stored.items():
         if name not in found:
-            raise MissingWeightsError(f"There is no {name} in {folder}, which was stored with one. {remedy}")
+            raise MissingWeightsError(f"There is no {name} in {folder}, and {CHECKSUMS_FILE} names one. {remedy}")
         if found[name] != expected:
             raise DamagedFileError(
                 f"The file {folder / name} is damaged, or was changed after it was stored: its sha256 is "
