@@ -29,8 +29,8 @@ install: $(INSTALLED)  ## create .venv and install what requirements.lock pins, 
 demo: install  ## the whole of GMAIL on the embedded mini world, in minutes
 	$(BIN)/gmail-kedro demo
 
-test: install  ## run the tests
-	$(BIN)/python -m pytest
+test: install  ## run the tests, a file at a time on up to four cores
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: install  ## style, format, import contracts, types
 	$(BIN)/ruff check .
