@@ -10,12 +10,10 @@ import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit
-from gmail_kedro.engine.stopping import Stopped, stopping_at_once, stopping_between_steps
+from gmail_kedro.engine.stopping import ASKING, Stopped, stopping_at_once, stopping_between_steps
 
 from ..forking import fork
 from .test_loop import STEPS, problem
-
-ASKING = [signal.SIGTERM, signal.SIGINT]
 
 
 def train(folder, meanwhile=lambda index: None):
@@ -92,7 +90,8 @@ def test_a_second_signal_ends_the_process_at_once(asking, tmp_path):
 
 
 @pytest.mark.reliability(31)
-def test_outside_of_training_it_ends_where_it_is(tmp_path, capfd):
+@pytest.mark.parametrize("asking", ASKING)
+def test_outside_of_training_it_ends_where_it_is(asking, tmp_path, capfd):
     def work():
         with stopping_at_once():
             (tmp_path / "here").touch()
@@ -100,7 +99,7 @@ def test_outside_of_training_it_ends_where_it_is(tmp_path, capfd):
 
     child = fork(work, exit_code)
     wait_for(tmp_path / "here")
-    os.kill(child, signal.SIGTERM)
+    os.kill(child, asking)
     assert ended_within(child, 2) == os.EX_TEMPFAIL
     assert "Go on with the same command." in capfd.readouterr().err
 

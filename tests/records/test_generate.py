@@ -113,6 +113,18 @@ def test_other_settings_replace_every_shard_and_never_mix(tmp_path: Path) -> Non
     assert folder_bytes(tmp_path) == folder_bytes(tmp_path.with_suffix(".fresh")) | {"notes.txt": b"mine"}
 
 
+def test_pictures_that_will_be_gone_are_said_before_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    generate_shards(make_work(image_count=4, jpeg_quality=50), tmp_path)
+    generate_shards(make_work(image_count=5, jpeg_quality=50), tmp_path)  # grows: all are kept
+    assert "name another set" not in caplog.text
+    count = len(make_work(image_count=5).plan)
+    generate_shards(make_work(image_count=5), tmp_path)
+    assert f"other settings (jpeg_quality 50, now 90): its {count} pictures are replaced. To keep" in caplog.text
+    fewer = make_work(image_count=2)
+    generate_shards(fewer, tmp_path)
+    assert f"has {count} pictures, and {len(fewer.plan)} are asked for now: the others are removed" in caplog.text
+
+
 @pytest.mark.reliability(7)
 def test_a_failing_batch_keeps_what_was_finished(tmp_path: Path) -> None:
 

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from PIL import Image
 
 from gmail_kedro.reporting.figures import draw_captions, draw_pairs, draw_spectra, draw_tsne, tsne_plane
 
@@ -56,3 +57,12 @@ def test_too_few_points_have_no_plane_and_the_figure_says_so(rows: np.ndarray):
 def test_no_pair_and_no_shared_photograph_is_said():
     assert "No photograph is held out" in texts_of(draw_pairs([], [], []))
     assert "no photograph in common" in texts_of(draw_captions([], {"run": []}, []))
+
+
+def test_the_title_over_a_single_photograph_is_not_cut():
+    picture = Image.new("RGB", (8, 8))
+    for figure in (draw_pairs([picture], [picture], ["a dog"]), draw_captions([picture], {"run": ["a dog"]}, ["best"])):
+        figure.draw_without_rendering()
+        (title,) = (text for text in figure.texts if "images" in text.get_text() or "photographs" in text.get_text())
+        extent = title.get_window_extent()
+        assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width

@@ -9,6 +9,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+ASKING = (signal.SIGTERM, signal.SIGINT)
+
 
 class Stopped(SystemExit):
     """The process was asked to stop; the same command goes on."""
@@ -20,12 +22,12 @@ class Stopped(SystemExit):
 
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """SIGTERM ends its body with ``Stopped``, wherever it is; Ctrl-C stays a ``KeyboardInterrupt``."""
+    """SIGTERM and Ctrl-C end its body with ``Stopped``, wherever it is; a second one ends the process at once."""
 
     def stop() -> None:
         raise Stopped
 
-    with _handling((signal.SIGTERM,), stop):
+    with _handling(ASKING, stop):
         yield
 
 
@@ -42,7 +44,7 @@ def stopping_between_steps() -> Iterator[Callable[[], bool]]:
         asked.set()
         _tell("Stopping after this step. A second signal ends the process at once.")
 
-    with _handling((signal.SIGTERM, signal.SIGINT), remember):
+    with _handling(ASKING, remember):
         yield asked.is_set
     if asked.is_set():
         raise Stopped

@@ -43,12 +43,35 @@ def is_complete_set(folder: Path, wanted: SetDescription) -> bool:
 
 def read_gate(folder: Path) -> Mapping[str, Any]:
     """Returns the gate by which the finished shards in a folder were judged; empty if that is unknown."""
+    found = _read_last(folder)
+    return {} if found is None else found.quality
+
+
+def warn_of_replacing(folder: Path, wanted: SetDescription) -> None:
+    """Says which pictures of the folder will be gone: those of other settings, and those that nobody asks for now."""
+    found = _read_last(folder)
+    if found is None:
+        return
+    names = sorted({*found.settings, *wanted.settings})
+    values = ((name, found.settings.get(name), wanted.settings.get(name)) for name in names)
+    changes = [f"{name} {before!r}, now {now!r}" for name, before, now in values if before != now]
+    if changes:
+        gone = f"was made with other settings ({'; '.join(changes)}): its {found.image_count} pictures are replaced"
+    elif found.image_count > wanted.image_count:
+        gone = f"has {found.image_count} pictures, and {wanted.image_count} are asked for now: the others are removed"
+    else:
+        return
+    logger.warning("The set in %s %s. To keep them, stop, and name another set: --params=set=…", folder, gone)
+
+
+def _read_last(folder: Path) -> SetDescription | None:
+    """Returns what the folder says it holds, finished or not; None if it says nothing that can be read."""
     for name in (COMPLETE_FILE, UNFINISHED_FILE):
         with contextlib.suppress(ValueError):
             found = read_description(folder, name)
             if found is not None:
-                return found.quality
-    return {}
+                return found
+    return None
 
 
 def announce(folder: Path, wanted: SetDescription, judged_by: Mapping[str, Any]) -> None:

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gmail_kedro.records.folder import announce, close_set, hold_folder, is_complete_set, read_gate, remove_extra
+from gmail_kedro.records.folder import (
+    announce,
+    close_set,
+    hold_folder,
+    is_complete_set,
+    read_gate,
+    remove_extra,
+    warn_of_replacing,
+)
 from gmail_kedro.records.generation_work import GenerationWork
 from gmail_kedro.records.quality import Verdict
 from gmail_kedro.records.shard_worker import ShardWorker
@@ -106,6 +114,7 @@ def _bring(work: GenerationWork, folder: Path) -> _Done:
     wanted = work.description
     is_complete = is_complete_set(folder, wanted)
     if not is_complete:
+        warn_of_replacing(folder, wanted)
         announce(folder, wanted, read_gate(folder))
         judged_by = read_gate(folder)
         if judged_by != wanted.quality:

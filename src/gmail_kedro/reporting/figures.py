@@ -37,7 +37,7 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
     count = len(real)
     if not count:
         return _say_why("No photograph is held out, so there is no pair to show.")
-    figure = Figure(figsize=(1.75 * count, 4.6), layout="constrained")
+    figure = Figure(figsize=(max(1.75 * count, 5.2), 4.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     for column, (photograph, picture, caption) in enumerate(zip(real, generated, captions, strict=True)):
         axes[0, column].imshow(photograph, interpolation="nearest")
@@ -67,7 +67,7 @@ def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str
 
     if not images:
         return _say_why("The runs have no photograph in common, so there is no caption to compare.")
-    figure = Figure(figsize=(2.1 * len(images), 2.5 + 0.6 * len(captions)), layout="constrained")
+    figure = Figure(figsize=(max(2.1 * len(images), 4.5), 2.5 + 0.6 * len(captions)), layout="constrained")
     axes = figure.subplots(1, len(images), squeeze=False)[0]
     for column, (axis, image, note) in enumerate(zip(axes, images, notes, strict=True)):
         axis.imshow(image, interpolation="nearest")
