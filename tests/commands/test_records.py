@@ -29,3 +29,24 @@ def test_records_that_wait_become_runs_of_the_projects_store(tmp_path: Path, cap
     said = capsys.readouterr().out
     assert f"is run {run.info.run_id} now" in said and "a.jsonl is no record of a run" in said
     assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.reliability(30)
+def test_a_store_that_cannot_be_used_is_named_and_the_advice_works(tmp_path: Path):
+    project = SimpleNamespace(
+        root=tmp_path,
+        tracking=lambda: {
+            "server": {"mlflow_tracking_uri": default_uri(tmp_path)},
+            "tracking": {"experiment": {"name": "mine"}},
+        },
+    )
+    journal = Journal(tmp_path / FOLDER, "http://example.org")
+    journal.leave_store(ConnectionError())
+    journal.finish("FINISHED")
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"no database" * 1000)
+    with pytest.raises(RuntimeError, match=r"sqlite:.*mlflow\.db must answer.*not a database.*The 1 records stay"):
+        import_runs(project)
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    database.rename(tmp_path / "mlflow.damaged")
+    assert import_runs(project) == 0

@@ -14,7 +14,7 @@ def import_runs(project: Project) -> int:
         project: The project.
 
     Raises:
-        Exception: Whatever MLflow raises where the store cannot be used; the records stay.
+        RuntimeError: If the store cannot be used; the records stay.
     """
     from gmail_kedro.run_journal import FOLDER, import_journal, pending_journals
     from gmail_kedro.run_store import TRACKING_URI, connect, default_uri, wait_shortly
@@ -29,7 +29,14 @@ def import_runs(project: Project) -> int:
     if not waiting:
         sys.stdout.write("No record of a run waits to be imported.\n")
         return 0
-    client, experiment_id = connect(uri, experiment=experiment)
+    try:
+        client, experiment_id = connect(uri, experiment=experiment)
+    except Exception as error:
+        raise RuntimeError(
+            f"MLflow's store {uri} must answer before records can be imported ({type(error).__name__}: {error}). The "
+            f"{len(waiting)} records stay in {project.root / FOLDER}. Start the server, correct {TRACKING_URI}, or "
+            "move a damaged database away, so that a new one is made; then give the command again."
+        ) from error
     failed = 0
     for path in waiting:
         try:
