@@ -5,8 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from gmail_kedro.corpora.checking import check_images
+from gmail_kedro.corpora.checking import check_images, refuse_absent
 from gmail_kedro.corpora.folder import FolderImages
+from gmail_kedro.corpora.tree import TreeImages
 from gmail_kedro.interfaces import Corpus
 
 
@@ -22,8 +23,7 @@ def corpus(tmp_path, encode, photograph) -> Corpus:
 
 
 def test_good_pictures_pass(corpus):
-    assert check_images(corpus, ["whole", "whole"]) is None
-    assert check_images(corpus, []) is None
+    assert check_images(corpus, ["whole", "whole"]) == check_images(corpus, []) == {}
 
 
 def test_all_bad_ones_are_counted_and_five_are_shown(corpus):
@@ -50,3 +50,23 @@ def test_without_decoding_only_headers_are_read(corpus):
     check_images(corpus, ["whole", "cut"], decode=False)
     with pytest.raises(ValueError, match="2 of the 3 pictures"):
         check_images(corpus, ["whole", "html", "gone0"], decode=False)
+
+
+def test_absent_pictures_are_counted_over_all_splits(tmp_path):
+    """Ten pictures of two captions each; one of train, one of val and one of test are not there."""
+    names = [f"{number}.jpg" for number in range(10)]
+    splits = dict(zip(names, ["train"] * 6 + ["val"] * 2 + ["test"] * 2, strict=True))
+    for name in set(names) - {"3.jpg", "6.jpg", "9.jpg"}:
+        (tmp_path / name).write_bytes(b"x")
+    rows = pd.DataFrame({"image_id": [name for name in names for _ in range(2)]})
+    rows["split"] = rows["image_id"].map(splits)
+    told = (
+        r"3 of the 10 pictures of the corpus 'own' are not there.*skip_missing: true.*\n- '3.jpg': '.*3.jpg'\n- '6.jpg'"
+    )
+    for images in (TreeImages(tmp_path), FolderImages({name: tmp_path / name for name in names})):
+        with pytest.raises(ValueError, match=told):
+            refuse_absent(Corpus(name="own", captions=rows, images=images, labels={}), limit=1.0)
+        trained = Corpus(name="own", captions=rows[rows["split"] == "train"], images=images, labels={})
+        refuse_absent(trained, limit=0.17)
+        with pytest.raises(ValueError, match="1 of the 6 pictures of the corpus 'own' are not there"):
+            refuse_absent(trained, limit=0.16)

@@ -60,10 +60,17 @@ def test_own_photographs_go_all_the_way(own):
     assert described["truncated_prompt_count"] > 0
 
 
-def test_missing_photograph(own, photographs):
-    (photographs / "images/photo_3.jpg").unlink()
-    with pytest.raises(Exception, match=r"photo_3.jpg"):
+def test_missing_photographs_are_counted_and_left_out_as_the_message_says(own, photographs, tmp_path):
+    for number in (3, 25):  # of train and of val
+        (photographs / f"images/photo_{number}.jpg").unlink()
+    with pytest.raises(
+        Exception, match=r"2 of the 30 pictures of the corpus 'own'.*skip_missing: true.*\n.*photo_3.jpg"
+    ):
         own("generation")
+    catalog = tmp_path / "project/conf/own_corpus/catalog_corpus.yml"
+    catalog.write_text(f"{catalog.read_text()}    skip_missing: true\n")
+    home = own("generation", generation={"image_count": 24}) / "data/02_intermediate/own"
+    assert set(pd.read_parquet(home / "captions.parquet")["image_id"]) == {str(n) for n in range(30)} - {"3", "25"}
 
 
 def test_corrupt_photograph(own, photographs):

@@ -235,6 +235,21 @@ def test_an_unreadable_benchmark_photograph_always_fails_the_run(image_id: str) 
         read_captions(corpus, corpus, quality_params(max_unreadable=1.0))
 
 
+def test_copies_among_what_is_measured_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    noise = Photographs(cut=[], gone=[])
+    measured = noise.read("img_v.jpg")
+
+    class Copied:
+        def read(self, key: str) -> bytes:
+            return measured if key in ("img_v.jpg", "img_t.jpg") else noise.read(key)
+
+    corpus = Corpus("tiny", make_captions(), Copied(), labels={})
+    captions, _ = read_captions(corpus, corpus, quality_params())
+    assert {"img_v.jpg", "img_t.jpg"} <= set(captions["image_id"])
+    assert "1 val and test photographs of the corpus 'tiny' have the very bytes of others" in caplog.text
+    assert "(the first: 'img_t.jpg' is 'img_v.jpg')" in caplog.text
+
+
 def test_an_interrupted_manifest_or_plan_is_written_again(tmp_path: Path, built: list[dict[str, object]]) -> None:
     made = run_pipeline(tmp_path)
     for name in ("generation_plan", "generated_manifest"):

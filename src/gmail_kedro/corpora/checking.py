@@ -53,8 +53,35 @@ def look_at_images(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = T
     return Looked(reasons, copies_among(usable, digests[: len(usable)]))
 
 
-def check_images(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = True) -> None:
-    """Checks that all the pictures exist and can be used.
+def refuse_absent(corpus: Corpus, *, limit: float) -> None:
+    """Refuses a corpus whose pictures are not there, counted over all its splits; opens none.
+
+    Pictures in tars are always there.
+
+    Args:
+        corpus: The corpus.
+        limit: Largest share of the training pictures that may be absent, in [0, 1]; of val and test none may.
+
+    Raises:
+        ValueError: If there are more; the message counts them, names the first five, and what leaves them out.
+    """
+    find = getattr(corpus.images, "missing", None)
+    if find is None:
+        return
+    splits = corpus.captions.drop_duplicates("image_id").set_index("image_id")["split"]
+    absent = splits[find(splits.index)]
+    is_trained = absent == "train"
+    if is_trained.all() and len(absent) <= limit * (splits == "train").sum():
+        return
+    shown = _show([f"{image_id!r}: '{corpus.images.path(image_id)}'" for image_id in absent.index])
+    raise ValueError(
+        f"{len(absent)} of the {len(splits)} pictures of the corpus {corpus.name!r} are not there. Put them there, "
+        f"correct its images folder, or leave them out by count: skip_missing: true in its catalog entry:{shown}"
+    )
+
+
+def check_images(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = True) -> Mapping[str, str]:
+    """Checks that all the pictures exist and can be used; returns which are copies of others, as ``Looked`` does.
 
     Args:
         corpus: The corpus they belong to.
@@ -65,12 +92,13 @@ def check_images(corpus: Corpus, image_ids: Iterable[str], *, decode: bool = Tru
         ValueError: If any picture is missing or unusable: one message with the count and the first five reasons.
     """
     wanted = list(dict.fromkeys(image_ids))
-    reasons = look_at_images(corpus, wanted, decode=decode).reasons
-    if reasons:
+    looked = look_at_images(corpus, wanted, decode=decode)
+    if looked.reasons:
         raise ValueError(
-            f"{len(reasons)} of the {len(wanted)} pictures needed from the corpus {corpus.name!r} cannot be used. "
-            f"Mend them, or take their entries out of the annotations:{_show(reasons.values())}"
+            f"{len(looked.reasons)} of the {len(wanted)} pictures needed from the corpus {corpus.name!r} cannot be "
+            f"used. Mend them, or take their entries out of the annotations:{_show(looked.reasons.values())}"
         )
+    return looked.copies
 
 
 def check_unreadable(corpus: Corpus, reasons: Mapping[str, str], *, of: int, limit: float) -> None:

@@ -1,5 +1,6 @@
 """Pictures below one folder, called by their path in it: nothing is kept in memory, however many there are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -61,6 +62,14 @@ class TreeImages:
             FileNotFoundError: As ``read``.
         """
         return self._find(key).stat().st_size
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Returns the keys, each once and in order, that have no file; opens nothing.
+
+        Args:
+            keys: The pictures to look for.
+        """
+        return list(dict.fromkeys(key for key in keys if not self.path(key).is_file()))
 
     def _find(self, key: str) -> Path:
         path = self.path(key)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from gmail_kedro.corpora.checking import check_images, check_unreadable, look_at_images
+from gmail_kedro.corpora.checking import check_images, check_unreadable, look_at_images, refuse_absent
 from gmail_kedro.corpora.leakage import leave_out_copies
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.params import GenerationParams, PairingParams, QualityParams, RunParams
@@ -52,6 +52,7 @@ def read_captions(
             benchmark shows one that is trained on, or fewer than two are left; the message names them.
     """
     check_captions(corpus.captions)
+    refuse_absent(corpus, limit=quality.max_unreadable)
     is_own = benchmark_corpus.captions.equals(corpus.captions)
     copies = {
         image_id: reason
@@ -60,7 +61,8 @@ def read_captions(
     }
     captions = corpus.captions[list(CAPTION_COLUMNS)]
     is_train = captions["split"] == "train"
-    check_images(corpus, captions.loc[~is_train, "image_id"].unique())
+    measured_copies = check_images(corpus, captions.loc[~is_train, "image_id"].unique())
+    _warn_of_copies("val and test", corpus.name, measured_copies, "each is measured as a photograph of its own")
     counts = captions.loc[is_train, "image_id"].value_counts(sort=False)
     looked = look_at_images(corpus, counts.index.difference(list(copies), sort=False))
     reasons = {**copies, **looked.reasons}
@@ -85,16 +87,16 @@ def _merge_copies(name: str, captions: pd.DataFrame, copies: Mapping[str, str]) 
     """Returns captions in which those of a copy are those of the photograph it is a copy of."""
     if not copies:
         return captions
-    first = next(iter(copies))
-    logger.warning(
-        "%d training photographs of the corpus %r have the very bytes of others (the first: %r is %r); their captions "
-        "become captions of those.",
-        len(copies),
-        name,
-        first,
-        copies[first],
-    )
+    _warn_of_copies("training", name, copies, "their captions become captions of those")
     return captions.assign(image_id=captions["image_id"].map(lambda image_id: copies.get(image_id, image_id)))
+
+
+def _warn_of_copies(kind: str, name: str, copies: Mapping[str, str], consequence: str) -> None:
+    if copies:
+        logger.warning(
+            "%d %s photographs of the corpus %r have the very bytes of others (the first: %r is %r); %s.",
+            len(copies), kind, name, *next(iter(copies.items())), consequence,
+        )  # fmt: skip
 
 
 def plan_generation(captions: Table, params: GenerationParams, pairing: PairingParams) -> pa.RecordBatchReader:
