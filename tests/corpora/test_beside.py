@@ -27,6 +27,11 @@ def test_every_line_is_a_caption(folder):
     assert reading.images.read("a/1.PNG") == (folder / "a/1.PNG").read_bytes()
 
 
+def test_a_text_that_is_a_list_written_out_is_several_captions(folder):
+    (folder / "b.txt").write_text('["A b.", "Another b."]\n')
+    assert read_folder(folder, name="own").captions["caption"].tolist()[:2] == ["A b.", "Another b."]
+
+
 def test_ids_do_not_move_when_pictures_are_added(folder, encode, photograph):
     before = read_folder(folder, name="own").captions.set_index("image_id")["caption_id"].to_dict()
     (folder / "0.jpg").write_bytes(encode(photograph))

@@ -90,12 +90,39 @@ def test_rows_keep_their_numbers_over_blocks_and_files(tmp_path, monkeypatch):
     monkeypatch.setattr("gmail_kedro.corpora.table_files.BLOCK_BYTES", 200)
     first = [f'"number {row}\n\nof many",x' for row in range(50)]
     first[7], first[30], first[49] = "a,b,c", "", "a,b,c"
-    (tmp_path / "part-0.csv").write_text("\n\ncaption,url\n" + "\n".join(first) + "\n\n\n")
+    (tmp_path / "part-0.csv").write_text("\n\ncaption,url\n" + "\n".join(first) + "\n")
     (tmp_path / "part-1.csv").write_text("caption,url\nnumber 50,x\na,b,c\nnumber 52,x\n")
     reading = read_table(str(tmp_path / "part-*.csv"), tmp_path, name="own", columns={"file_pattern": "{row}.jpg"})
     expected = [(f"{row}.jpg", f"number {row} of many") for row in range(50) if row not in (7, 30, 49)]
     assert _rows(reading) == [*expected, ("50.jpg", "number 50"), ("52.jpg", "number 52")]
     assert reading.skipped.counts == {"row with another number of columns": 3, "blank caption": 1}
+
+
+@pytest.mark.reliability(8)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("suffix", "rows"),
+    [
+        ("tsv", ["number {}\tx", "\t"]),
+        ("csv", ['"number {}",x', ","]),
+        ("jsonl", ['{{"caption": "number {}"}}', '{"caption": ""}']),
+    ],
+)
+def test_a_blank_last_line_moves_no_picture_of_the_next_table(tmp_path, end, suffix, rows):
+    """A download of a picture that failed may have left the last line blank, or an editor wrote it."""
+    whole, without_caption = rows
+    options = {"columns": {"file_pattern": "{row}.jpg"}} | ({} if suffix == "jsonl" else {"header": ["caption", "url"]})
+    places = (str(tmp_path / f"*.{suffix}"), tmp_path)
+    for name, first in (("a", 0), ("b", 3)):
+        lines = [*(whole.format(row) for row in (first, first + 1)), ""]
+        (tmp_path / f"{name}.{suffix}").write_bytes("".join(line + end for line in lines).encode())
+    with pytest.raises(ValueError, match=rf"a.{suffix}' ends in blank lines.*rows with an empty caption"):
+        read_table(*places, name="own", **options)
+    first = tmp_path / f"a.{suffix}"
+    first.write_bytes(first.read_bytes().removesuffix(end.encode()) + f"{without_caption}{end}".encode())
+    reading = read_table(*places, name="own", **options)
+    assert _rows(reading) == [(f"{row}.jpg", f"number {row}") for row in (0, 1, 3, 4)]
+    assert sum(reading.skipped.counts.values()) == 1
 
 
 @pytest.mark.reliability(8)
@@ -205,7 +232,7 @@ def test_lines_that_an_open_quote_takes_into_a_row_are_counted(read):
     assert reading.skipped.counts == {"row with another number of columns": 3}
 
 
-@pytest.mark.parametrize("written", ["./a.jpg", ".//a.jpg", "././a.jpg", "a.jpg"])
+@pytest.mark.parametrize("written", ["./a.jpg", ".//a.jpg", "././a.jpg", "a.jpg", "a.jpg/", "a.jpg/./"])
 def test_one_picture_has_one_name(read, written):
     reading = read(
         "own.csv", _csv([(written, "one"), ("a.jpg", "two"), ("b//./c..jpg", "three"), ("b/c..jpg", "four")])

@@ -81,6 +81,25 @@ def test_every_line_of_a_text_is_a_caption(tmp_path, picture):
     assert reading.skipped.counts == {}
 
 
+@pytest.mark.parametrize("key", [None, "caption"])
+def test_a_list_that_is_written_out_is_several_captions(tmp_path, picture, key):
+    written = {"x": '["a dog", null, "a\\ncat"]', "y": "['one'\n 'two']", "z": "[sic] a dog", "e": "[]"}
+    members = []
+    for name, text in written.items():
+        member = (f"{name}.txt", text) if key is None else (f"{name}.json", json.dumps({key: text}))
+        members += [(f"{name}.jpg", picture), (member[0], member[1].encode())]
+    write_tar(tmp_path / "a.tar", members)
+    reading = _read(tmp_path, caption_key=key)
+    assert reading.captions[["caption_id", "caption"]].values.tolist() == [
+        ["a/x-0", "a dog"],
+        ["a/x-2", "a cat"],
+        ["a/y-0", "one"],
+        ["a/y-1", "two"],
+        ["a/z", "[sic] a dog"],
+    ]
+    assert reading.skipped.counts == {"no caption": 1, "caption without words": 1}
+
+
 @pytest.mark.reliability(8)
 def test_a_list_in_the_json_is_several_captions(tmp_path, picture):
     def member(key, captions):

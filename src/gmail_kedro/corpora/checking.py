@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -65,15 +66,15 @@ def refuse_absent(corpus: Corpus, *, limit: float) -> None:
     Raises:
         ValueError: If there are more; the message counts them, names the first five, and what leaves them out.
     """
-    find = getattr(corpus.images, "missing", None)
-    if find is None:
+    images: Any = corpus.images
+    if not hasattr(images, "missing"):
         return
     splits = corpus.captions.drop_duplicates("image_id").set_index("image_id")["split"]
-    absent = splits[find(splits.index)]
+    absent = splits[images.missing(splits.index)]
     is_trained = absent == "train"
     if is_trained.all() and len(absent) <= limit * (splits == "train").sum():
         return
-    shown = _show([f"{image_id!r}: '{corpus.images.path(image_id)}'" for image_id in absent.index])
+    shown = _show([f"{image_id!r}: '{images.path(image_id)}'" for image_id in absent.index])
     raise ValueError(
         f"{len(absent)} of the {len(splits)} pictures of the corpus {corpus.name!r} are not there. Put them there, "
         f"correct its images folder, or leave them out by count: skip_missing: true in its catalog entry:{shown}"

@@ -11,7 +11,7 @@ from gmail_kedro.corpora.tree import TreeImages
 
 MISSING = "picture that is not there"
 ESCAPING = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x{0}"
-IDLE = r"(^|/)(?:\.?/)+"  # ./a.jpg, b//a.jpg and b/./a.jpg
+IDLE = r"(^|/)(?:\.?/)+|(?:/\.?)+$"  # ./a.jpg, b//a.jpg, b/./a.jpg and a.jpg/
 
 
 def find_pictures(

@@ -1,7 +1,7 @@
 """Reads captioned corpora that are tables: CSV, TSV, Parquet or JSON lines, with columns of files and captions."""
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from gmail_kedro.corpora.lists import WrittenLists, is_list, one_row_a_caption
 from gmail_kedro.corpora.picture_files import find_pictures
 from gmail_kedro.corpora.row_numbers import RowNumbers
 from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.table_files import Wanted, stream_table
+from gmail_kedro.corpora.table_files import Wanted, refuse_blank_end, stream_table
 from gmail_kedro.corpora.tree import TreeImages, require_file, require_folder
 
 
@@ -76,7 +76,11 @@ def read_table(
     names = ("caption_id", "image_id", "caption", *(["split"] if wanted.split else []))
     table = CaptionColumns(names, skipped)
     content = Wanted(wanted.names, lists=[wanted.caption], header=header)
-    for path in _find_tables(annotations, name=name, home=home):
+    tables = _find_tables(annotations, name=name, home=home)
+    if wanted.file_pattern:
+        for path in tables[:-1]:
+            refuse_blank_end(path)
+    for path in tables:
         for block in stream_table(path, content, rows=rows, skipped=skipped):
             ids, paths, captions, *split = _columns_of(*written.read(*block), wanted)
             paths, usable = find_pictures(paths, ids, pictures, skipped, skip_missing=skip_missing)
@@ -86,14 +90,9 @@ def read_table(
     return Reading(table.frame(), pictures, skipped)
 
 
-def _find_tables(annotations: str | Path, *, name: str, home: str) -> Iterator[Path]:
-    if "*" not in str(annotations):
-        yield require_file(Path(annotations), name=name, home=home)
-        return
-    found = sorted(glob.glob(str(annotations)))
-    if not found:
-        require_file(Path(annotations), name=name, home=home)
-    yield from map(Path, found)
+def _find_tables(annotations: str | Path, *, name: str, home: str) -> list[Path]:
+    found = sorted(glob.glob(str(annotations))) if "*" in str(annotations) else []
+    return [Path(path) for path in found] or [require_file(Path(annotations), name=name, home=home)]
 
 
 def _columns_of(numbers: pa.Array, batch: pa.RecordBatch, wanted: TableColumns) -> list[pa.Array]:

@@ -19,6 +19,7 @@ from gmail_kedro.corpora.texts import encode_text
 
 BLOCK_BYTES = 2**21  # a row must fit; the CSV reader reads up to 32 blocks ahead
 BATCH_ROWS = 65_536
+BLANK_END = (b"\n\n", b"\n\r\n")
 WRONG_WIDTH = "row with another number of columns"
 Blocks = Iterator[tuple[pa.Array, pa.RecordBatch]]
 
@@ -110,20 +111,44 @@ def _stream_csv(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) 
             yield rows.take(len(batch)), batch
 
 
+def refuse_blank_end(path: Path) -> None:
+    """Refuses a table with blank lines at its end, which elsewhere are no rows: here they would move what follows.
+
+    Args:
+        path: A table whose rows are known by their number, and after which another one goes on.
+
+    Raises:
+        ValueError: If it ends so.
+    """
+    if path.suffix.lower() != ".parquet":
+        with open_utf8(path) as file:
+            if _end_of(file).endswith(BLANK_END):
+                raise ValueError(
+                    f"The table '{path}' ends in blank lines, and another one goes on after it: where pictures are "
+                    "called by their row, nobody can say whether these are rows. Remove them, or, where pictures "
+                    "belong to them, write rows with an empty caption."
+                )
+
+
 def _open_rows(path: Path) -> BinaryIO:
     """Opens a file of lines without the blank ones at its end, which are no rows."""
     file = open_utf8(path)
-    start = file.tell()
-    file.seek(max(start, file.seek(0, 2) - 4))
-    end = file.read()
-    file.seek(start)
-    if end.strip() and not end.endswith((b"\n\n", b"\n\r\n")):
+    end = _end_of(file)
+    if end.strip() and not end.endswith(BLANK_END):
         return file
     with file:
         content = file.read().rstrip(b"\r\n")
     if not content.strip():
         raise ValueError(f"The table '{path}' is empty. Fetch it again, or take it out.")
     return BytesIO(content + b"\n")
+
+
+def _end_of(file: BinaryIO) -> bytes:
+    start = file.tell()
+    file.seek(max(start, file.seek(0, 2) - 4))
+    end = file.read()
+    file.seek(start)
+    return end
 
 
 def _names_of(reader: Any, path: Path) -> list[str]:

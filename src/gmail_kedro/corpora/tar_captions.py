@@ -24,7 +24,7 @@ INDEX_SCHEMA = pa.schema(
         ("size", pa.uint32()),
     ]
 )
-INDEX_VERSION = 3  # raised whenever other captions, ids or pictures are taken from the same tar
+INDEX_VERSION = 4  # raised whenever other captions, ids or pictures are taken from the same tar
 
 
 def read_tar_captions(path: Path, folder: Path | None, caption_key: str | None) -> pa.Table:
