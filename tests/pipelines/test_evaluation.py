@@ -120,7 +120,7 @@ def test_captions_are_scored_by_facts_and_words_too(benchmark, tmp_path):
     words = {"cider", "rouge_l", "wmd"} | {f"bleu_{order}" for order in range(1, 5)}
     assert set(items["measure"]) == words | {"scene_tuples"}
     assert scores["intervals"].keys() == set(items["measure"])
-    assert list(tmp_path.glob("word_vectors-*.txt"))
+    assert list(tmp_path.glob("word_vectors-*.safetensors"))
 
 
 @pytest.mark.parametrize(
