@@ -11,7 +11,8 @@ from gmail_kedro.corpora.tree import TreeImages
 
 MISSING = "picture that is not there"
 ESCAPING = r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\x{0}"
-IDLE = r"(^|/)(?:\.?/)+|(?:/\.?)+$"  # ./a.jpg, b//a.jpg, b/./a.jpg and a.jpg/
+IDLE = r"(?:/\.?)+$|(^|/)(?:\.?/)+"  # ./a.jpg, b//a.jpg, b/./a.jpg and a.jpg/
+NAMELESS = r"^[\s\pZ./]*$"
 
 
 def find_pictures(
@@ -27,8 +28,8 @@ def find_pictures(
         skip_missing: Leave out, and count, those that are not there.
     """
     paths = decode_texts(paths)[0]
-    absent = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(paths), ""), True)
     escaping = pc.fill_null(pc.match_substring_regex(paths, ESCAPING), False)
+    absent = pc.and_not(pc.fill_null(pc.match_substring_regex(paths, NAMELESS), True), escaping)
     for reason, fault, shown in (
         ("no file name", absent, labels),
         ("file name that leads out of the images folder", escaping, paths),
