@@ -1,6 +1,7 @@
 """Bad input ends with one clear sentence, before any work is lost."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -130,10 +131,16 @@ def test_what_other_pipelines_make_is_named_with_the_commands(own, pipeline):
 
 
 def test_nothing_is_generated_where_pairing_would_find_no_photograph_for_val(own, photographs):
-    told = r"pairing.val_fraction=0.0001 and pairing.seed=0 put 24 photographs into train and 0 into val"
-    with pytest.raises(Exception, match=told):
-        own("generation", "pairing", pairing={"val_fraction": 0.0001}, generation={"image_count": 24})
-    assert not (photographs.parent / "project/data/02_intermediate/own/shards").exists()
+    told = r"val_fraction=0.0001 and pairing.seed=0 put (\d+) .* into train and 0 into val; .*=(0.\d\d), or (.*)\.$"
+    for image_count, remedy in ((5, "raise generation.image_count"), (25, "add photographs to the corpus")):
+        with pytest.raises(Exception, match=told) as refusal:
+            own("generation", "pairing", pairing={"val_fraction": 0.0001}, generation={"image_count": image_count})
+        count, fraction, advice = re.search(told, str(refusal.value)).groups()
+        assert (int(count), advice) == (min(image_count, 24), remedy)
+        assert not (photographs.parent / "project/data/02_intermediate/own/shards").exists()
+    project = own("generation", "pairing", pairing={"val_fraction": float(fraction)}, generation={"image_count": 25})
+    pairs = pd.read_parquet(project / "data/03_primary/own/pairs.parquet")
+    assert pairs.groupby("split")["image_id"].nunique().to_dict()["val"] >= 1
 
 
 def test_copies_are_refused_then_left_out_and_merged(own, photographs):

@@ -102,14 +102,23 @@ def check_division(captions: Table, generation: GenerationParams, params: Pairin
         if 0 < val_count < len(chosen):
             return
     if chosen:  # a corpus without training captions is refused by the plan
-        _refuse_division({"train": len(chosen) - val_count, "val": val_count}, params)
+        is_cut = len(chosen) == generation.image_count
+        more = "raise generation.image_count" if is_cut else "add photographs to the corpus"
+        counts = {"train": len(chosen) - val_count, "val": val_count}
+        _refuse_division(counts, params, f"{_find_fraction(list(chosen), params.seed)}, or {more}")
 
 
-def _refuse_division(counts: Mapping[str, int], params: PairingParams) -> None:
+def _find_fraction(image_ids: Sequence[str], seed: int) -> str:
+    """Returns the smallest share in percents that puts photographs on both sides, as advice."""
+    places = stable_numbers(f"{seed}/", image_ids) / 2**64
+    fraction = math.floor(places.min() * 100 + 1) / 100
+    return f"Set pairing.val_fraction={fraction}" if fraction <= places.max() else "Set another pairing.seed"
+
+
+def _refuse_division(counts: Mapping[str, int], params: PairingParams, advice: str) -> None:
     raise ValueError(
         f"pairing.val_fraction={params.val_fraction} and pairing.seed={params.seed} put "
-        f"{counts['train']} photographs into train and {counts['val']} into val; both need one at least. "
-        "Change the fraction or the seed, or generate for more photographs (generation.image_count)."
+        f"{counts['train']} photographs into train and {counts['val']} into val; both need one at least. {advice}."
     )
 
 
@@ -218,7 +227,8 @@ class _Pairing:
     def _refuse_empty_split(self) -> None:
         hashes = {name: np.concatenate(parts) for name, parts in self._photographs.items()}
         if not all(map(len, hashes.values())):
-            _refuse_division({name: len(np.unique(values)) for name, values in hashes.items()}, self._params)
+            counts = {name: len(np.unique(values)) for name, values in hashes.items()}
+            _refuse_division(counts, self._params, "Change the fraction or the seed, or generate for more photographs")
 
     def _refuse(self, block: pa.RecordBatch, bad: np.ndarray, what: str) -> None:
         if bad.any():
