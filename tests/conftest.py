@@ -29,14 +29,16 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
-@pytest.fixture(scope="session", autouse=True)
-def attention_kernel() -> None:
-    """Lets tests ask for bfloat16 where torch was told to leave AVX-512 alone, as a test of other CPUs does.
+@pytest.fixture(scope="module")
+def attention_in_bfloat16() -> Iterator[None]:
+    """Lets a module's tests ask for bfloat16 where torch was told to leave AVX-512 alone, as a test of other CPUs does.
 
     The CPU's flash kernel of torch 2.13 then fails on 77 tokens, since it asks the hardware and not the setting:
     "pack_vnni2 is only supported when avx512 is supported". A CPU that has no AVX-512 never gets there.
     """
-    if os.environ.get("ATEN_CPU_CAPABILITY"):
-        import torch
+    import torch
 
-        torch.backends.cuda.enable_flash_sdp(False)
+    before = torch.backends.cuda.flash_sdp_enabled()
+    torch.backends.cuda.enable_flash_sdp(before and not os.environ.get("ATEN_CPU_CAPABILITY"))
+    yield
+    torch.backends.cuda.enable_flash_sdp(before)

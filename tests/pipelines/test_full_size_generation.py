@@ -12,6 +12,7 @@ from .test_generation import run_pipeline
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("attention_in_bfloat16")
 @pytest.mark.parametrize("name", ASKED)
 def test_a_set_is_made_complete_and_says_what_made_it(name: str, tmp_path: Path) -> None:
     params = paper_params(name, save(name, tmp_path / "weights"), captions_per_image=1, samples_per_caption=2)

@@ -67,7 +67,7 @@ def assert_scored(group: dict, *names: str) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def stand_ins():
+def stand_ins(attention_in_bfloat16):
     with promising_nothing(*STAND_INS):
         yield
 

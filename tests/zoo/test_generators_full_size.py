@@ -16,6 +16,8 @@ from ..pipelines.test_generation import RUN
 from .tiny import promising_nothing
 from .tiny_pipelines import save_flux, save_stable_diffusion_2
 
+pytestmark = pytest.mark.usefixtures("attention_in_bfloat16")
+
 ROOT = Path(__file__).resolve().parents[2]
 ASKED = {
     "stable_diffusion_2_base": {},

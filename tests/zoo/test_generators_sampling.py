@@ -13,6 +13,8 @@ from gmail_kedro.zoo.sampling import Sampling
 from .tiny import promising_nothing
 from .tiny_pipelines import save_flux, save_lcm, save_stable_diffusion_2, save_turbo, tiny_safety_checker
 
+pytestmark = pytest.mark.usefixtures("attention_in_bfloat16")
+
 CPU = torch.device("cpu")
 SAMPLING = Sampling(steps=3, guidance=3.0, resolution=32, precision="float32")
 PROMPTS, SEEDS = ["a red 7.", "the number 42.", "a blue 3.", "a red 7.", "a red 7."], [11, 22, 33, 44, 55]

@@ -9,6 +9,8 @@ from gmail_kedro.zoo.registry import packaged_weights
 
 from ..precision import assert_equal_but_rounding
 
+pytestmark = pytest.mark.usefixtures("attention_in_bfloat16")
+
 LORA = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=("attn",))
 
 
