@@ -31,16 +31,16 @@ from kedro.config import OmegaConfigLoader
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gmail_kedro.decoding import decode_image
-from gmail_kedro.engine.features import FeatureStore
+from gmail_kedro.engine.feature_store import FeatureStore
 from gmail_kedro.engine.inference import Encoding, encode_images
 from gmail_kedro.engine.optim import build_adamw
 from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.images.decoding import decode_image
+from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.preparation import build_objective, build_student, frozen_blocks, load_data
 from gmail_kedro.pipelines.alignment.training import AlignmentStep
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
-from gmail_kedro.zoo.encoders import build_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("alignment.json")

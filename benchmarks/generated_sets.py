@@ -23,20 +23,20 @@ import pandas as pd
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from gmail_kedro.decoding import decode_image
-from gmail_kedro.interfaces import ImageRecord
-from gmail_kedro.params import QualityParams
-from gmail_kedro.records.generate import generate_shards
-from gmail_kedro.records.generation_work import GenerationWork
-from gmail_kedro.records.pictures import encode_jpeg
-from gmail_kedro.records.shards import ShardWriter, read_shard
-from gmail_kedro.records.stored import (
+from gmail_kedro.generated_sets.generate import generate_shards
+from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.pictures import encode_jpeg
+from gmail_kedro.generated_sets.shards import ShardWriter, read_shard
+from gmail_kedro.generated_sets.stored import (
     COMPLETE_FILE,
     UNFINISHED_FILE,
     StoredImages,
     shard_path,
     write_description,
 )
+from gmail_kedro.images.decoding import decode_image
+from gmail_kedro.interfaces import ImageRecord
+from gmail_kedro.params import QualityParams
 
 Pass = Callable[[np.ndarray], Iterator[Image.Image]]
 WHOLE = "whole shards, every hash checked"

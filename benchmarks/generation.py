@@ -24,13 +24,13 @@ import pandas as pd
 import torch
 from kedro.config import OmegaConfigLoader
 
+from gmail_kedro.generated_sets.generate import generate_shards
+from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.plan import plan_images
+from gmail_kedro.models.generators.known_generators import build_generator, find_generator
+from gmail_kedro.models.generators.sampling import Sampling
 from gmail_kedro.params import GenerationParams, QualityParams
-from gmail_kedro.records.generate import generate_shards
-from gmail_kedro.records.generation_work import GenerationWork
-from gmail_kedro.records.plan import plan_images
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
-from gmail_kedro.zoo.generators import build_generator, find_generator
-from gmail_kedro.zoo.sampling import Sampling
 
 RESULTS = Path(__file__).with_name("generation.json")
 ROOT = Path(__file__).resolve().parents[1]

@@ -27,11 +27,11 @@ import pyarrow as pa
 import yaml
 
 from gmail_kedro.datasets.blocks import BlocksDataset
+from gmail_kedro.generated_sets.shards import ShardWriter
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.params import GenerationParams, PairingParams
 from gmail_kedro.pipelines.generation.nodes import plan_generation
 from gmail_kedro.pipelines.pairing.nodes import pair
-from gmail_kedro.records.shards import ShardWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = yaml.safe_load((ROOT / "conf/base/parameters_generation.yml").read_text())

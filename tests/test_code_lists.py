@@ -41,12 +41,15 @@ def test_what_a_run_leaves_out_is_what_comes_after_it():
     run, whole = listed(SOURCE, "run"), code_list(SOURCE, STAGES["run"])
     gone = {line.rsplit(" ", 1)[0] for line in whole.splitlines()} - run.keys()
     rooms = {path.split("/")[0] for path in gone}
-    assert rooms <= {"pipelines", "preflight", "reporting", "metrics", "zoo", "tracking", "matrix_runs.py"}, gone
-    for path in ("decoding.py", "hardware.py", "params/run.py", "corpora/splits.py", "records/stored.py",
-                 "corpora/prompts/templates.json", "pipelines/alignment/nodes.py", "mini/worlds.py"):  # fmt: skip
+    assert rooms <= {"pipelines", "preflight", "reporting", "metrics", "models", "tracking"}, gone
+    for path in ("images/decoding.py", "hardware.py", "params/run.py", "evaluation/splits.py",
+                 "generated_sets/stored.py", "mini/worlds.py",
+                 "corpora/prompts/templates.json", "pipelines/alignment/nodes.py"):  # fmt: skip
         assert path in run
     assert not any(path.startswith("mini/weights") or "__pycache__" in path for path in run)
-    assert {f"{name}.py" for name in WIRING if (SOURCE / f"{name}.py").is_file()} <= run.keys()
+    assert {
+        f"{name.replace('.', '/')}.py" for name in WIRING if (SOURCE / f"{name.replace('.', '/')}.py").is_file()
+    } <= run.keys()
 
 
 @pytest.mark.reliability(28)
@@ -54,16 +57,19 @@ def test_comments_change_no_hash_and_code_and_data_do(tmp_path: Path):
     source = tmp_path / "gmail_kedro"
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("weights", "__pycache__"))
     before = listed(source, "generation")
-    flux, templates = source / "zoo/flux.py", source / "corpora/prompts/templates.json"
+    flux, templates = source / "models/generators/flux.py", source / "corpora/prompts/templates.json"
     text = flux.read_text()
     flux.write_text(text.replace('"""', '"""Other words. ', 1) + "# a comment\n\n\n")
     assert listed(source, "generation") == before
     flux.write_text(f"{text}\nNEW = 1\n")
     templates.write_text("{}")
     after = listed(source, "generation")
-    assert {path for path in after if after[path] != before[path]} == {"zoo/flux.py", "corpora/prompts/templates.json"}
+    assert {path for path in after if after[path] != before[path]} == {
+        "models/generators/flux.py",
+        "corpora/prompts/templates.json",
+    }
     pairing = listed(source, "pairing")
-    assert "zoo/flux.py" not in pairing and "records/pairing.py" in pairing
+    assert "models/generators/flux.py" not in pairing and "generated_sets/pairing.py" in pairing
 
 
 def test_every_stage_of_dvc_waits_for_its_own_list(tmp_path: Path):

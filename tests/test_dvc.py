@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from gmail_kedro.configuration.settings_text import parse_settings
+from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.params import GenerationParams
-from gmail_kedro.records.verify import verify_set
 
-from .records.painting import folder_bytes
+from .generated_sets.painting import folder_bytes
 
 pytestmark = pytest.mark.slow
 TINY = "generation.generator=mini_stable_diffusion,generation.steps=1,generation.image_count={}"
@@ -96,11 +96,11 @@ def test_adding_a_set_makes_no_other_stale(project: Path):
 
 @pytest.mark.reliability(28)
 def test_bytecode_and_comments_make_nothing_stale_and_code_does(project: Path):
-    cache = project / "src/gmail_kedro/zoo/__pycache__"
+    cache = project / "src/gmail_kedro/models/__pycache__"
     cache.mkdir(exist_ok=True)
     (cache / "flux.cpython-311.pyc").write_bytes(b"bytecode")
     assert stale_stages(project).isdisjoint({"code", "generation@first", "generation@second"})
-    flux = project / "src/gmail_kedro/zoo/flux.py"
+    flux = project / "src/gmail_kedro/models/generators/flux.py"
     before = flux.read_text()
     try:
         flux.write_text(f"{before}# a comment\n")

@@ -31,7 +31,7 @@ class ImageTextEncoder(Protocol):
     """An image-text model as the rest of the house sees it. Embeddings are not normalised.
 
     Attributes:
-        name: The zoo's name of the model.
+        name: Name of the model.
         embed_dim: Width D of the embeddings.
         pooled_dim: Width W of the image tower's pooled features, before the projection.
         context_length: Longest text, in tokens, start and end included; 0 for a vision-only model.
@@ -128,7 +128,7 @@ class ImageGenerator(Protocol):
     """A text-to-image model whose image depends on its row alone, not on its batch.
 
     Attributes:
-        name: The zoo's name of the model.
+        name: Name of the model.
         revision: Hash of the weights; goes into the manifest.
         prompt_tokens: Longest prompt, in tokens.
     """

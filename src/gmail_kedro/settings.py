@@ -4,10 +4,10 @@ import os
 import warnings
 
 from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
-from gmail_kedro.hooks import CatalogHooks, ClassSetHooks, ModelHooks, SummaryHooks
-from gmail_kedro.input_hooks import InputHooks
-from gmail_kedro.run_hooks import CheckpointHooks, RunLockHooks, StudentHooks
-from gmail_kedro.tracking_hooks import RunnerHooks, TrackingHooks
+from gmail_kedro.hooks.catalog_hooks import CatalogHooks, ClassSetHooks, ModelHooks, SummaryHooks
+from gmail_kedro.hooks.input_hooks import InputHooks
+from gmail_kedro.hooks.run_hooks import CheckpointHooks, RunLockHooks, StudentHooks
+from gmail_kedro.hooks.tracking_hooks import RunnerHooks, TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 

@@ -11,14 +11,14 @@ from gmail_kedro.commands.runs import NO_PARAMETERS, find_run
 from gmail_kedro.commands.tables import plan_tables
 from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.corpora.class_sets import CLASS_SETS
+from gmail_kedro.models.encoders.clip_vision import load_clip_vision
+from gmail_kedro.models.encoders.known_encoders import ENCODERS
+from gmail_kedro.models.inventory import KINDS
 from gmail_kedro.params import GenerationParams, Parameters
 from gmail_kedro.pipeline_registry import register_pipelines
 from gmail_kedro.preflight.requirements import MODELS, read_requirements
 from gmail_kedro.reporting.tables import read_tables
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
-from gmail_kedro.zoo.clip_vision import load_clip_vision
-from gmail_kedro.zoo.encoders import ENCODERS
-from gmail_kedro.zoo.inventory import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = {"base": Project(ROOT), "paper": Project(ROOT, "paper")}

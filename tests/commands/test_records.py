@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from gmail_kedro.commands.records import import_runs
-from gmail_kedro.run_journal import FOLDER, Journal
-from gmail_kedro.run_store import connect, default_uri
+from gmail_kedro.tracking.run_journal import FOLDER, Journal
+from gmail_kedro.tracking.run_store import connect, default_uri
 
 
 @pytest.mark.reliability(30)

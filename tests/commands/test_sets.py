@@ -12,16 +12,16 @@ from PIL import Image
 
 from gmail_kedro.commands import main
 from gmail_kedro.commands.project import Project
+from gmail_kedro.generated_sets.checksums import write_parquet
+from gmail_kedro.generated_sets.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER
+from gmail_kedro.generated_sets.generate import generate_shards
+from gmail_kedro.generated_sets.manifest import build_manifest
+from gmail_kedro.generated_sets.plan import plan_images
+from gmail_kedro.generated_sets.stored import StoredImages, read_description
 from gmail_kedro.params import GenerationParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.nodes import prepare_generation
-from gmail_kedro.records.checksums import write_parquet
-from gmail_kedro.records.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER
-from gmail_kedro.records.generate import generate_shards
-from gmail_kedro.records.manifest import build_manifest
-from gmail_kedro.records.plan import plan_images
-from gmail_kedro.records.stored import StoredImages, read_description
 
-from ..records.painting import make_captions
+from ..generated_sets.painting import make_captions
 
 pytestmark = pytest.mark.slow
 SETS = "data/02_intermediate"

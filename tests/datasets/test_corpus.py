@@ -11,7 +11,7 @@ from kedro.runner import SequentialRunner
 from gmail_kedro.corpora.checking import check_images
 from gmail_kedro.datasets.corpus import CorpusDataset
 from gmail_kedro.datasets.mini_world import MiniWorldDataset
-from gmail_kedro.hooks import CatalogHooks
+from gmail_kedro.hooks.catalog_hooks import CatalogHooks
 from gmail_kedro.mini import corpus as mini_corpus
 from gmail_kedro.mini.questions import TASKS
 from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams

@@ -6,7 +6,7 @@ from kedro.io import DataCatalog, DatasetError
 
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
 
-from ..records.painting import Painter, make_work, read_stamp, stamp
+from ..generated_sets.painting import Painter, make_work, read_stamp, stamp
 
 
 def test_saving_generates_and_loading_reads_by_key(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from gmail_kedro.engine.distributed import RayMapper, job_mapper
-from gmail_kedro.engine.features import FeatureStore
+from gmail_kedro.engine.feature_store import FeatureStore
 from gmail_kedro.engine.inference import Encoding, RemoteEncoder, encode_images
+from gmail_kedro.generated_sets.generate import generate_shards
+from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.jobs import map_here
 from gmail_kedro.params import ParameterError, RunParams
-from gmail_kedro.records.generate import generate_shards
-from gmail_kedro.records.generation_work import GenerationWork
-from gmail_kedro.records.jobs import map_here
 
-from ..records import painting
+from ..generated_sets import painting
 
 RUN = {
     "seed": 0,
@@ -191,7 +191,7 @@ class Photographs:
 
 
 def build_clip(device: torch.device):
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
 
     return build_encoder("mini_clip", None, device=device)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gmail_kedro.engine.features import FeatureStore
+from gmail_kedro.engine.feature_store import FeatureStore
 from gmail_kedro.engine.inference import CHUNK_BATCHES, Encoding, encode_texts
 
 TEXTS = [f"text {number}" for number in range(2 * CHUNK_BATCHES + 5)]

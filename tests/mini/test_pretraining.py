@@ -22,10 +22,10 @@ from gmail_kedro.mini.tokenizers import (
     train_clip_tokenizer,
     train_gpt2_tokenizer,
 )
-from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.generators import build_generator
-from gmail_kedro.zoo.registry import packaged_weights
-from gmail_kedro.zoo.sampling import Sampling
+from gmail_kedro.models.encoders.known_encoders import build_encoder
+from gmail_kedro.models.generators.known_generators import build_generator
+from gmail_kedro.models.generators.sampling import Sampling
+from gmail_kedro.models.registry import packaged_weights
 
 from ..precision import assert_equal_but_rounding
 

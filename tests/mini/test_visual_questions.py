@@ -11,7 +11,7 @@ from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
 from gmail_kedro.mini.visual_questions import answered_by, ask_about_caption, draw_questions, read_caption
-from gmail_kedro.zoo.prompts import LETTERS
+from gmail_kedro.models.vision_language.prompts import LETTERS
 
 
 def test_captions_are_read_as_they_were_written():

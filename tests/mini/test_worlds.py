@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from gmail_kedro.corpora.leakage import refuse_leakage
 from gmail_kedro.datasets.mini_world import MiniWorldDataset
+from gmail_kedro.evaluation.leakage import refuse_leakage
 from gmail_kedro.mini.captions import TEENS, TENS, UNITS, describe_at_length
 from gmail_kedro.mini.corpus import _draw_pages, holds_world, open_world, write_mini_world
 from gmail_kedro.mini.scans import load_scans

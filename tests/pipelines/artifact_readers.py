@@ -16,24 +16,24 @@ from kedro.io import DataCatalog
 from gmail_kedro.checksums import read_tensors
 from gmail_kedro.datasets.mini_questions import MiniQuestionsDataset
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.engine.features import FeatureStore
+from gmail_kedro.engine.feature_store import FeatureStore
+from gmail_kedro.generated_sets.stored import StoredImages
+from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.metrics.captioning import tokenize_simple
 from gmail_kedro.metrics.word_movers import OWN_SEED, train_word_vectors
+from gmail_kedro.models.captioners.stored_captioner import load_captioner
+from gmail_kedro.models.encoders.classifier import Classifiers, build_classifier, load_classifier
+from gmail_kedro.models.encoders.known_encoders import build_encoder
+from gmail_kedro.models.encoders.tuned_text_tower import put_text_tower
+from gmail_kedro.models.student.adapters import TuningSpec
+from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
+from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning, TunedLlava, load_tuned_llava
+from gmail_kedro.models.vision_language.vision_language_model import Eye, Seeing, VisionLanguageModel
 from gmail_kedro.pipelines.generation.card import check_card
 from gmail_kedro.pipelines.reporting.finished_runs import finished_runs
-from gmail_kedro.records.stored import StoredImages
-from gmail_kedro.records.verify import verify_set
 from gmail_kedro.reporting.report_files import read_picture
 from gmail_kedro.reporting.results import read_runs
-from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.classifier import Classifiers, build_classifier, load_classifier
-from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.zoo.stored_captioner import load_captioner
-from gmail_kedro.zoo.text_tower import put_text_tower
-from gmail_kedro.zoo.tuned_llava import LlavaTuning, TunedLlava, load_tuned_llava
-from gmail_kedro.zoo.vision_language import Eye, Seeing, VisionLanguageModel
 
 CPU = torch.device("cpu")
 WORLDS = {"mini_world": "corpus", "mini_flickr": "flickr_corpus", "mini_long_captions": "long_caption_corpus"}

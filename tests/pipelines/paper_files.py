@@ -12,13 +12,13 @@ from PIL import Image
 
 from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.question_files import write_mmmu, write_scienceqa
-from gmail_kedro.zoo.registry import packaged_weights
+from gmail_kedro.models.registry import packaged_weights
 
 from ..corpora.class_set_files import COPIES
 from ..corpora.tars import write_tar
-from ..zoo.tiny import save_long_clip
-from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
-from ..zoo.tiny_pipelines import save_stable_diffusion_2
+from ..models.tiny import save_long_clip
+from ..models.tiny_llava import save_llama_3, save_llava, save_tower
+from ..models.tiny_pipelines import save_stable_diffusion_2
 
 RAW, WEIGHTS = "data/01_raw", "data/01_raw/weights"
 SPLITS = ["train"] * 6 + ["restval"] * 2 + ["val"] * 2 + ["test"] * 3

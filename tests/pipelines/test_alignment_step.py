@@ -12,9 +12,10 @@ import torch
 from kedro.config import OmegaConfigLoader
 from PIL import Image
 
-from gmail_kedro.engine.features import FeatureStore
+from gmail_kedro.engine.feature_store import FeatureStore
 from gmail_kedro.engine.inference import Encoding, encode_images, encode_texts
 from gmail_kedro.method.alignment import alignment_loss
+from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
     aligned_rows,
@@ -27,7 +28,6 @@ from gmail_kedro.pipelines.alignment.preparation import (
 )
 from gmail_kedro.pipelines.alignment.training import AlignmentStep
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
-from gmail_kedro.zoo.encoders import build_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

@@ -13,6 +13,10 @@ from kedro.config import OmegaConfigLoader
 
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import FeatureOrigin
+from gmail_kedro.models.captioners.captioner import Captioner
+from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
+from gmail_kedro.models.configured_models import check_models
+from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.params import DownstreamParams, EvaluationParams, IfcapParams, ParameterError, RunParams
 from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
 from gmail_kedro.pipelines.downstream.examples import add_noise
@@ -20,10 +24,6 @@ from gmail_kedro.pipelines.downstream.features import TrainingFeatures, gather
 from gmail_kedro.pipelines.downstream.nodes import train_captioner
 from gmail_kedro.pipelines.evaluation.nodes import write_captions
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
-from gmail_kedro.zoo.captioner import Captioner
-from gmail_kedro.zoo.checking import check_models
-from gmail_kedro.zoo.ifcap import IfcapCaptioner
-from gmail_kedro.zoo.registry import MissingWeightsError
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

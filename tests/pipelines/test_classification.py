@@ -10,15 +10,15 @@ import torch
 import yaml
 from PIL import Image
 
-from gmail_kedro.benchmark import real_route
 from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, read_class_set
 from gmail_kedro.engine import inference
 from gmail_kedro.engine.checkpoint import Checkpoints
+from gmail_kedro.evaluation.benchmark import real_route
+from gmail_kedro.models.encoders.known_encoders import build_encoder
+from gmail_kedro.models.student.adapters import TuningSpec
+from gmail_kedro.models.student.student import StoredStudent, StudentSpec
 from gmail_kedro.params import EvaluationParams, FineTuningParams, RunParams
 from gmail_kedro.pipelines.classification import nodes
-from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.student import StoredStudent, StudentSpec
 
 from ..corpora.class_set_files import COPIES, LISTINGS, TRAINED
 

@@ -12,6 +12,7 @@ from PIL import Image
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.method.frame import decompose_gap, fit_frame
 from gmail_kedro.method.realign import FeatureMap
+from gmail_kedro.models.student import student
 from gmail_kedro.params import DiagnosticsParams, RunParams
 from gmail_kedro.pipelines.diagnostics.nodes import (
     GapEmbeddings,
@@ -22,7 +23,6 @@ from gmail_kedro.pipelines.diagnostics.nodes import (
     list_gap_items,
     score_gap,
 )
-from gmail_kedro.zoo import student
 
 RUN = RunParams(
     seed=0,

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from gmail_kedro import benchmark as benchmarks
-from gmail_kedro.benchmark import Benchmark
-from gmail_kedro.corpora.splits import evaluation_rows
+from gmail_kedro.evaluation import benchmark as benchmarks
+from gmail_kedro.evaluation.benchmark import Benchmark
+from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.params import EvaluationParams, ParameterError
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
@@ -68,8 +68,8 @@ def test_a_missing_photograph_or_caption_stops_a_protocol(images, captions):
 @pytest.mark.reliability(25)
 def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path):
     """Fault test 25: a picture missing on disk is an error that names it, never a smaller benchmark."""
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
     from gmail_kedro.params import RunParams
-    from gmail_kedro.zoo.encoders import build_encoder
 
     class OneMissing:
         def read(self, key):

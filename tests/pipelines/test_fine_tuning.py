@@ -15,13 +15,19 @@ from PIL import Image
 
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
+from gmail_kedro.models.encoders.classifier import (
+    Classifiers,
+    build_classifier,
+    layer_groups,
+    load_classifier,
+    measuring_transform,
+)
+from gmail_kedro.models.encoders.known_encoders import build_encoder
+from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.params import FineTuningParams, ParameterError, RunParams
 from gmail_kedro.pipelines.classification import training
 from gmail_kedro.pipelines.classification.measuring import predict_classes
 from gmail_kedro.pipelines.classification.pictures import Pictures, load_batches, seeded
-from gmail_kedro.zoo.classifier import Classifiers, build_classifier, layer_groups, load_classifier, measuring_transform
-from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.registry import MissingWeightsError
 
 RUN = RunParams(0, "cpu", "float32", "mini_synclr", None, 6, "local")
 CHANGES = {

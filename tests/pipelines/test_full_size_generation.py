@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ..zoo.test_generators_full_size import ASKED, paper_params, save
-from ..zoo.tiny import promising_nothing
+from ..models.generators.test_generators_full_size import ASKED, paper_params, save
+from ..models.tiny import promising_nothing
 from .test_generation import run_pipeline
 
 

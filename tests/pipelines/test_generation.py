@@ -12,16 +12,16 @@ from PIL import Image
 
 from gmail_kedro.datasets.blocks import BlocksDataset
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
+from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.interfaces import Corpus, ImageSource
+from gmail_kedro.models.generators import known_generators as generators
+from gmail_kedro.models.generators.sampling import Sampling
 from gmail_kedro.params import GenerationParams, PairingParams, RunParams
 from gmail_kedro.pipelines.generation import create_pipeline
 from gmail_kedro.pipelines.generation.card import write_set_card
 from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest
-from gmail_kedro.records.plan import plan_images
-from gmail_kedro.zoo import generators
-from gmail_kedro.zoo.sampling import Sampling
 
-from ..records.painting import (
+from ..generated_sets.painting import (
     REASONS,
     REVISION,
     SPOILT,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ..forking import fork
-from ..records.painting import Spoiler, folder_bytes
+from ..generated_sets.painting import Spoiler, folder_bytes
 from .test_generation import run_pipeline, use_painter
 
 pytestmark = pytest.mark.reliability(1)

@@ -5,12 +5,12 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from gmail_kedro.datasets.blocks import BlocksDataset
+from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.params import PairingParams
 from gmail_kedro.pipelines.pairing import create_pipeline
 from gmail_kedro.pipelines.pairing.nodes import pair
-from gmail_kedro.records.plan import plan_images
 
-from ..records.painting import generation_params, make_captions
+from ..generated_sets.painting import generation_params, make_captions
 
 HALF = PairingParams(val_fraction=0.5, seed=0)
 

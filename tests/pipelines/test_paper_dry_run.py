@@ -14,7 +14,7 @@ from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.runs import run_pipelines
 from gmail_kedro.corpora.class_sets import CLASS_SETS
 
-from ..zoo.tiny import promising_nothing
+from ..models.tiny import promising_nothing
 from .conftest import make_project
 from .paper_files import WEIGHTS, save_class_sets, save_corpora, save_weights, write_profile, write_short_profile
 

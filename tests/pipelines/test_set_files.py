@@ -14,14 +14,14 @@ from kedro_datasets.text import TextDataset
 
 from gmail_kedro.datasets.blocks import BlocksDataset
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
+from gmail_kedro.generated_sets.shard_check import Problem
+from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params import PairingParams
 from gmail_kedro.pipelines import generation, pairing
 from gmail_kedro.pipelines.generation.card import check_card
-from gmail_kedro.records.shard_check import Problem
-from gmail_kedro.records.verify import verify_set
 
-from ..records.painting import Spoiler, generation_params, quality_params, spoil_captions
+from ..generated_sets.painting import Spoiler, generation_params, quality_params, spoil_captions
 from .test_generation import RUN, GreyPhotographs, use_painter
 
 TABLES = {"captions": "captions", "generation_plan": "plan", "generated_manifest@frame": "manifest"}

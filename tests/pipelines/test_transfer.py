@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gmail_kedro.corpora.splits import evaluation_rows
+from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params import EvaluationParams, ParameterError, TransferParams
 from gmail_kedro.pipelines.transfer.nodes import collect_transfer_items, plan_transfer

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.patch_tokens import PatchTokens
 from gmail_kedro.interfaces import Corpus, Question
+from gmail_kedro.models.configured_models import check_models
+from gmail_kedro.models.vision_language.vision_language_model import RouteError
 from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
 from gmail_kedro.pipelines.vision_language.nodes import answer_prompts, score_answers, train_vision_language_model
-from gmail_kedro.zoo.checking import check_models
-from gmail_kedro.zoo.vision_language import RouteError
 
-from ..zoo.test_vision_towers import NOTHING, make_student
-from ..zoo.tiny import promising_nothing
-from ..zoo.tiny_llava import save_llama_3, save_llava, save_tower
+from ..models.tiny import promising_nothing
+from ..models.tiny_llava import save_llama_3, save_llava, save_tower
+from ..models.vision_language.test_vision_towers import NOTHING, make_student
 
 WEIGHTS = ("adapter_model.safetensors", "projector.safetensors")
 EVALUATION = EvaluationParams(

@@ -144,7 +144,7 @@ def test_tools_say_what_they_lack(machine, tmp_path, monkeypatch):
 
 
 def test_taggers_need_what_the_profile_chose(machine, tmp_path, monkeypatch):
-    monkeypatch.setattr("gmail_kedro.zoo.nouns.nltk_folders", lambda: [tmp_path / "nltk"])
+    monkeypatch.setattr("gmail_kedro.models.captioners.nouns.nltk_folders", lambda: [tmp_path / "nltk"])
     assert "nltk.downloader averaged_perceptron_tagger_eng wordnet" in machine(4)["tool", "nouns"].detail
     put(tmp_path / "nltk/corpora/wordnet.zip")
     put(tmp_path / "nltk/taggers/averaged_perceptron_tagger_eng.zip")

@@ -9,9 +9,9 @@ from kedro.io import AbstractDataset
 
 from gmail_kedro.corpora.class_sets import CLASS_SETS
 from gmail_kedro.corpora.protocols import PROTOCOLS
+from gmail_kedro.models.inventory import KINDS, hub_ids_of
 from gmail_kedro.preflight.requirements import read_requirements
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
-from gmail_kedro.zoo.inventory import KINDS, hub_ids_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = {name: read_requirements(ROOT / f"conf/{name}/requirements.yml") for name in ("base", "paper")}

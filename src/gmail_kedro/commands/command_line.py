@@ -119,8 +119,8 @@ def _preflight(options: argparse.Namespace) -> int:
 
 
 def _links(options: argparse.Namespace) -> None:
-    from gmail_kedro.matrix_runs import project_links
-    from gmail_kedro.tracking_hooks import EXPERIMENT
+    from gmail_kedro.hooks.tracking_hooks import EXPERIMENT
+    from gmail_kedro.tracking.matrix_runs import project_links
 
     project = _project(options)
     definitions = project.define("tables")["tables"]
@@ -134,7 +134,7 @@ def _import_runs(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from gmail_kedro.zoo.clipcap_checkpoint import convert_clipcap
+    from gmail_kedro.models.captioners.clipcap_checkpoint import convert_clipcap
 
     convert_clipcap(
         options.file,

@@ -67,7 +67,7 @@ def run_cell(project: Project, name: str, seed: int) -> None:
         ValueError: If there is no such run; lists those there are.
         FileNotFoundError: If the run goes on from another one that is not there; says how to run that.
     """
-    from gmail_kedro.tracking import git_state
+    from gmail_kedro.tracking.tracking import git_state
 
     row, run_id = find_run(project, name), cell_id(project, name, seed)
     receipt = project.root / REPORTS / run_id / RECEIPT
@@ -139,8 +139,8 @@ def _run_row(project: Project, row: Mapping[str, Any], *, run_id: str, start: st
 
 def _set_facts(project: Project, name: str) -> dict[str, str]:
     """Returns what a generated set says about itself: which set it is, and what made it."""
-    from gmail_kedro.records.finished import SHARD_FOLDER
-    from gmail_kedro.records.stored import read_description
+    from gmail_kedro.generated_sets.finished import SHARD_FOLDER
+    from gmail_kedro.generated_sets.stored import read_description
 
     made = read_description(project.root / SETS / name / SHARD_FOLDER)
     if made is None:

@@ -25,7 +25,7 @@ from typing import Any
 
 from gmail_kedro.commands.declared_sets import make_set
 from gmail_kedro.commands.project import Project
-from gmail_kedro.records.finished import FinishedSet, open_set
+from gmail_kedro.generated_sets.finished import FinishedSet, open_set
 from gmail_kedro.whole_files import known_file, whole_file
 
 logger = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ def make(project: Project, options: argparse.Namespace) -> int:
 
 def verify(project: Project, options: argparse.Namespace) -> int:
     """Prints what is wrong with a set; returns 1 if anything is."""
+    from gmail_kedro.generated_sets.verify import verify_set
     from gmail_kedro.pipelines.generation.card import check_card
-    from gmail_kedro.records.verify import verify_set
 
     folder = project.folder(options.name)
     result = verify_set(folder, project.root / PAIRS / folder.name / "pairs.parquet")
@@ -95,10 +95,10 @@ def verify(project: Project, options: argparse.Namespace) -> int:
 
 def regenerate(project: Project, options: argparse.Namespace) -> int:
     """Makes one picture again from its row and prints how far it is from the stored one; returns 1 if it differs."""
+    from gmail_kedro.generated_sets.compare import compare_pictures
+    from gmail_kedro.generated_sets.pictures import PictureMaker
     from gmail_kedro.params import GenerationParams, QualityParams, RunParams
     from gmail_kedro.pipelines.generation.nodes import prepare_generation
-    from gmail_kedro.records.compare import compare_pictures
-    from gmail_kedro.records.pictures import PictureMaker
 
     finished = open_set(project.folder(options.name))
     row = finished.row(options.key)
@@ -126,7 +126,7 @@ def regenerate(project: Project, options: argparse.Namespace) -> int:
 
 def subset(project: Project, options: argparse.Namespace) -> int:
     """Copies a part of a set as a set of its own, with its card."""
-    from gmail_kedro.records.subset import choose_rows, copy_subset
+    from gmail_kedro.generated_sets.subset import choose_rows, copy_subset
 
     origin = open_set(project.folder(options.name))
     limits = (options.photographs, options.captions, options.samples)
@@ -147,7 +147,7 @@ def subset(project: Project, options: argparse.Namespace) -> int:
 
 def stats(project: Project, options: argparse.Namespace) -> int:
     """Prints the statistics of a set as a table or as JSON."""
-    from gmail_kedro.records.set_statistics import measure_pictures, set_statistics
+    from gmail_kedro.generated_sets.set_statistics import measure_pictures, set_statistics
     from gmail_kedro.reporting.set_card import statistics_table
 
     finished = open_set(project.folder(options.name))
@@ -235,9 +235,9 @@ def _draw(project: Project, finished: FinishedSet, count: int) -> Any:
 
 
 def _say_changed_weights(finished: FinishedSet, params: Any) -> None:
+    from gmail_kedro.generated_sets.compare import changed_files
+    from gmail_kedro.models.generators.known_generators import generator_files
     from gmail_kedro.pipelines.generation.card import CARD_FILE, read_card
-    from gmail_kedro.records.compare import changed_files
-    from gmail_kedro.zoo.generators import generator_files
 
     if not (finished.folder / CARD_FILE).is_file():
         _say(f"Which weight files differ cannot be said: {finished.folder / CARD_FILE} is not there.")

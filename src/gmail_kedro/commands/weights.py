@@ -23,8 +23,8 @@ def find_paths(project: Project, changes: Mapping[str, Any], kinds: Sequence[str
     Raises:
         UnknownModelError: If the zoo does not know a model that lies there by name.
     """
+    from gmail_kedro.models.inventory import KINDS, find_weights
     from gmail_kedro.preflight.checks import weights_in_folder
-    from gmail_kedro.zoo.inventory import KINDS, find_weights
 
     file = project.root / "conf" / project.profile / FILE
     if not file.is_file():

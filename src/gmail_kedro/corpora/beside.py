@@ -14,7 +14,7 @@ from gmail_kedro.corpora.protocols import SPLITS
 from gmail_kedro.corpora.skipping import Skipped
 from gmail_kedro.corpora.tree import TreeImages, require_folder
 from gmail_kedro.corpora.walking import walk_folders
-from gmail_kedro.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
+from gmail_kedro.images.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
 
 BLOCK_ROWS = 16_384
 TEXT_ENDINGS = ("txt", "json", "cls")

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gmail_kedro.corpora.copies import copies_among, digest
-from gmail_kedro.decoding import check_header, decode_image
+from gmail_kedro.images.decoding import check_header, decode_image
 from gmail_kedro.interfaces import Corpus
 
 logger = logging.getLogger(__name__)

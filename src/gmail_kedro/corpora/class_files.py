@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gmail_kedro.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
+from gmail_kedro.images.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
 
 ACC1, MEAN_PER_CLASS = "acc1", "mean_per_class_recall"
 Labelled = tuple[list[tuple[Path, int]], Sequence[str]]

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from gmail_kedro.corpora.caption_texts import Captions, caption_lines, json_captions
 from gmail_kedro.corpora.tar_index import index_tar
-from gmail_kedro.decoding import PICTURE_ENDINGS
+from gmail_kedro.images.decoding import PICTURE_ENDINGS
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
+from gmail_kedro.images.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
 
 MAX_PICTURE_BYTES = 64 * 2**20
 MAX_TEXT_BYTES = 2**20

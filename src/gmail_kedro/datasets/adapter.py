@@ -5,7 +5,7 @@ from pathlib import Path
 from kedro.io import DatasetError
 
 from gmail_kedro.datasets.pretrained import PretrainedDataset
-from gmail_kedro.zoo.student import StoredStudent, open_student
+from gmail_kedro.models.student.student import StoredStudent, open_student
 
 
 class AdapterDataset(PretrainedDataset):

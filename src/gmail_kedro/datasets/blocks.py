@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.records.advice import remake
-from gmail_kedro.records.checksums import check_parquet, read_parquet, write_parquet
+from gmail_kedro.generated_sets.advice import remake
+from gmail_kedro.generated_sets.checksums import check_parquet, read_parquet, write_parquet
 
 # Arrow would keep the encoded bytes of a whole file until its last block is read.
 _LEAN = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))

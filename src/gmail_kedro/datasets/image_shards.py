@@ -5,10 +5,10 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.records.advice import remake
-from gmail_kedro.records.generate import generate_shards
-from gmail_kedro.records.generation_work import GenerationWork
-from gmail_kedro.records.stored import UNFINISHED_FILE, StoredImages, missing_shards, read_description
+from gmail_kedro.generated_sets.advice import remake
+from gmail_kedro.generated_sets.generate import generate_shards
+from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.stored import UNFINISHED_FILE, StoredImages, missing_shards, read_description
 
 
 class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):

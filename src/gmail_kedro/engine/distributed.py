@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from gmail_kedro.generated_sets.jobs import JobMapper, WorkerBuilder, map_here
 from gmail_kedro.params import RunParams
-from gmail_kedro.records.jobs import JobMapper, WorkerBuilder, map_here
 
 logger = logging.getLogger(__name__)
 MAX_LOSSES = 3

@@ -9,12 +9,12 @@ import torch
 from tqdm import tqdm
 
 from gmail_kedro.engine.distributed import job_mapper
-from gmail_kedro.engine.features import FeatureStore, hash_items, stamp
-from gmail_kedro.engine.pixels import PixelBatches
+from gmail_kedro.engine.feature_store import FeatureStore, hash_items, stamp
+from gmail_kedro.engine.image_batches import PixelBatches
+from gmail_kedro.generated_sets.jobs import JobMapper, map_here
 from gmail_kedro.hardware import fast_arithmetic, resolve_device, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
 from gmail_kedro.params import RunParams
-from gmail_kedro.records.jobs import JobMapper, map_here
 
 CHUNK_BATCHES = 32
 VIEWS: dict[str, Callable[[ImageTextEncoder, torch.Tensor], torch.Tensor]] = {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gmail_kedro.decoding import decode_image
+from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageSource
 
 if TYPE_CHECKING:

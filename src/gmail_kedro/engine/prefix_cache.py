@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from gmail_kedro.engine.pixels import MEMORY_LIMIT_BYTES, PixelBatches
+from gmail_kedro.engine.image_batches import MEMORY_LIMIT_BYTES, PixelBatches
 
 
 class PrefixBatches:

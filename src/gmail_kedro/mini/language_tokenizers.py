@@ -12,7 +12,7 @@ import numpy as np
 from gmail_kedro.mini.lessons_in_words import draw_dialogue
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
-from gmail_kedro.zoo.chat import IMAGE, LLAMA_3_END, TEMPLATES
+from gmail_kedro.models.vision_language.chat import IMAGE, LLAMA_3_END, TEMPLATES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

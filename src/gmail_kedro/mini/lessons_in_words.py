@@ -15,8 +15,14 @@ from gmail_kedro.mini.questions import Question as SceneQuestion
 from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import Scans
 from gmail_kedro.mini.scenes import Scene, map_digits
-from gmail_kedro.zoo.chat import Turn
-from gmail_kedro.zoo.prompts import CAPTION_PROMPT, LETTERS, mmmu_prompt, right_answer, scienceqa_prompt
+from gmail_kedro.models.vision_language.chat import Turn
+from gmail_kedro.models.vision_language.prompts import (
+    CAPTION_PROMPT,
+    LETTERS,
+    mmmu_prompt,
+    right_answer,
+    scienceqa_prompt,
+)
 
 WEB_PROMPT = "What stands beside this picture?"
 PATCH = 8

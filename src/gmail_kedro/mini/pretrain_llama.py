@@ -19,7 +19,7 @@ from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.lessons_in_words import draw_dialogue, draw_in_words
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
-from gmail_kedro.zoo.chat import IGNORED, Chat, Conversation, Turn, collate
+from gmail_kedro.models.vision_language.chat import IGNORED, Chat, Conversation, Turn, collate
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase

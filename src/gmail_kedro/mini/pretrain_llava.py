@@ -14,8 +14,8 @@ from gmail_kedro.mini.lessons_in_words import draw_dialogue
 from gmail_kedro.mini.pretrain_llama import build_vicuna, run_lessons
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import IMAGE_SIZE, draw_pool
-from gmail_kedro.zoo.chat import IGNORED, IMAGE, LLAVA_TEMPLATE, build_chat
-from gmail_kedro.zoo.vision_language import Seeing, VisionLanguageModel
+from gmail_kedro.models.vision_language.chat import IGNORED, IMAGE, LLAVA_TEMPLATE, build_chat
+from gmail_kedro.models.vision_language.vision_language_model import Seeing, VisionLanguageModel
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection, LlavaForConditionalGeneration, PreTrainedTokenizerBase

@@ -20,7 +20,7 @@ from gmail_kedro.mini.long_texts import (
 )
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import IMAGE_SIZE, Scene, draw_pool
-from gmail_kedro.zoo.long_clip import stretch_clip
+from gmail_kedro.models.encoders.long_clip import stretch_clip
 
 if TYPE_CHECKING:
     from open_clip import CustomTextCLIP

@@ -16,7 +16,7 @@ from gmail_kedro.mini.questions import Question as SceneQuestion
 from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import INKS, PAPERS, PATTERNS, Scene, draw_pool
-from gmail_kedro.zoo.chat import Turn
+from gmail_kedro.models.vision_language.chat import Turn
 
 JPEG_QUALITY = 95
 KINDS = ("choices", "open")

@@ -18,8 +18,8 @@ class DownstreamParams(Parameters):
             group ``ifcap``).
         pretrained: Folder of a captioner that is taken as it is, or null to train one.
         start_from: Folder of a captioner whose weights training goes on from, or null to train from the beginning.
-        language_model: Name of the language model in the zoo.
-        language_model_path: Local folder of its weights, or null for the zoo's own source.
+        language_model: Name of the language model.
+        language_model_path: Local folder of its weights, or null for the packaged or published weights.
         tune_language_model: What of it learns beside the mapper: ``full``, ``lora`` or ``none``.
         lora_rank: Rank of its LoRA factors.
         lora_alpha: Their update is scaled by ``lora_alpha / lora_rank``.

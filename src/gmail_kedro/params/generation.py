@@ -11,8 +11,8 @@ class GenerationParams(Parameters):
     """How the generated set is made.
 
     Attributes:
-        generator: Name of the image generator in the zoo.
-        generator_path: Local folder of its weights, or null for the zoo's own source.
+        generator: Name of the image generator.
+        generator_path: Local folder of its weights, or null for the packaged or published weights.
         image_count: Largest number of training photographs to generate for, or null for all.
         captions_per_image: How many of a photograph's captions are used, in file order.
         samples_per_caption: Pictures generated for each caption.

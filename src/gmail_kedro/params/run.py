@@ -15,8 +15,8 @@ class RunParams(Parameters):
         seed: Seeds every random choice of the run.
         device: ``auto``, ``cpu`` or a CUDA device.
         precision: ``auto``, ``float32`` or ``bfloat16``, for training and encoding.
-        encoder: Name of the image-text encoder in the zoo.
-        encoder_path: Local folder of its weights, or null for the zoo's own source.
+        encoder: Name of the image-text encoder.
+        encoder_path: Local folder of its weights, or null for the packaged or published weights.
         image_batch_size: Pictures encoded at once.
         engine: ``local`` (this process) or ``ray`` (the workers of a Ray cluster), for generation and the teacher's
             features.

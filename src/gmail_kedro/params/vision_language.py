@@ -11,7 +11,7 @@ class VisionLanguageParams(Parameters):
     """How a vision-language model is trained (projector and LoRA, tower frozen) and asked.
 
     Attributes:
-        model: Name of the vision-language model in the zoo.
+        model: Name of the vision-language model.
         model_path: Local folder of its weights (of the language model, where the zoo puts the model together), or
             null for the zoo's own source.
         dtype: Of the frozen weights; what is trained is float32.

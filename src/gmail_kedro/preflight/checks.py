@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmail_kedro.models.inventory import KINDS, WeightsFound, find_weights
 from gmail_kedro.preflight.requirements import Configuration, CorpusFiles, Requirements, TableNeeds, Work
-from gmail_kedro.zoo.inventory import KINDS, WeightsFound, find_weights
 
 GIB = 2**30
 GB = 10**9
@@ -70,7 +70,7 @@ def weights_in_folder(requirements: Requirements, name: str, root: Path) -> list
 
     Args:
         requirements: What the profile needs.
-        name: The zoo's name.
+        name: Name of the model.
         root: The project.
     """
     folder = root / requirements.weights_folder
@@ -204,7 +204,7 @@ def _word_vectors_obstacle(root: Path, configuration: Configuration) -> str:
 
 
 def _nouns_obstacle(root: Path, configuration: Configuration) -> str:
-    from gmail_kedro.zoo.nouns import absent_nltk_data
+    from gmail_kedro.models.captioners.nouns import absent_nltk_data
 
     ifcap = configuration("ifcap")
     if ifcap["vocabulary"] is not None and not (root / ifcap["vocabulary"]).is_file():

@@ -9,6 +9,7 @@ import torch
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.method.realign import FeatureMap
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
     aligned_rows,
@@ -20,7 +21,6 @@ from gmail_kedro.pipelines.alignment.preparation import (
     needs_text,
     teacher_views,
 )
-from gmail_kedro.zoo.student import StoredStudent
 
 CHUNK_ROWS = 4096
 
@@ -48,7 +48,7 @@ def encode_teacher(
 
 
 def _build_teacher(run: RunParams, device: torch.device) -> ImageTextEncoder:
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
 
     return build_encoder(run.encoder, run.encoder_path, device=device)
 
@@ -135,8 +135,8 @@ def fit_training_free(
     """
     from gmail_kedro.engine.inference import encode_images, run_encoding
     from gmail_kedro.method.realign import fit_feature_map
-    from gmail_kedro.zoo.encoders import build_encoder
-    from gmail_kedro.zoo.student import take_route
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.student.student import take_route
 
     if params.training_free == "none":
         return fit_feature_map("none", lambda: [], lambda: [])

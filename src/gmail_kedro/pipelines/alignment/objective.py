@@ -5,12 +5,12 @@ import math
 import numpy as np
 import torch
 
-from gmail_kedro.engine.micro_batches import Losses, Views
+from gmail_kedro.engine.grad_cache import Losses, Views
 from gmail_kedro.interfaces import Contrast
 from gmail_kedro.method.alignment import alignment_loss, cosine_loss, sigmoid_alignment_loss, symmetric_loss
 from gmail_kedro.method.moments import Moments, embedding_moments, mmd_loss, moment_loss
+from gmail_kedro.models.student.student import Student
 from gmail_kedro.params import AlignmentParams
-from gmail_kedro.zoo.student import Student
 
 MMD_SAMPLE = 1024
 

@@ -9,17 +9,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.pixels import PixelBatches
+from gmail_kedro.engine.image_batches import PixelBatches
 from gmail_kedro.engine.prefix_cache import PrefixBatches
 from gmail_kedro.hardware import check_compiler
 from gmail_kedro.interfaces import Corpus, GeneratedImages
+from gmail_kedro.models.encoders.known_encoders import build_encoder
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.student.adapters import TuningSpec
+from gmail_kedro.models.student.student import Student, StudentSpec
 from gmail_kedro.params import AlignmentParams, RunParams
 from gmail_kedro.pipelines.alignment.objective import Objective
 from gmail_kedro.pipelines.alignment.training import AlignmentData
-from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.student import Student, StudentSpec
-from gmail_kedro.zoo.towers import TowerEncoder
 
 
 def teacher_views(params: AlignmentParams) -> list[str]:

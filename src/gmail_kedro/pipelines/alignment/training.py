@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.batching import batch_rows, unique_batch_rows, unseen_rows
-from gmail_kedro.engine.micro_batches import Losses, Views, one_pass, split_rows, two_passes
-from gmail_kedro.engine.pixels import PixelBatches
+from gmail_kedro.engine.grad_cache import Losses, Views, one_pass, split_rows, two_passes
+from gmail_kedro.engine.image_batches import PixelBatches
 from gmail_kedro.engine.prefix_cache import PrefixBatches
+from gmail_kedro.models.student.student import Student
 from gmail_kedro.params import AlignmentParams
 from gmail_kedro.pipelines.alignment.objective import Objective
-from gmail_kedro.zoo.student import Student
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from tqdm import tqdm
 
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import LabelledImages
+from gmail_kedro.models.encoders.classifier import measuring_transform
+from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.params import FineTuningParams, RunParams
 from gmail_kedro.pipelines.classification.pictures import Pictures, load_batches
-from gmail_kedro.zoo.classifier import measuring_transform
-from gmail_kedro.zoo.towers import TowerEncoder
 
 
 @torch.no_grad()

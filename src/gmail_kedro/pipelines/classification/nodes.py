@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.benchmark import interval_of, item_rows, no_scores, real_route
-from gmail_kedro.corpora.measured_sets import ClassSets, open_class_sets, refuse_unmeasured
 from gmail_kedro.engine.checkpoint import Checkpoints
+from gmail_kedro.evaluation.benchmark import interval_of, item_rows, no_scores, real_route
+from gmail_kedro.evaluation.measured_sets import ClassSets, open_class_sets, refuse_unmeasured
 from gmail_kedro.interfaces import Corpus, LabelledImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.metrics.classification import ClassificationResult
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import EvaluationParams, FineTuningParams, RunParams
-from gmail_kedro.zoo.student import StoredStudent
 
 Scored = tuple[dict[str, Any], pd.DataFrame]
 NO_ITEMS = item_rows([], "acc1", np.zeros(0))
@@ -127,8 +127,8 @@ def fine_tune(
     """
     from gmail_kedro.engine.inference import guard_route
     from gmail_kedro.hardware import resolve_device
+    from gmail_kedro.models.encoders.classifier import Classifiers
     from gmail_kedro.pipelines.classification.training import fine_tune_on
-    from gmail_kedro.zoo.classifier import Classifiers
 
     device, fingerprint = resolve_device(run.device), ""
     states, counts = {}, {}
@@ -165,8 +165,8 @@ def score_fine_tuning(
     from gmail_kedro.engine.inference import guard_route
     from gmail_kedro.hardware import resolve_device
     from gmail_kedro.metrics.classification import result_of
+    from gmail_kedro.models.encoders.classifier import load_classifier
     from gmail_kedro.pipelines.classification.measuring import predict_classes
-    from gmail_kedro.zoo.classifier import load_classifier
 
     if not params.sets:
         return no_scores("fine_tuning.sets is empty"), NO_ITEMS

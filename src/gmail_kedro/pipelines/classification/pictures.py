@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmail_kedro.decoding import decode_image
+from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageSource
 
 Place = tuple[int, int]  # the step, and the row of a picture

@@ -11,14 +11,14 @@ import torch
 
 from gmail_kedro.engine.batching import batch_rows
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.engine.features import hash_items
-from gmail_kedro.engine.micro_batches import Losses, Views, one_pass, split_rows
+from gmail_kedro.engine.feature_store import hash_items
+from gmail_kedro.engine.grad_cache import Losses, Views, one_pass, split_rows
 from gmail_kedro.engine.training import TrainingPlan, train
 from gmail_kedro.interfaces import LabelledImages
+from gmail_kedro.models.encoders.classifier import build_classifier, build_mixup, layer_groups, training_transform
+from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.params import FineTuningParams, RunParams
 from gmail_kedro.pipelines.classification.pictures import Pictures, Place, load_batches, seeded
-from gmail_kedro.zoo.classifier import build_classifier, build_mixup, layer_groups, training_transform
-from gmail_kedro.zoo.towers import TowerEncoder
 
 PICTURES_OF_BASE_RATE = 256
 NO_CLIPPING = math.inf  # the recipe does not clip

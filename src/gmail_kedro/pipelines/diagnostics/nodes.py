@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gmail_kedro.benchmark import item_rows
 from gmail_kedro.engine.inference import Encoding
+from gmail_kedro.evaluation.benchmark import item_rows
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageSource
 from gmail_kedro.method.realign import FeatureMap
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import DiagnosticsParams, RunParams
-from gmail_kedro.zoo.student import StoredStudent
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def encode_gap(
 ) -> GapEmbeddings:
     """Encodes the held-out pairs, as stored and codec-matched, before and after alignment."""
     from gmail_kedro.engine.inference import encode_texts, run_encoding
-    from gmail_kedro.records.codec import CodecMatchedImages
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.images.matched_codec import CodecMatchedImages
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
 
     encoding = run_encoding(feature_store, run)
     held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id").head(params.pair_count)
@@ -93,8 +93,8 @@ def _see(
 ) -> GapViews:
     """Encodes both sides of the pairs by the teacher, and each by its own route."""
     from gmail_kedro.engine.inference import encode_images
-    from gmail_kedro.zoo.encoders import build_encoder
-    from gmail_kedro.zoo.student import take_route
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.student.student import take_route
 
     sides = {
         "real": (photographs, list(held_out["real_key"])),

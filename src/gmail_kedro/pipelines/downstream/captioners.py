@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapDetails
+from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
+from gmail_kedro.models.student.adapters import TuningSpec
+from gmail_kedro.models.vision_language.language_tuning import TunedLanguageModel
 from gmail_kedro.params import DownstreamParams, IfcapParams, RunParams
 from gmail_kedro.pipelines.downstream.examples import CaptionExamples, ClipcapExamples, IfcapExamples, add_noise
 from gmail_kedro.pipelines.downstream.features import TrainingFeatures
-from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.ifcap import EntityFilter, IfcapDetails
-from gmail_kedro.zoo.language_tuning import TunedLanguageModel
-from gmail_kedro.zoo.prefix_mappers import MapperSpec
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ def prepare_captioner(
     Raises:
         ValueError: If prefix and caption are longer than the language model reads.
     """
-    from gmail_kedro.zoo.captioner import build_captioner
-    from gmail_kedro.zoo.language_tuning import prepare_language_model
+    from gmail_kedro.models.captioners.captioner import build_captioner
+    from gmail_kedro.models.vision_language.language_tuning import prepare_language_model
 
     language = prepare_language_model(
         params.language_model, params.language_model_path, _tuning(params), seed=run.seed + 3
@@ -75,8 +75,8 @@ def _prepare_ifcap(
     device: torch.device,
 ) -> CaptionExamples:
     """Returns an IFCap captioner that remembers the training captions, with its examples."""
-    from gmail_kedro.zoo.caption_memory import build_memory
-    from gmail_kedro.zoo.ifcap import build_ifcap
+    from gmail_kedro.models.captioners.caption_memory import build_memory
+    from gmail_kedro.models.captioners.ifcap import build_ifcap
 
     assert features.texts is not None
     nouns = _find_nouns(pairs, ifcap)
@@ -125,7 +125,7 @@ def _details(ifcap: IfcapParams) -> IfcapDetails:
 def _find_nouns(pairs: pd.DataFrame, ifcap: IfcapParams) -> dict[str, list[str]]:
     """Returns the nouns of every caption by its id."""
     from gmail_kedro.mini.captions import NOUNS
-    from gmail_kedro.zoo.nouns import build_noun_finder, read_vocabulary
+    from gmail_kedro.models.captioners.nouns import build_noun_finder, read_vocabulary
 
     words: Collection[str] | None = None if ifcap.vocabulary is None else read_vocabulary(Path(ifcap.vocabulary))
     kind, words = ("vocabulary", NOUNS) if ifcap.nouns == "grammar" else (ifcap.nouns, words)

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.zoo.captioner import IGNORED, Captioner
-from gmail_kedro.zoo.ifcap import IfcapCaptioner
+from gmail_kedro.models.captioners.captioner import IGNORED, Captioner
+from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
 
 
 class CaptionExamples(Protocol):

@@ -11,9 +11,9 @@ from gmail_kedro.engine.batching import mixed_rows
 from gmail_kedro.engine.inference import Encoding
 from gmail_kedro.interfaces import Corpus, FeatureOrigin, GeneratedImages
 from gmail_kedro.method.realign import FeatureMap, fit_feature_map
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import DownstreamParams, IfcapParams, RunParams
-from gmail_kedro.zoo.student import StoredStudent
-from gmail_kedro.zoo.towers import TowerEncoder
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FeatureSource:
     def text(self, kind: str, *, seed: int) -> torch.Tensor:
         """Returns captions mapped to where photographs lie, [N, D]; the map is fitted on the training split."""
         from gmail_kedro.engine.inference import encode_texts
-        from gmail_kedro.zoo.encoders import build_encoder
+        from gmail_kedro.models.encoders.known_encoders import build_encoder
 
         encoder = build_encoder(self._run.encoder, self._run.encoder_path, device=self._encoding.device)
         texts, photographs = encode_texts(encoder, list(self._pairs["caption"]), self._encoding), self.real()
@@ -101,7 +101,7 @@ class FeatureSource:
 
     def origin(self, *sides: str) -> FeatureOrigin:
         """Returns what makes the features: this encoder, student and map, on the given sides."""
-        from gmail_kedro.zoo.student import describe_origin
+        from gmail_kedro.models.student.student import describe_origin
 
         return describe_origin(
             self._route("real"),
@@ -112,8 +112,8 @@ class FeatureSource:
         )
 
     def _route(self, route: str) -> TowerEncoder:
-        from gmail_kedro.zoo.encoders import build_encoder
-        from gmail_kedro.zoo.student import take_route
+        from gmail_kedro.models.encoders.known_encoders import build_encoder
+        from gmail_kedro.models.student.student import take_route
 
         encoder = build_encoder(self._run.encoder, self._run.encoder_path, device=self._encoding.device)
         return take_route(encoder, self._adapter, route)

@@ -12,10 +12,10 @@ from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.training import TrainingPlan
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
+from gmail_kedro.models.captioners.captioner import Captioner
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import DownstreamParams, IfcapParams, Parameters, RetrieverParams, RunParams
 from gmail_kedro.pipelines.downstream.features import FeatureSource, TrainingFeatures, gather
-from gmail_kedro.zoo.captioner import Captioner
-from gmail_kedro.zoo.student import StoredStudent
 
 
 def open_feature_source(
@@ -61,9 +61,9 @@ def train_captioner(
     from gmail_kedro.checksums import hash_tensors
     from gmail_kedro.engine.training import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
+    from gmail_kedro.models.captioners.stored_captioner import load_captioner, start_from
     from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
     from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
-    from gmail_kedro.zoo.stored_captioner import load_captioner, start_from
 
     device = resolve_device(run.device)
     if params.pretrained is not None:
@@ -111,10 +111,10 @@ def tune_text_tower(
     """
     from gmail_kedro.engine.training import train
     from gmail_kedro.hardware import resolve_device
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower
+    from gmail_kedro.models.student.student import take_route
     from gmail_kedro.pipelines.downstream.training import retriever_step
-    from gmail_kedro.zoo.encoders import build_encoder
-    from gmail_kedro.zoo.student import take_route
-    from gmail_kedro.zoo.text_tower import TunedTextTower
 
     device = resolve_device(run.device)
     encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=device), adapter, "real")

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from gmail_kedro.benchmark import Benchmark
+from gmail_kedro.evaluation.benchmark import Benchmark
+from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.interfaces import Corpus
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import EvaluationParams, RunParams
-from gmail_kedro.records.stored import StoredImages
-from gmail_kedro.zoo.student import StoredStudent
 
 
 def write_captions(
@@ -19,7 +19,7 @@ def write_captions(
     from tqdm import tqdm
 
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.zoo.stored_captioner import load_captioner
+    from gmail_kedro.models.captioners.stored_captioner import load_captioner
 
     device = resolve_device(run.device)
     model = load_captioner(captioner, device=device)

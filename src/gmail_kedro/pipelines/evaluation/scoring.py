@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmail_kedro.benchmark import Benchmark, score_texts
+from gmail_kedro.evaluation.benchmark import Benchmark, score_texts
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params import EvaluationParams
 

@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from gmail_kedro.decoding import decode_image
+from gmail_kedro.generated_sets.advice import remake
+from gmail_kedro.generated_sets.checksums import with_checksum, without_checksum
+from gmail_kedro.generated_sets.finished import UNREADABLE_FILE, FinishedSet
+from gmail_kedro.generated_sets.plan import hash_plan
+from gmail_kedro.generated_sets.set_statistics import measure_pictures, set_statistics, spread
+from gmail_kedro.generated_sets.shard_check import Problem
+from gmail_kedro.generated_sets.stored import StoredImages
+from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import Corpus, ImageSource
 from gmail_kedro.params import GenerationParams
-from gmail_kedro.records.advice import remake
-from gmail_kedro.records.checksums import with_checksum, without_checksum
-from gmail_kedro.records.finished import UNREADABLE_FILE, FinishedSet
-from gmail_kedro.records.plan import hash_plan
-from gmail_kedro.records.set_statistics import measure_pictures, set_statistics, spread
-from gmail_kedro.records.shard_check import Problem
-from gmail_kedro.records.stored import StoredImages
 from gmail_kedro.reporting.contact_sheet import SheetCell, draw_contact_sheet
 from gmail_kedro.reporting.set_card import set_card, set_card_page
 
@@ -52,7 +52,7 @@ def describe_generator(finished: FinishedSet, params: GenerationParams) -> dict[
     Raises:
         ValueError: If the weights there are not the ones that made the set.
     """
-    from gmail_kedro.zoo.generators import GENERATORS, generator_files, generator_revision
+    from gmail_kedro.models.generators.known_generators import GENERATORS, generator_files, generator_revision
 
     revision, recorded = (
         generator_revision(params.generator, params.generator_path),

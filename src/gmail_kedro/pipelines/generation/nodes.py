@@ -10,18 +10,18 @@ import pandas as pd
 import pyarrow as pa
 
 from gmail_kedro.corpora.checking import check_images, check_unreadable, look_at_images, refuse_absent
-from gmail_kedro.corpora.leakage import leave_out_copies
+from gmail_kedro.evaluation.leakage import leave_out_copies
+from gmail_kedro.generated_sets.captions import CAPTION_COLUMNS, check_captions
+from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.manifest import build_manifest
+from gmail_kedro.generated_sets.pairing import check_division
+from gmail_kedro.generated_sets.plan import plan_blocks
+from gmail_kedro.generated_sets.stored import StoredImages
+from gmail_kedro.generated_sets.tables import Table
 from gmail_kedro.interfaces import Corpus, ImageGenerator
+from gmail_kedro.models.generators.sampling import Sampling
 from gmail_kedro.params import GenerationParams, PairingParams, QualityParams, RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, identify_scorer
-from gmail_kedro.records.captions import CAPTION_COLUMNS, check_captions
-from gmail_kedro.records.generation_work import GenerationWork
-from gmail_kedro.records.manifest import build_manifest
-from gmail_kedro.records.pairing import check_division
-from gmail_kedro.records.plan import plan_blocks
-from gmail_kedro.records.stored import StoredImages
-from gmail_kedro.records.tables import Table
-from gmail_kedro.zoo.sampling import Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def prepare_generation(
         quality: What the gate refuses.
     """
     from gmail_kedro.engine.distributed import job_mapper
-    from gmail_kedro.zoo.generators import check_sampling, generator_revision
+    from gmail_kedro.models.generators.known_generators import check_sampling, generator_revision
 
     check_sampling(params.generator, _sampling_of(params))
     settings = {
@@ -188,7 +188,7 @@ def _sampling_of(params: GenerationParams) -> Sampling:
 
 def _build_generator(params: GenerationParams, run: RunParams) -> ImageGenerator:
     from gmail_kedro.hardware import resolve_device
-    from gmail_kedro.zoo.generators import build_generator
+    from gmail_kedro.models.generators.known_generators import build_generator
 
     return build_generator(
         params.generator,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from gmail_kedro.generated_sets.quality import Scorer
 from gmail_kedro.params import RunParams
-from gmail_kedro.records.quality import Scorer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +24,7 @@ def identify_scorer(run: RunParams) -> str:
 
     The encoder is loaded for it; a folder keeps its name when its weights, configuration or tokenizer change.
     """
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
 
     encoder = build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))
     return f"{scorer_name(run)} ({encoder.fingerprint[:12]})"
@@ -40,7 +40,7 @@ def build_scorer(run: RunParams) -> Scorer:
         ValueError: If the encoder has no text tower.
     """
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
 
     device = resolve_device(run.device)
     encoder = build_encoder(run.encoder, run.encoder_path, device=device)

@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 
+from gmail_kedro.generated_sets.pairing import pair_blocks
+from gmail_kedro.generated_sets.tables import Table
 from gmail_kedro.params import GenerationParams, PairingParams
-from gmail_kedro.records.pairing import pair_blocks
-from gmail_kedro.records.tables import Table
 
 
 def pair(

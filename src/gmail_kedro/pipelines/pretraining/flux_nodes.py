@@ -26,9 +26,9 @@ def train_flux(mini_stable_diffusion: Path, checkpoints: Path, params: Pretraini
 
 def write_flux_card(mini_flux: Path, mini_reader: Path, params: PretrainingParams) -> str:
     """Measures the mini FLUX on held-out handwriting and returns its card."""
+    from gmail_kedro.models.generators.sampling import Sampling
     from gmail_kedro.pipelines.pretraining.cards import flux_card
     from gmail_kedro.pipelines.pretraining.measuring import measure_generator
-    from gmail_kedro.zoo.sampling import Sampling
 
     sampling = Sampling(steps=params.flux_sampling_steps, guidance=params.flux_sampling_guidance, resolution=32)
     return flux_card(measure_generator("mini_flux", mini_flux, mini_reader, sampling), params)

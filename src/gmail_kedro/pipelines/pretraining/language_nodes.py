@@ -13,7 +13,7 @@ def train_llama(checkpoints: Path, params: PretrainingParams) -> SavesItself:
     from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.mini.language_tokenizers import sample_dialogues, train_llama_3_tokenizer
     from gmail_kedro.mini.pretrain_llama import PackagedLlama, build_llama_3, pretrain_language
-    from gmail_kedro.zoo.chat import build_chat
+    from gmail_kedro.models.vision_language.chat import build_chat
 
     tokenizer = train_llama_3_tokenizer(sample_dialogues(seed=params.seed))
     torch.manual_seed(params.seed)

@@ -15,10 +15,10 @@ from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.reader import NO_DIGIT, load_reader
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import Scene, ScenePool, draw_pool
-from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.generators import build_generator
-from gmail_kedro.zoo.language_models import build_language_model
-from gmail_kedro.zoo.sampling import Sampling
+from gmail_kedro.models.encoders.known_encoders import build_encoder
+from gmail_kedro.models.generators.known_generators import build_generator
+from gmail_kedro.models.generators.sampling import Sampling
+from gmail_kedro.models.vision_language.language_models import build_language_model
 
 CPU = torch.device("cpu")
 TEST_COUNT, RESAMPLES = 500, 2000

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmail_kedro.decoding import decode_image
 from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import Question
 from gmail_kedro.metrics.statistics import Interval, bootstrap_interval
 from gmail_kedro.metrics.vqa import LETTERS, is_open_answer_right, parse_open, parse_scienceqa
@@ -17,13 +17,13 @@ from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
 from gmail_kedro.mini.visual_questions import draw_questions
+from gmail_kedro.models.encoders.known_encoders import build_encoder
+from gmail_kedro.models.vision_language.chat import IGNORED, Conversation, build_chat, collate
+from gmail_kedro.models.vision_language.language_models import build_language_model
+from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
+from gmail_kedro.models.vision_language.prompts import mmmu_prompt, right_answer, scienceqa_prompt
+from gmail_kedro.models.vision_language.vision_language_model import Seeing
 from gmail_kedro.pipelines.pretraining.measuring import CPU, RESAMPLES
-from gmail_kedro.zoo.chat import IGNORED, Conversation, build_chat, collate
-from gmail_kedro.zoo.encoders import build_encoder
-from gmail_kedro.zoo.language_models import build_language_model
-from gmail_kedro.zoo.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.zoo.prompts import mmmu_prompt, right_answer, scienceqa_prompt
-from gmail_kedro.zoo.vision_language import Seeing
 
 QUESTION_COUNT, BATCH, MAX_TOKENS = 300, 50, 24
 SEED = 905

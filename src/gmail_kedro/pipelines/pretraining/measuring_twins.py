@@ -14,6 +14,7 @@ from gmail_kedro.mini.captions import describe_at_length
 from gmail_kedro.mini.long_texts import shuffle_sentences
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import INKS, Scene, ScenePool, draw_pool
+from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.pipelines.pretraining.measuring import (
     CPU,
     RESAMPLES,
@@ -23,7 +24,6 @@ from gmail_kedro.pipelines.pretraining.measuring import (
     measure_digits,
     retrieve,
 )
-from gmail_kedro.zoo.encoders import build_encoder
 
 SHORT_CONTEXT = 77
 PROBE_TRAIN, PROBE_TEST = 3000, 1000

@@ -85,6 +85,7 @@ def write_cards(
     mini_clip: Path, mini_stable_diffusion: Path, mini_gpt2: Path, mini_reader: Path, params: PretrainingParams
 ) -> tuple[str, str, str, str]:
     """Measures the mini models on held-out data and returns their cards: CLIP, generator, GPT-2, reader."""
+    from gmail_kedro.models.generators.sampling import Sampling
     from gmail_kedro.pipelines.pretraining.cards import (
         encoder_card,
         generator_card,
@@ -98,7 +99,6 @@ def write_cards(
         measure_reader,
         measure_room_to_gain,
     )
-    from gmail_kedro.zoo.sampling import Sampling
 
     sampling = Sampling(steps=params.sampling_steps, guidance=params.sampling_guidance, resolution=32)
     return (

@@ -68,8 +68,8 @@ def train_synclr(
     import torch
 
     from gmail_kedro.mini.pretrain_synclr import PackagedSynclr, draw_generated_pictures, pretrain_synclr
-    from gmail_kedro.zoo.generators import build_generator
-    from gmail_kedro.zoo.sampling import Sampling
+    from gmail_kedro.models.generators.known_generators import build_generator
+    from gmail_kedro.models.generators.sampling import Sampling
 
     generator = build_generator(
         "mini_stable_diffusion",
@@ -114,6 +114,6 @@ def write_twin_cards(
 def _build_teacher(mini_clip: Path) -> ImageTextEncoder:
     import torch
 
-    from gmail_kedro.zoo.encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
 
     return build_encoder("mini_clip", str(mini_clip), device=torch.device("cpu"))

@@ -71,7 +71,7 @@ def draw_captions_figure(
     The photographs are taken at even distances from those ordered by the difference in CIDEr: the baseline's largest
     win first, the run's last, so that neither side's favourites are picked.
     """
-    from gmail_kedro.decoding import decode_image
+    from gmail_kedro.images.decoding import decode_image
     from gmail_kedro.reporting.figures import draw_captions
 
     said, said_before = ({row["image_id"]: row["text"] for row in rows} for rows in (predictions, baseline_predictions))

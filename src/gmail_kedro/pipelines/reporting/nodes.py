@@ -15,7 +15,7 @@ PICTURE_COUNT = 8
 
 def draw_pairs_figure(pairs: pd.DataFrame, corpus: Corpus, generated_images: GeneratedImages) -> Any:
     """Returns Fig. 2 for the first held-out photographs, a matplotlib ``Figure``."""
-    from gmail_kedro.decoding import decode_image
+    from gmail_kedro.images.decoding import decode_image
     from gmail_kedro.reporting.figures import draw_pairs
 
     shown = pairs[pairs["split"] == "val"].drop_duplicates("image_id").head(PICTURE_COUNT)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from gmail_kedro.corpora.leakage import count_leaked, refuse_leakage
+from gmail_kedro.evaluation.leakage import count_leaked, refuse_leakage
 from gmail_kedro.interfaces import Corpus
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import EvaluationParams, RunParams, TransferParams
-from gmail_kedro.zoo.student import StoredStudent
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.benchmark import encode_benchmark, score_retrieval
+from gmail_kedro.evaluation.benchmark import encode_benchmark, score_retrieval
 from gmail_kedro.pipelines.transfer.nodes import collect_transfer, collect_transfer_items, plan_transfer
 
 

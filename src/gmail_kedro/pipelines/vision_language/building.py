@@ -4,18 +4,18 @@ import torch
 
 from gmail_kedro.engine.patch_tokens import PatchTokens
 from gmail_kedro.interfaces import ImageSource
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.student.adapters import TuningSpec
+from gmail_kedro.models.student.student import ROUTES, StoredStudent
+from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
 from gmail_kedro.params import RunParams, VisionLanguageParams
-from gmail_kedro.zoo.adapters import TuningSpec
-from gmail_kedro.zoo.student import ROUTES, StoredStudent
-from gmail_kedro.zoo.towers import TowerEncoder
-from gmail_kedro.zoo.vision_language import Eye, VisionLanguageModel
 
 
 def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.device) -> VisionLanguageModel:
     """Returns the vision-language model as it is before any training of ours."""
-    from gmail_kedro.zoo.encoders import build_encoder
-    from gmail_kedro.zoo.llava import LlavaSettings, build_vision_language_model
-    from gmail_kedro.zoo.vision_language import Seeing
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
+    from gmail_kedro.models.vision_language.vision_language_model import Seeing
 
     settings = LlavaSettings(
         dtype=params.dtype,
@@ -31,8 +31,8 @@ def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.d
 
 def open_eyes(model: VisionLanguageModel, adapter: StoredStudent, run: RunParams) -> dict[str, Eye]:
     """Returns the eye of each route; the model is left with the tower of the real one."""
-    from gmail_kedro.zoo.encoders import build_encoder
-    from gmail_kedro.zoo.vision_towers import put_tower
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.vision_language.vision_towers import put_tower
 
     def teacher() -> TowerEncoder:
         return build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))

@@ -10,9 +10,9 @@ import torch
 
 from gmail_kedro.engine.batching import batch_rows
 from gmail_kedro.engine.patch_tokens import PatchTokens
+from gmail_kedro.models.vision_language.chat import IGNORED, Conversation, Turn
+from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
 from gmail_kedro.params import VisionLanguageParams
-from gmail_kedro.zoo.chat import IGNORED, Conversation, Turn
-from gmail_kedro.zoo.vision_language import VisionLanguageModel
 
 
 @dataclass(frozen=True)

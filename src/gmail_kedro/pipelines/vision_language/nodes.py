@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmail_kedro.benchmark import score_texts
-from gmail_kedro.corpora.splits import split_rows
 from gmail_kedro.engine.checkpoint import Checkpoints
+from gmail_kedro.evaluation.benchmark import score_texts
+from gmail_kedro.evaluation.splits import split_rows
 from gmail_kedro.interfaces import Corpus, GeneratedImages, Question, SavesItself
+from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
-from gmail_kedro.zoo.student import StoredStudent
 
 
 def train_vision_language_model(
@@ -33,9 +33,9 @@ def train_vision_language_model(
     """
     from gmail_kedro.engine.training import TrainingPlan, train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
+    from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning
     from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes, tuning_of
     from gmail_kedro.pipelines.vision_language.lessons import held_out_loss, lesson_step
-    from gmail_kedro.zoo.tuned_llava import LlavaTuning
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
@@ -87,10 +87,10 @@ def answer_prompts(
         text is None where a question cannot be asked).
     """
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
+    from gmail_kedro.models.vision_language.prompts import mmmu_prompt, scienceqa_prompt
+    from gmail_kedro.models.vision_language.tuned_llava import load_tuned_llava
     from gmail_kedro.pipelines.vision_language.answering import Answering, ask_all
     from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes
-    from gmail_kedro.zoo.prompts import mmmu_prompt, scienceqa_prompt
-    from gmail_kedro.zoo.tuned_llava import load_tuned_llava
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)

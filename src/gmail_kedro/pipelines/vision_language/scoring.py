@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmail_kedro.benchmark import interval_of, item_rows
+from gmail_kedro.evaluation.benchmark import interval_of, item_rows
 from gmail_kedro.interfaces import Question
 from gmail_kedro.metrics.vqa import VqaQuestion, VqaResult
 from gmail_kedro.params import EvaluationParams

@@ -1,0 +1,1 @@
+"""What is measured on: benchmarks, splits, protocols, leakage."""

@@ -1,0 +1,304 @@
+"""A generated set on disk: the file that says it is complete, and its pictures by key.
+
+While shards are being made the folder holds ``set.unfinished.json``; ``set.json`` is written last, atomically.
+Both say what the set consists of: the settings, the gate its pictures passed, and every shard with its fingerprint.
+Pictures that the gate refused are not in the shards: they lie in ``quarantine/``, in tars of the same layout and name,
+each with its reason, so whatever reads the shards reads good pictures only.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from gmail_kedro.generated_sets import tar_layout
+from gmail_kedro.generated_sets.advice import remake
+from gmail_kedro.generated_sets.checksums import with_checksum, without_checksum
+from gmail_kedro.generated_sets.plan import hash_plan
+from gmail_kedro.generated_sets.shards import QUARANTINE, ShardError, index_shard, probe_shard, read_facts
+
+COMPLETE_FILE = "set.json"
+UNFINISHED_FILE = "set.unfinished.json"
+_SHARD_ID = re.compile(r"[0-9]{5,}")
+
+
+@dataclass(frozen=True)
+class SetDescription:
+    """What a generated set consists of.
+
+    Attributes:
+        fingerprint: Hash of the whole plan and the settings.
+        settings: What decides the pixels beside the plan: generator, revision, steps and the like.
+        image_count: Pictures that were asked for.
+        truncated_prompt_count: Prompts the generator had to cut; 0 until the set is complete.
+        shards: The fingerprint of every shard, by shard id.
+        quality: The gate that judged the finished shards, as ``QualityGate.settings`` gives it; empty if none did.
+        quarantined: How many pictures are quarantined, by reason; empty until the set is complete.
+    """
+
+    fingerprint: str
+    settings: Mapping[str, Any]
+    image_count: int
+    truncated_prompt_count: int
+    shards: Mapping[str, str]
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A shard id becomes a file name: nothing but digits may reach the disk.
+        bad = [name for name in self.shards if not _SHARD_ID.fullmatch(name)]
+        if bad:
+            raise ValueError(f"The shard id {bad[0]!r} must be five or more digits, such as '00012'.")
+
+
+class Location(NamedTuple):
+    """Where a picture lies: its shard, the first byte of the JPEG and its length.
+
+    A quarantined picture's shard id is ``quarantine/`` and the shard's own; its length is 0 where none was made.
+    """
+
+    shard_id: str
+    offset: int
+    size: int
+
+
+class Quarantined(NamedTuple):
+    """A picture that the gate refused: where it lies, and why in one word and in a sentence."""
+
+    place: Location
+    reason: str
+    detail: str
+
+
+def describe_set(
+    plan: pd.DataFrame, settings: Mapping[str, Any], quality: Mapping[str, Any] | None = None
+) -> SetDescription:
+    """Returns what a plan and settings ask for, and which gate is to judge it.
+
+    A shard's fingerprint covers its own rows only, so a plan that grew at its end keeps its full shards.
+    """
+    return SetDescription(
+        fingerprint=hash_plan(plan, settings),
+        settings=dict(settings),
+        image_count=len(plan),
+        truncated_prompt_count=0,
+        shards={str(name): hash_plan(rows, settings) for name, rows in plan.groupby("shard_id", sort=False)},
+        quality=dict(quality or {}),
+    )
+
+
+def shard_path(folder: Path, shard_id: str) -> Path:
+    """Returns where a finished shard is."""
+    return Path(folder) / f"{shard_id}.tar"
+
+
+def quarantine_path(folder: Path, shard_id: str) -> Path:
+    """Returns where the refused pictures of a shard are, if there are any."""
+    return shard_path(folder, f"{QUARANTINE}/{shard_id}")
+
+
+def missing_shards(folder: Path, description: SetDescription) -> list[str]:
+    """Returns the ids of the shards that are absent, cut short or made from something else, in plan order.
+
+    Only the start and the end of each file are read, so 100,000 finished pictures are checked in a blink; contents
+    are checked against their hashes whenever they are read.
+    """
+    return [name for name, wanted in description.shards.items() if not is_finished(folder, name, wanted)]
+
+
+def is_finished(folder: Path, shard_id: str, fingerprint: str) -> bool:
+    """Says whether a shard is there as a whole, with its quarantine if it has one, and was made from just this."""
+    try:
+        shard = probe_shard(shard_path(folder, shard_id))
+        if shard.fingerprint != fingerprint or not shard.quarantined_count:
+            return shard.fingerprint == fingerprint
+        return probe_shard(quarantine_path(folder, shard_id)).fingerprint == fingerprint
+    except (FileNotFoundError, ShardError):
+        return False
+
+
+def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription | None:
+    """Returns what a folder says of its set, or None if it does not.
+
+    Args:
+        folder: Home of the set.
+        name: ``set.json``, or ``set.unfinished.json`` for what is being made.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = Path(folder) / name
+    if not path.is_file():
+        return None
+    try:
+        description = SetDescription(**without_checksum(_object_in(path)))
+        if all(isinstance(part, dict) for part in (description.shards, description.settings, description.quarantined)):
+            return description
+        reason = "shards, settings and quarantined must be objects"
+    except (ValueError, TypeError) as error:
+        reason = str(error)
+    raise ValueError(
+        f"{path} does not describe a generated set ({reason}). "
+        f"Write it again (good shards are kept): {remake(path.parent.parent)}"
+    )
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
+    return content
+
+
+def write_description(folder: Path, description: SetDescription, name: str) -> None:
+    """Writes a description so that it is there as a whole or not at all."""
+    path = Path(folder) / name
+    partial = path.with_name(f"{name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(with_checksum(asdict(description)), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+class StoredImages:
+    """The pictures of a complete set, by key, each read from its place in its shard.
+
+    The first look-up reads the headers of all shards; nothing stays open, so instances may be
+    pickled and shared between processes.
+
+    Args:
+        folder: Home of the set.
+        description: What ``set.json`` says.
+
+    Attributes:
+        modality: ``generated``: these pictures may only go through the generated route of a student.
+        folder: Home of the set.
+        description: What ``set.json`` says.
+    """
+
+    modality = "generated"
+
+    def __init__(self, folder: Path, description: SetDescription) -> None:
+        self.folder = Path(folder)
+        self.description = description
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the plan and the settings the set was made from."""
+        return self.description.fingerprint
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells the set from others: its ``name``, and hashes of what was made and of the gate that judged it."""
+        gate = json.dumps(dict(self.description.quality), sort_keys=True)
+        name = self.folder.absolute().parent.name
+        return {"name": name, "fingerprint": self.fingerprint, "gate": hashlib.sha256(gate.encode()).hexdigest()}
+
+    def __len__(self) -> int:
+        return self.description.image_count - sum(self.description.quarantined.values())
+
+    def keys(self) -> Iterator[str]:
+        """Yields the key of every picture that may be used, shard by shard."""
+        yield from self._index
+
+    def locate(self, key: str) -> Location:
+        """Returns where a picture lies.
+
+        Raises:
+            FileNotFoundError: If the set has no such picture.
+        """
+        try:
+            return self._index[key]
+        except KeyError:
+            if key in self.quarantined:
+                refused = self.quarantined[key]
+                raise FileNotFoundError(
+                    f"The picture {key!r} of the generated set in {self.folder} is quarantined "
+                    f"({refused.reason}: {refused.detail}); it must not be used."
+                ) from None
+            raise FileNotFoundError(
+                f"The generated set in {self.folder} has no picture {key!r}; it has {len(self)}, such as "
+                f"{next(self.keys(), None)!r}. Was the pair table made from another set?"
+            ) from None
+
+    def shard_of(self, key: str) -> str:
+        """Returns the id of the shard a picture lies in.
+
+        Raises:
+            FileNotFoundError: If the set has no such picture.
+        """
+        return self.locate(key).shard_id
+
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the picture does, without reading it: its shard's fingerprint and its key.
+
+        Raises:
+            FileNotFoundError: If the set has no such picture.
+        """
+        return f"{self.description.shards[self.shard_of(key)]} {key}"
+
+    def read(self, key: str) -> bytes:
+        """Returns the JPEG of a picture, checked against the hash beside it: a fifth of a millisecond each.
+
+        Raises:
+            FileNotFoundError: If the set has no such picture, or its shard is gone.
+            ShardError: If the picture is not the one that was written, or the shard was cut short.
+        """
+        return self._read(key, self.locate(key))
+
+    def read_quarantined(self, key: str) -> bytes:
+        """Returns the JPEG of a refused picture, to look at; empty where none was made.
+
+        Raises:
+            KeyError: If the picture is not quarantined.
+        """
+        return self._read(key, self.quarantined[key].place)
+
+    def seeds(self) -> dict[str, int]:
+        """Returns the seed that each picture was made with, refused ones included; a retry's is not the plan's."""
+        paths = [shard_path(self.folder, name) for name in (*self.description.shards, *self._quarantine_ids())]
+        return {facts["key"]: facts["seed"] for path in paths for facts in read_facts(path)}
+
+    @cached_property
+    def quarantined(self) -> dict[str, Quarantined]:
+        """The pictures that the gate refused, by key."""
+        found = {}
+        for shard_id in self._quarantine_ids():
+            path = shard_path(self.folder, shard_id)
+            places = index_shard(path)
+            for facts in read_facts(path):
+                place = Location(shard_id, *places[facts["key"]])
+                found[facts["key"]] = Quarantined(place, facts["reason"], facts["detail"])
+        return found
+
+    def _quarantine_ids(self) -> list[str]:
+        if not self.description.quarantined:
+            return []
+        there = [name for name in self.description.shards if quarantine_path(self.folder, name).is_file()]
+        return [f"{QUARANTINE}/{name}" for name in there]
+
+    def _read(self, key: str, place: Location) -> bytes:
+        path = shard_path(self.folder, place.shard_id)
+        with path.open("rb") as file:
+            return tar_layout.read_record_at(file, path, key, place.offset - tar_layout.BLOCK).jpeg
+
+    @cached_property
+    def _index(self) -> dict[str, Location]:
+        index: dict[str, Location] = {}
+        for shard_id in self.description.shards:
+            for key, place in index_shard(shard_path(self.folder, shard_id)).items():
+                index[key] = Location(shard_id, *place)
+        if len(index) != len(self):
+            raise ValueError(
+                f"The shards in {self.folder} hold {len(index)} pictures; {COMPLETE_FILE} says {len(self)}. "
+                f"Delete {COMPLETE_FILE} and close the set again: {remake(self.folder.parent)}"
+            )
+        return index

@@ -1,0 +1,1 @@
+"""Encoded images: decoding, and the codec-matched control."""

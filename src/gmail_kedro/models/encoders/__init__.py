@@ -1,0 +1,1 @@
+"""Image-text encoders by name: CLIP, Long-CLIP, SigLIP, SynCLR."""

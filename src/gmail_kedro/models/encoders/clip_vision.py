@@ -1,0 +1,148 @@
+"""CLIP's vision tower in transformers' format: the one LLaVA sees with. It reads no text."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gmail_kedro.interfaces import Contrast
+from gmail_kedro.models.architectures import clip_vision_sizes, named_clip_sizes, refuse_other_sizes
+from gmail_kedro.models.encoders.state_dicts import refuse_partial_load
+from gmail_kedro.models.encoders.towers import Family, Reading, TowerEncoder, Towers, find_part
+from gmail_kedro.models.fingerprints import hash_model, settings_of
+from gmail_kedro.models.registry import MissingWeightsError, mute_transformers, reason_of
+from gmail_kedro.models.weight_files import MODEL_FILES, find_folder_flaw
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXPECTED = "a folder with config.json, model.safetensors and preprocessor_config.json"
+TEXT_SIDE = ("text_model.", "text_projection.", "logit_scale")  # files of a whole CLIP are published, and read
+READ_LAYER = -2
+UNSEEN = ("hidden_act", "num_attention_heads", "layer_norm_eps")  # change what a tower gives, and no tensor's shape
+CLIP_SCALE = 100.0
+
+
+class ClipVisionTower(torch.nn.Module):
+    """transformers' ``CLIPVisionModel``, with the patch tokens that LLaVA reads: layer -2, class token left out.
+
+    Args:
+        vision: The model.
+    """
+
+    def __init__(self, vision: Any) -> None:
+        super().__init__()
+        self.vision = vision
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps images [B, 3, H, W] to pooled features [B, W] and patch tokens [B, P, W]."""
+        seen = self.vision(images, output_hidden_states=True)
+        return seen.pooler_output, seen.hidden_states[READ_LAYER][:, 1:]
+
+
+def look_at_clip_vision(name: str, path: Path, *, architecture: str, pretrained: str) -> None:
+    """Looks at a folder of the tower, without loading it.
+
+    Args:
+        name: Name of the model.
+        path: A folder as ``save_pretrained`` writes it.
+        architecture: open_clip's name of the CLIP it belongs to; empty for a mini model.
+        pretrained: Not used.
+
+    Raises:
+        MissingWeightsError: If the folder is not whole, or holds another architecture than the name's.
+    """
+    from transformers import CLIPVisionConfig
+
+    flaw = find_folder_flaw(path, MODEL_FILES)
+    absent = [file for file in ("config.json", "preprocessor_config.json") if not (path / file).is_file()]
+    if flaw or absent:
+        raise MissingWeightsError(
+            f"The weights of the encoder {name!r} could not be loaded from {path}: {flaw or f'no {absent[0]}'}. "
+            f"Expected {EXPECTED}; set run.encoder_path to it."
+        )
+    config = CLIPVisionConfig.from_pretrained(path, trust_remote_code=False)
+    found = clip_vision_sizes(config, config.projection_dim)
+    refuse_other_sizes(name, path, found=found, promised=named_clip_sizes(architecture))
+
+
+def load_clip_vision(
+    name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
+) -> TowerEncoder:
+    """Returns an encoder of transformers' ``CLIPVisionModelWithProjection``.
+
+    The format holds no logit scale; the contrast is the one every OpenAI CLIP ended training with.
+
+    Args:
+        name: Name of the model.
+        path: A folder as ``save_pretrained`` writes it, or None for the hub.
+        architecture: open_clip's name of the CLIP it belongs to; empty for a mini model.
+        pretrained: The hub repository.
+        device: Where the model goes.
+
+    Raises:
+        MissingWeightsError: If the weights are not there or do not fit.
+    """
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    if path is not None:
+        look_at_clip_vision(name, path, architecture=architecture, pretrained=pretrained)
+    source = pretrained if path is None else str(path)
+    mute_transformers()
+    try:
+        model, loading = CLIPVisionModelWithProjection.from_pretrained(
+            source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+        )
+        processor = CLIPImageProcessor.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise MissingWeightsError(
+            f"The weights of the encoder {name!r} could not be loaded from {source}: {reason_of(error)}. "
+            f"Expected {EXPECTED}; set run.encoder_path to it."
+        ) from error
+    refuse_partial_load(name, model, loading, source=source, passed_over=TEXT_SIDE)
+    model = model.to(device).eval().requires_grad_(False)
+    projection = model.visual_projection.weight.detach().T
+    preprocess = Preprocess(processor)
+    return TowerEncoder(
+        name,
+        towers=Towers(
+            ClipVisionTower(model.vision_model), None, projection, Contrast(CLIP_SCALE, None), len(projection)
+        ),
+        reading=Reading(preprocess),
+        family=CLIP_VISION,
+        fingerprint=hash_model(
+            model.state_dict(), configuration=settings_of(model.config), preprocessing=preprocess.settings
+        ),
+    )
+
+
+class Preprocess:
+    """An image processor as a function of one picture, to float32 [3, H, W].
+
+    Args:
+        processor: Of transformers.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self.settings: str = processor.to_json_string()
+
+    def __call__(self, image: "Image") -> torch.Tensor:  # noqa: D102
+        return self._processor(image, return_tensors="pt")["pixel_values"][0]
+
+
+def _checkpoint_activations(tower: torch.nn.Module) -> None:
+    owner: Any = find_part(tower, "gradient_checkpointing_enable")
+    owner.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+CLIP_VISION = Family(
+    lora_targets=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+    block_pattern="layers",
+    drop_patches=None,
+    checkpoint_activations=_checkpoint_activations,
+)

@@ -1,0 +1,305 @@
+"""Encoders on open_clip's classes: CLIP and SigLIP, from a hub tag, a checkpoint file or a local folder."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gmail_kedro.interfaces import Contrast
+from gmail_kedro.models.architectures import clip_sizes, named_clip_sizes, refuse_other_sizes
+from gmail_kedro.models.encoders.state_dicts import find_checkpoint, load_strictly, read_state_dict
+from gmail_kedro.models.encoders.timm_tower import TIMM_VIT, TimmTower
+from gmail_kedro.models.encoders.towers import Family, Reading, TowerEncoder, Towers, find_part
+from gmail_kedro.models.fingerprints import hash_model
+from gmail_kedro.models.registry import MissingWeightsError, reason_of
+
+if TYPE_CHECKING:
+    from open_clip import CustomTextCLIP
+    from open_clip.transform import PreprocessCfg
+
+CONFIG_FILE = "open_clip_config.json"
+CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".bin", ".pt", ".pth"), "open_clip_"
+# Says how the parts are packed and where first weights and words would come from; neither changes an output.
+NOT_BUILT = ("custom_text", "timm_model_pretrained", "hf_model_pretrained", "hf_tokenizer_name")
+
+
+@dataclass(frozen=True)
+class OpenClipSource:
+    """What open_clip knows about a model apart from its weights.
+
+    Attributes:
+        config: Its ``model_cfg``.
+        preprocessing: Its ``preprocess_cfg``; what it leaves out is as in OpenAI's CLIP.
+        identifier: The name its tokenizer is found by.
+    """
+
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    identifier: str
+
+
+def load_open_clip(
+    name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
+) -> TowerEncoder:
+    """Returns an encoder of a CLIP or SigLIP.
+
+    Args:
+        name: Name of the model.
+        path: A folder in open_clip's hub layout, a checkpoint file (with the configuration beside it, or else of the
+            architecture), or None for the tag's weights.
+        architecture: open_clip's name of the architecture; may be empty for a folder.
+        pretrained: open_clip's tag of the weights.
+        device: Where the model goes.
+
+    Raises:
+        MissingWeightsError: If the weights are not there or do not fit.
+        ValueError: If the image tower is no plain vision transformer.
+    """
+    try:
+        if path is None:
+            return _load_tag(name, architecture, pretrained, device)
+        checkpoint, source = look_at_open_clip(name, path, architecture=architecture, pretrained=pretrained)
+        model = build_clip(source.config)
+        load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
+        return assemble(name, model.to(device), source, find_tokenizer(source))
+    except MissingWeightsError:
+        raise
+    except Exception as error:
+        raise MissingWeightsError(
+            f"The weights of the encoder {name!r} could not be loaded from {path or f'{architecture} ({pretrained})'}: "
+            f"{reason_of(error)}. Put them in a local folder ({CONFIG_FILE}, open_clip_model.safetensors and "
+            "the tokenizer) and set run.encoder_path to it."
+        ) from error
+
+
+def look_at_open_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
+    """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
+
+    Args:
+        name: Name of the model.
+        path: As for ``load_open_clip``.
+        architecture: open_clip's name of the architecture; may be empty for a folder.
+        pretrained: open_clip's tag of the weights.
+
+    Raises:
+        MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.
+    """
+    source = read_source(name, path, architecture, pretrained)
+    return find_checkpoint(name, path, CHECKPOINT_SUFFIXES, own=OWN_FILES), source
+
+
+def _load_tag(name: str, architecture: str, pretrained: str, device: torch.device) -> TowerEncoder:
+    import open_clip
+
+    model = open_clip.create_model(
+        architecture, pretrained=pretrained, device=device, require_pretrained=True, force_custom_text=True
+    )
+    preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
+    source = OpenClipSource(open_clip.get_model_config(architecture), preprocessing, architecture)
+    return assemble(name, model, source, find_tokenizer(source))
+
+
+def read_source(
+    name: str, path: Path, architecture: str, pretrained: str = "", *, context_length: int | None = None
+) -> OpenClipSource:
+    """Returns what is known about a local model: from the configuration in its folder, or by its architecture.
+
+    Args:
+        name: Name of the model.
+        path: A folder, or a checkpoint file, whose folder may hold the configuration.
+        architecture: open_clip's name of the architecture; may be empty for a folder with a configuration.
+        pretrained: open_clip's tag of the weights, which decides the preprocessing.
+        context_length: Longest text of the family, where it is not the configuration's.
+
+    Raises:
+        MissingWeightsError: If there is neither a configuration nor an architecture, or the two are different models.
+    """
+    import open_clip
+
+    folder = path if path.is_dir() else path.parent
+    stretched = {} if context_length is None else {"context_length": context_length}
+    if (folder / CONFIG_FILE).is_file():
+        config, preprocessing = _read_config(name, folder / CONFIG_FILE)
+        config["text_cfg"] = config["text_cfg"] | stretched
+        promised = named_clip_sizes(architecture)
+        promised |= {f"text tower's {size}": value for size, value in stretched.items()}
+        refuse_other_sizes(name, folder / CONFIG_FILE, found=clip_sizes(config), promised=promised)
+        return OpenClipSource(config, preprocessing, f"local-dir:{folder}")
+    if architecture and (path.is_file() or not pretrained):
+        config = deepcopy(open_clip.get_model_config(architecture))
+        config["text_cfg"] = config["text_cfg"] | stretched
+        preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
+        return OpenClipSource(config, preprocessing, architecture)
+    raise MissingWeightsError(
+        f"The encoder {name!r} was to be read from {path}, but {folder / CONFIG_FILE} is not there. "
+        "Expected a folder in open_clip's hub layout, or a checkpoint file of the architecture."
+    )
+
+
+def _read_config(name: str, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns ``model_cfg`` and ``preprocess_cfg`` of a configuration file."""
+    try:
+        stored = json.loads(file.read_text())
+        config, preprocessing = stored["model_cfg"], stored.get("preprocess_cfg", {})
+        clip_sizes(config)
+        fetched = config["text_cfg"].get("hf_model_name")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MissingWeightsError(
+            f"The encoder {name!r} cannot be read by {file}: {error!r}. Expected open_clip's configuration, with "
+            "model_cfg, vision_cfg and text_cfg."
+        ) from error
+    if fetched:  # open_clip would ask the hub for it, and run code that stands there
+        raise MissingWeightsError(
+            f"The encoder {name!r} has in {file} a text tower from transformers, {fetched!r}. Give one whose text "
+            "tower is open_clip's own."
+        )
+    return config, preprocessing
+
+
+def build_clip(config: dict[str, Any]) -> "CustomTextCLIP":
+    """Returns an untrained model with its text tower apart, whatever the layout of its weights.
+
+    Args:
+        config: open_clip's ``model_cfg``.
+    """
+    from open_clip import CustomTextCLIP
+
+    config = deepcopy(config)
+    config.pop("custom_text", None)
+    config["vision_cfg"]["timm_model_pretrained"] = False
+    config["text_cfg"]["hf_model_pretrained"] = False
+    return CustomTextCLIP(**config)
+
+
+def adapt_names(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns weights by the names and scalar shapes that the model uses; OpenAI's layout has no ``text.``."""
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    state = dict(convert_to_custom_text_state_dict(state))
+    for scalar in ("logit_scale", "logit_bias"):
+        expected = getattr(model, scalar, None)
+        if scalar in state and expected is not None and state[scalar].numel() == expected.numel():
+            state[scalar] = state[scalar].reshape(expected.shape)
+    return {
+        key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")
+    }
+
+
+def resolve_preprocessing(image_size: Any, preprocessing: Mapping[str, Any]) -> "PreprocessCfg":
+    """Returns open_clip's preprocessing with its defaults filled in, for pictures of a model's size."""
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    return PreprocessCfg(**(merge_preprocess_dict(PreprocessCfg(), dict(preprocessing)) | {"size": image_size}))
+
+
+def find_tokenizer(source: OpenClipSource, *, context_length: int | None = None) -> Any:
+    """Returns open_clip's tokenizer of a model; code that stands beside it is not run."""
+    import open_clip
+
+    is_transformers = bool(source.config["text_cfg"].get("hf_tokenizer_name"))
+    options = {"trust_remote_code": False} if is_transformers else {}  # open_clip's own takes no such option
+    return open_clip.get_tokenizer(source.identifier, context_length=context_length, **options)
+
+
+def assemble(name: str, model: Any, source: OpenClipSource, tokenizer: Any) -> TowerEncoder:
+    """Returns an encoder of an open_clip model, which is frozen and taken apart in place.
+
+    Args:
+        name: Name of the model.
+        model: open_clip's ``CustomTextCLIP`` or one with the same parts.
+        source: What it was built from; decides the preprocessing.
+        tokenizer: One of open_clip's tokenizers.
+
+    Raises:
+        ValueError: If the image tower is no plain vision transformer.
+    """
+    from open_clip.transform import image_transform_v2
+
+    model.eval().requires_grad_(False)
+    preprocessing = resolve_preprocessing(model.visual.image_size, source.preprocessing)
+    fingerprint = hash_model(
+        model.state_dict(),
+        configuration=resolve_config(source.config),
+        preprocessing=asdict(preprocessing),
+        tokenizer=tokenizer,
+    )
+    towers, family = split_towers(model)
+    reading = Reading(image_transform_v2(preprocessing, is_train=False), tokenizer)
+    return TowerEncoder(name, towers=towers, reading=reading, family=family, fingerprint=fingerprint)
+
+
+def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what decides a model's outputs beside its weights and tokenizer, open_clip's defaults filled in.
+
+    Args:
+        config: open_clip's ``model_cfg``.
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    parts = {
+        "vision_cfg": asdict(CLIPVisionCfg(**config["vision_cfg"])),
+        "text_cfg": asdict(CLIPTextCfg(**config["text_cfg"])),
+    }
+    for part in parts.values():
+        for key in NOT_BUILT:
+            part.pop(key, None)
+    return {"quick_gelu": False} | {key: config[key] for key in config if key not in NOT_BUILT} | parts
+
+
+def split_towers(model: Any) -> tuple[Towers, Family]:
+    """Takes an open_clip model apart, in place: its image tower gives pooled features and patch tokens.
+
+    Raises:
+        ValueError: If the image tower is no plain vision transformer.
+    """
+    tower, projection = model.visual, None
+    bias = None if model.logit_bias is None else float(model.logit_bias)
+    contrast = Contrast(scale=float(model.logit_scale.exp()), bias=bias)
+    if hasattr(tower, "trunk") and hasattr(tower.trunk, "blocks") and len(tower.head) == 0:
+        image = TimmTower(tower.trunk)
+        return Towers(image, model.text, None, contrast, image.pooled_dim), TIMM_VIT
+    projection = getattr(tower, "proj", None)
+    if projection is None or not hasattr(tower, "transformer"):
+        raise ValueError(f"its image tower {type(tower).__name__} is no plain vision transformer")
+    tower.proj, tower.output_tokens = None, True
+    return Towers(tower, model.text, projection.detach(), contrast, int(projection.shape[0])), OPEN_CLIP_VIT
+
+
+def _drop_patches(tower: torch.nn.Module, fraction: float) -> None:
+    from open_clip.transformer import PatchDropout
+
+    owner = find_part(tower, "patch_dropout")
+    owner.patch_dropout = PatchDropout(fraction).train(owner.training)
+
+
+def _checkpoint_activations(tower: torch.nn.Module) -> None:
+    find_part(tower, "grad_checkpointing").grad_checkpointing = True  # type: ignore[assignment]
+
+
+def _run_prefix(tower: torch.nn.Module, images: torch.Tensor, blocks: int) -> torch.Tensor:
+    owner: Any = find_part(tower, "transformer")
+    hidden = owner._embeds(images)
+    for block in owner.transformer.resblocks[:blocks]:
+        hidden = block(hidden)
+    return hidden
+
+
+def _run_suffix(tower: torch.nn.Module, hidden: torch.Tensor, blocks: int) -> tuple[torch.Tensor, torch.Tensor]:
+    owner: Any = find_part(tower, "transformer")
+    for block in owner.transformer.resblocks[blocks:]:
+        hidden = block(hidden)
+    return owner._pool(hidden)
+
+
+OPEN_CLIP_VIT = Family(
+    lora_targets=("attn",),
+    block_pattern="resblocks",
+    drop_patches=_drop_patches,
+    checkpoint_activations=_checkpoint_activations,
+    run_prefix=_run_prefix,
+    run_suffix=_run_suffix,
+)

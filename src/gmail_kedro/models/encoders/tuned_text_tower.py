@@ -1,0 +1,63 @@
+"""A text tower that was tuned for retrieval, stored whole."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gmail_kedro.models.encoders.state_dicts import load_file_strictly
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+
+WEIGHTS_FILE, RECIPE_FILE = "text_tower.safetensors", "text_tower.json"
+REMEDY = "Train it again: kedro run --pipeline=downstream"
+
+
+@dataclass(frozen=True)
+class TunedTextTower:
+    """A tuned text tower, or none.
+
+    Attributes:
+        tower: The module, or None where nothing was tuned.
+        encoder: Fingerprint of the encoder it belongs to.
+    """
+
+    tower: torch.nn.Module | None
+    encoder: str
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes the weights as safetensors, the recipe, and the checksums of both."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.tower is not None:
+            state = {name: value.contiguous() for name, value in self.tower.state_dict().items()}
+            save_file(state, folder / WEIGHTS_FILE)
+        finish_folder(folder, RECIPE_FILE, {"encoder": self.encoder, "is_tuned": self.tower is not None})
+
+
+def put_text_tower(encoder: TowerEncoder, folder: Path) -> bool:
+    """Puts a stored text tower into an encoder, in place, and says whether there was one.
+
+    Args:
+        encoder: The real route the tower was tuned for.
+        folder: As ``TunedTextTower.save_pretrained`` wrote it.
+
+    Raises:
+        MissingWeightsError: If the folder holds none, or it does not fit.
+        ValueError: If it belongs to another encoder, or is not what was stored.
+    """
+    if not (folder / RECIPE_FILE).is_file():
+        raise MissingWeightsError(f"There is no text tower at {folder}. Train it: kedro run --pipeline=downstream")
+    stored = check_folder(folder, remedy=REMEDY)
+    recipe = read_json(folder / RECIPE_FILE, remedy=REMEDY)
+    if not recipe["is_tuned"]:
+        return False
+    if recipe["encoder"] != encoder.fingerprint:
+        raise ValueError(f"The text tower in {folder} was tuned for another encoder than {encoder.name!r}. {REMEDY}")
+    assert encoder.text_tower is not None
+    load_file_strictly(f"{encoder.name} (its text tower)", encoder.text_tower, folder / WEIGHTS_FILE)
+    encoder.fingerprint = hashlib.sha256(f"{encoder.fingerprint}{stored}".encode()).hexdigest()
+    return True

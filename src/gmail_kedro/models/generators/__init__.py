@@ -1,0 +1,1 @@
+"""Text-to-image generators by name: Stable Diffusion, FLUX."""

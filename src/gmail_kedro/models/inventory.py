@@ -1,0 +1,159 @@
+"""Where the weights of a model are on this machine, by a look at files: nothing is loaded, the network is not asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmail_kedro.models.encoders.known_encoders import ENCODERS, find_encoder_flaw
+from gmail_kedro.models.encoders.open_clip_encoder import CHECKPOINT_SUFFIXES
+from gmail_kedro.models.generators.known_generators import GENERATORS, find_generator_flaw
+from gmail_kedro.models.registry import look_up, packaged_weights
+from gmail_kedro.models.vision_language.language_models import LANGUAGE_MODELS, find_language_model_flaw
+from gmail_kedro.models.vision_language.llava import VISION_LANGUAGE_MODELS, find_llava_flaw
+from gmail_kedro.models.weight_files import find_file_flaw
+
+# Where open_clip's tags are on the hub; open_clip would say it too, but takes seconds to import.
+OPEN_CLIP_HUB = {
+    ("ViT-B-32-quickgelu", "openai"): "timm/vit_base_patch32_clip_224.openai",
+    ("ViT-B-16-quickgelu", "openai"): "timm/vit_base_patch16_clip_224.openai",
+    ("ViT-L-14-quickgelu", "openai"): "timm/vit_large_patch14_clip_224.openai",
+    ("ViT-L-14-336-quickgelu", "openai"): "timm/vit_large_patch14_clip_336.openai",
+    ("ViT-B-16-SigLIP", "webli"): "timm/ViT-B-16-SigLIP",
+    ("ViT-B-16-SigLIP-256", "webli"): "timm/ViT-B-16-SigLIP-256",
+    ("ViT-B-16-SigLIP-384", "webli"): "timm/ViT-B-16-SigLIP-384",
+    ("ViT-SO400M-14-SigLIP-384", "webli"): "timm/ViT-SO400M-14-SigLIP-384",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of model, as requirements and messages call it.
+
+    Attributes:
+        word: What messages call one.
+        specs: The zoo's names.
+        path_setting: The parameter that points at a local folder or file.
+        name_setting: The parameter that names the model.
+    """
+
+    word: str
+    specs: Mapping[str, Any]
+    path_setting: str
+    name_setting: str
+
+
+KINDS = {
+    "encoders": Kind("encoder", ENCODERS, "run.encoder_path", "run.encoder"),
+    "generators": Kind("generator", GENERATORS, "generation.generator_path", "generation.generator"),
+    "language_models": Kind(
+        "language model", LANGUAGE_MODELS, "downstream.language_model_path", "downstream.language_model"
+    ),
+    "vision_language_models": Kind(
+        "vision-language model", VISION_LANGUAGE_MODELS, "vision_language.model_path", "vision_language.model"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class WeightsFound:
+    """What a look for weights found.
+
+    Attributes:
+        path: The folder or file, or None where nothing usable is.
+        needs_path: Whether a run must be told the path; packaged and cached weights are found without.
+        looked: Every place that was looked in, with what was wrong there.
+        hub_ids: The hub repositories they can come from, or where a person downloads them.
+    """
+
+    path: Path | None
+    needs_path: bool
+    looked: tuple[str, ...]
+    hub_ids: tuple[str, ...]
+
+
+def find_weights(kind: str, name: str, local: list[Path]) -> WeightsFound:
+    """Looks for the weights of a model: in local places, inside the package, then in the hub's cache.
+
+    Args:
+        kind: A key of ``KINDS``.
+        name: Name of the model.
+        local: Folders or files to look at first.
+
+    Raises:
+        UnknownModelError: If the name is unknown.
+    """
+    spec = look_up(KINDS[kind].word, name, KINDS[kind].specs)
+    if kind == "vision_language_models" and spec.language_model:  # put together from the run's encoder and this
+        return find_weights("language_models", spec.language_model, local)
+    looked = []
+    for place in local:
+        flaw = find_flaw(kind, name, place)
+        if not flaw:
+            return WeightsFound(place, True, (), ())
+        looked.append(f"{place}: {flaw}")
+    if spec.packaged:
+        return WeightsFound(packaged_weights(spec.packaged), False, (), ())
+    hub_ids = hub_ids_of(kind, name)
+    for hub_id in hub_ids:
+        folder = _cached(hub_id)
+        flaw = "not in the hub's cache" if folder is None else _find_cached_flaw(kind, name, folder)
+        if folder is not None and not flaw:
+            return WeightsFound(folder, False, (), hub_ids)
+        looked.append(f"{hub_id}: {flaw}")
+    return WeightsFound(None, False, tuple(looked), hub_ids or (spec.download,))
+
+
+def find_flaw(kind: str, name: str, place: Path) -> str:
+    """Returns what would keep the loader from taking a model from a folder or file, or nothing; no weights are read.
+
+    Args:
+        kind: A key of ``KINDS``.
+        name: Name of the model.
+        place: The folder or file.
+    """
+    if kind == "vision_language_models" and (language_model := VISION_LANGUAGE_MODELS[name].language_model):
+        return find_language_model_flaw(language_model, place)
+    finders = {
+        "encoders": find_encoder_flaw,
+        "generators": find_generator_flaw,
+        "language_models": find_language_model_flaw,
+        "vision_language_models": find_llava_flaw,
+    }
+    return finders[kind](name, place)
+
+
+def hub_ids_of(kind: str, name: str) -> tuple[str, ...]:
+    """Returns the hub repositories that a model's weights can come from, the original first; none for a download.
+
+    Args:
+        kind: A key of ``KINDS``.
+        name: Name of the model.
+    """
+    spec = look_up(KINDS[kind].word, name, KINDS[kind].specs)
+    if kind == "generators":
+        return tuple(spec.hub_ids)
+    if kind != "encoders":
+        return (spec.hub_id,) if spec.hub_id else ()
+    if "/" in spec.pretrained:
+        return (spec.pretrained,)
+    return (OPEN_CLIP_HUB[spec.architecture, spec.pretrained],) if spec.pretrained else ()
+
+
+def _cached(hub_id: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _find_cached_flaw(kind: str, name: str, folder: Path) -> str:
+    """Returns the same of the hub's cache, where an encoder's one file may lie without its configuration."""
+    if kind != "encoders":
+        return find_flaw(kind, name, folder)
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in CHECKPOINT_SUFFIXES]
+    flaws = [find_file_flaw(file) for file in files]
+    return next((flaw for flaw in flaws if flaw), "") if files else f"no file of {', '.join(CHECKPOINT_SUFFIXES)}"

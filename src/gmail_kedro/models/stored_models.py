@@ -1,0 +1,77 @@
+"""A trained model's folder: a recipe, files of weights, and the checksums of them all, held against them on reading."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gmail_kedro.checksums import DamagedFileError
+from gmail_kedro.models.file_hashes import combine_hashes, hash_files
+from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.whole_files import whole_file
+
+CHECKSUMS_FILE = "files.json"
+
+logger = logging.getLogger(__name__)
+
+
+def finish_folder(folder: Path, recipe_file: str, facts: Mapping[str, Any]) -> None:
+    """Writes a model's recipe and, last of all, the checksums of its files; a folder with a recipe is complete.
+
+    Args:
+        folder: Holds everything else already.
+        recipe_file: The recipe's name.
+        facts: What the model consists of; JSON values.
+    """
+    _write_json(folder / recipe_file, facts)
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
+    _write_json(folder / CHECKSUMS_FILE, hash_files(folder, from_memory=False))
+
+
+def check_folder(folder: Path, *, remedy: str) -> str:
+    """Compares a model's files with the checksums they were stored with, and returns one hash over them.
+
+    Every byte is read: about a second for each gigabyte. A folder without checksums, which an earlier version or
+    another tool wrote, is taken as it is, and that is logged.
+
+    Args:
+        folder: As ``finish_folder`` left it.
+        remedy: What the reader is advised to do; a sentence.
+
+    Raises:
+        MissingWeightsError: If a file is not there.
+        DamagedFileError: If one is not what was written.
+    """
+    found = hash_files(folder, from_memory=False)
+    own = found.pop(CHECKSUMS_FILE, None)
+    if own is None:
+        logger.warning("%s has no %s, so its files are not checked for damage.", folder, CHECKSUMS_FILE)
+        return combine_hashes(found)
+    stored = read_json(folder / CHECKSUMS_FILE, remedy=remedy)
+    for name, expected in stored.items():
+        if name not in found:
+            raise MissingWeightsError(f"There is no {name} in {folder}, and {CHECKSUMS_FILE} names one. {remedy}")
+        if found[name] != expected:
+            raise DamagedFileError(
+                f"The file {folder / name} is damaged, or was changed after it was stored: its sha256 is "
+                f"{found[name][:12]}, and {CHECKSUMS_FILE} says {str(expected)[:12]}. {remedy}"
+            )
+    return combine_hashes(stored)
+
+
+def read_json(path: Path, *, remedy: str) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+        DamagedFileError: If it is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"The file {path} is damaged: it is no JSON ({error}). {remedy}") from error
+
+
+def _write_json(path: Path, facts: Any) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The student: adapters and heads in a copy of the teacher."""

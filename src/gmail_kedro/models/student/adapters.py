@@ -1,0 +1,203 @@
+"""What is tuned in a tower: LoRA or DoRA through PEFT, in PEFT's own files, or every weight."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmail_kedro.models.encoders.state_dicts import load_file_strictly, refuse_other_shapes, shapes_of
+from gmail_kedro.models.registry import MissingWeightsError, reason_of
+from gmail_kedro.models.weight_files import read_shapes
+
+WEIGHTS_FILE, TOWER_FILE = "adapter_model.safetensors", "tower.safetensors"
+REMEDY = "Train it again, or give the model that it was trained on."
+CONFIG_FILE, UNORDERED = "adapter_config.json", ("target_modules", "exclude_modules")
+
+
+@dataclass(frozen=True)
+class TuningSpec:
+    """Which weights of a tower are trained.
+
+    Attributes:
+        kind: ``lora``, ``dora``, ``full`` or ``none``.
+        rank: Rank r of each pair of factors.
+        alpha: The update is scaled by ``alpha / rank``.
+        dropout: Dropout before the first factor.
+        targets: Names of the modules that get factors.
+        blocks: Numbers of the transformer blocks that get them, or None for all.
+        block_pattern: Name of the list of transformer blocks.
+    """
+
+    kind: str
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+    blocks: tuple[int, ...] | None = None
+    block_pattern: str | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether PEFT wraps the tower."""
+        return self.kind in ("lora", "dora")
+
+
+def tune_tower(
+    tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int, setting: str = "alignment.lora_targets"
+) -> torch.nn.Module:
+    """Returns the tower, or language model, ready to be trained; at first it computes what it did before.
+
+    Args:
+        tower: Changed in place.
+        spec: Which of its weights are trained.
+        owner: The model's name, for messages.
+        seed: Seeds the first factors; the second are zero.
+        setting: The parameter that names the targets, for messages.
+
+    Raises:
+        ValueError: If a target does not exist, or DoRA is asked for on fused attention.
+    """
+    if spec.kind == "full":
+        return tower.requires_grad_(True)
+    if not spec.is_adapter:
+        return tower
+    _check_targets(tower, spec, owner, setting)
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=spec.dropout,
+        target_modules=list(spec.targets),
+        layers_to_transform=None if spec.blocks is None else list(spec.blocks),
+        layers_pattern=None if spec.blocks is None else spec.block_pattern,
+        use_dora=spec.kind == "dora",
+        bias="none",
+        fan_in_fan_out=_is_transposed(tower, spec),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(tower, _fast_attention(config))
+
+
+def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str, setting: str) -> None:
+    modules = {name.rsplit(".", 1)[-1]: module for name, module in tower.named_modules() if name}
+    if missing := [target for target in spec.targets if target not in modules]:
+        raise ValueError(
+            f"The adapter targets {missing} are not in the tower of {owner!r}. Its modules: {sorted(modules)}. "
+            f"Set {setting}, or null for the model's own."
+        )
+    fused = [name for name in spec.targets if isinstance(modules[name], torch.nn.MultiheadAttention)]
+    if spec.kind == "dora" and fused:
+        raise ValueError(
+            f"DoRA cannot decompose the fused attention {fused} of {owner!r}. Set alignment.lora_targets to linear "
+            "modules, such as [c_fc, c_proj], or alignment.tune: lora."
+        )
+
+
+def _is_transposed(tower: torch.nn.Module, spec: TuningSpec) -> bool:
+    """Says whether the targets hold their weights as [in, out], as GPT-2's layers do."""
+    return any(
+        type(module).__name__ == "Conv1D" and name.rsplit(".", 1)[-1] in spec.targets
+        for name, module in tower.named_modules()
+    )
+
+
+def _fast_attention(config: Any) -> Any:
+    """Returns a LoRA configuration under which fused attention gets the house's layer in place of PEFT's."""
+    from gmail_kedro.models.student.lora_attention import FactoredAttention
+
+    config._register_custom_module({torch.nn.MultiheadAttention: FactoredAttention})
+    return config
+
+
+def trainable_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Returns the parameters that training changes."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def save_tuned(tower: Any, spec: TuningSpec, folder: Path) -> None:
+    """Writes what was trained: PEFT's two files, or the whole tower as safetensors; nothing for ``none``."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if spec.is_adapter:
+        save_adapter(tower, folder)
+    elif spec.kind == "full":
+        save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, folder / TOWER_FILE)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Writes an adapter as PEFT does, in bytes that its content alone decides.
+
+    PEFT holds the names of targets as a set and writes them in its order, which changes from process to process.
+
+    Args:
+        model: PEFT's wrapper around a model.
+        folder: Gets PEFT's two files; trained embeddings are not among them, since there are none.
+    """
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    path = folder / CONFIG_FILE
+    facts = json.loads(path.read_text())
+    for key in UNORDERED:
+        if isinstance(facts.get(key), list):
+            facts[key] = sorted(facts[key])
+    path.write_text(json.dumps(facts, indent=2, sort_keys=True))
+
+
+def load_tuned(tower: Any, spec: TuningSpec, folder: Path, *, owner: str) -> torch.nn.Module:
+    """Puts stored training into a tower, in place, adapters merged; returns the tower, frozen, in eval mode.
+
+    Args:
+        tower: As it was before it was tuned.
+        spec: What was trained.
+        folder: As ``save_tuned`` wrote it.
+        owner: The model's name, for messages.
+
+    Raises:
+        MissingWeightsError: If the folder does not hold what the spec says, or it does not fit the tower.
+    """
+    if spec.kind == "none":
+        return tower
+    wanted = folder / (WEIGHTS_FILE if spec.is_adapter else TOWER_FILE)
+    if not wanted.is_file():
+        raise MissingWeightsError(f"There is no {wanted.name} in {folder}. Train it: kedro run --pipeline=align")
+    if spec.is_adapter:
+        tower = load_adapter(tower, folder, owner=owner).merge_and_unload()
+    else:
+        load_file_strictly(f"{owner} (its tuned tower)", tower, wanted)
+    return tower.eval().requires_grad_(False)
+
+
+def load_adapter(base: torch.nn.Module, folder: Path, *, owner: str) -> Any:
+    """Returns PEFT's wrapper around a model with a stored adapter in it, every tensor of which came from the file.
+
+    PEFT itself takes an adapter with missing tensors, or none that fits, and warns at most.
+
+    Args:
+        base: What the adapter was trained on; changed in place.
+        folder: With PEFT's two files.
+        owner: The model's name, for messages.
+
+    Raises:
+        MissingWeightsError: If tensors are missing, without a place in the model, or of another shape.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+
+    file = folder / WEIGHTS_FILE
+    try:
+        stored = read_shapes(file)
+        config = _fast_attention(LoraConfig.from_pretrained(str(folder)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is counted below
+            model = PeftModel.from_pretrained(base, str(folder), config=config, ignore_mismatched_sizes=True)
+    except Exception as error:
+        raise MissingWeightsError(
+            f"The adapter in {file} could not be put into {owner!r}: {reason_of(error)}. {REMEDY}"
+        ) from error
+    expected = shapes_of(get_peft_model_state_dict(model, save_embedding_layers=False))
+    refuse_other_shapes(f"{owner} (its adapter)", expected, stored, source=str(file), remedy=REMEDY)
+    return model

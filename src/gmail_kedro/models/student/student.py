@@ -1,0 +1,274 @@
+"""The student: an encoder with what alignment trains in it, and the two routes through it.
+
+A *route* is what images of one modality go through. Generated images take the tuned tower and the head for
+generated features; real images take what ``real_path`` declares. With ``frozen`` that is the teacher itself.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmail_kedro.checksums import hash_tensors
+from gmail_kedro.interfaces import FeatureOrigin
+from gmail_kedro.models.encoders.state_dicts import load_file_strictly
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
+from gmail_kedro.models.student.projection_heads import DualProjection
+
+RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"
+ROUTES = ("generated", "real")
+REMEDY = "Align again: kedro run --pipeline=align"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """What a student consists of; with the teacher's weights and its own files it can be built again.
+
+    Attributes:
+        image: What is tuned in the image tower.
+        text: What is tuned in the text tower.
+        real_path: ``frozen``, ``proj`` or ``lora_proj``.
+        projection: ``none``, ``linear``, ``residual`` or ``mlp``.
+        batch_norm: Whether the heads end in batch normalisation.
+        teacher: Fingerprint of the encoder it started from.
+        generated_set: ``name``, ``fingerprint`` and ``gate`` of the set it was aligned on, or None where nobody says.
+    """
+
+    image: TuningSpec
+    text: TuningSpec
+    real_path: str
+    projection: str
+    batch_norm: bool
+    teacher: str
+    generated_set: Mapping[str, str] | None = None
+
+
+class Student:
+    """An encoder whose towers are being tuned, with its heads.
+
+    Args:
+        encoder: Changed in place: its towers become tunable.
+        spec: What is tuned.
+        seed: Seeds adapters and heads.
+
+    Raises:
+        ValueError: If an adapter's targets do not exist, or a text tower is to be tuned and there is none.
+    """
+
+    def __init__(self, encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> None:
+        self.encoder, self.spec = encoder, spec
+        encoder.image_tower = tune_tower(encoder.image_tower, spec.image, owner=encoder.name, seed=seed)
+        if spec.text.kind != "none":
+            if encoder.text_tower is None:
+                raise ValueError(
+                    f"The encoder {encoder.name!r} has no text tower to tune. Set alignment.tune_text: false."
+                )
+            encoder.text_tower = tune_tower(encoder.text_tower, spec.text, owner=encoder.name, seed=seed + 1)
+        self.heads = _build_heads(encoder, spec, seed=seed)
+
+    def project(self, pooled: torch.Tensor, route: str) -> torch.Tensor:
+        """Maps pooled features [B, W] to embeddings [B, D] by the head of a route, or the encoder's projection."""
+        if self.heads is None:
+            return self.encoder.project(pooled)
+        return (self.heads.generated if route == "generated" else self.heads.real)(pooled)
+
+    def modules(self) -> list[torch.nn.Module]:
+        """Returns everything that holds trained weights."""
+        parts = [self.encoder.image_tower, self.encoder.text_tower, self.heads]
+        return [part for part in parts if part is not None]
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Returns the parameters that training changes: adapters or towers, and heads."""
+        return [parameter for module in self.modules() for parameter in trainable_parameters(module)]
+
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """Returns the running statistics of the heads, by name; the towers have none that training changes."""
+        return {} if self.heads is None else dict(self.heads.named_buffers())
+
+    def train(self, mode: bool = True) -> None:
+        """Switches dropout and batch statistics on or off in what is tuned."""
+        for module in self.modules():
+            module.train(mode)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes PEFT's files (or the whole tower), the heads, the recipe, and the checksums of all."""
+        from safetensors.torch import save_file
+
+        save_tuned(self.encoder.image_tower, self.spec.image, folder)
+        save_tuned(self.encoder.text_tower, self.spec.text, folder / TEXT_FOLDER)
+        if self.heads is not None:
+            state = {name: value.contiguous() for name, value in self.heads.state_dict().items()}
+            save_file(state, folder / HEADS_FILE)
+        finish_folder(folder, RECIPE_FILE, asdict(self.spec))
+
+
+@dataclass(frozen=True)
+class StoredStudent:
+    """A student's folder on disk.
+
+    Attributes:
+        folder: Where its files are.
+        spec: What it consists of.
+        fingerprint: Hash of all its files.
+    """
+
+    folder: Path
+    spec: StudentSpec
+    fingerprint: str
+
+
+def open_student(folder: Path) -> StoredStudent:
+    """Returns the student stored in a folder.
+
+    Raises:
+        MissingWeightsError: If there is none, or files of it are not there; says how to make it.
+        DamagedFileError: If a file is not what was stored.
+    """
+    recipe = folder / RECIPE_FILE
+    if not recipe.is_file():
+        raise MissingWeightsError(
+            f"There is no adapter at {folder} (expected {RECIPE_FILE}). Train it: kedro run --pipeline=align"
+        )
+    fingerprint = check_folder(folder, remedy=REMEDY)
+    facts = read_json(recipe, remedy=REMEDY)
+    spec = StudentSpec(image=_tuning(facts.pop("image")), text=_tuning(facts.pop("text")), **facts)
+    return StoredStudent(folder=folder, spec=spec, fingerprint=fingerprint)
+
+
+def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
+    """Refuses a generated set that is not the one a student was aligned on.
+
+    A student from before its set was recorded is taken, with a warning.
+
+    Args:
+        student: The stored student.
+        found: What tells the set that is to be used with it from others.
+
+    Raises:
+        ValueError: If it is another one, or was made anew since; names both.
+    """
+    known = student.spec.generated_set
+    if known is None:
+        logger.warning(
+            "The student in %s does not say which generated set it was aligned on; that it was %r cannot be checked. "
+            "Align again to have it recorded.",
+            student.folder,
+            found["name"],
+        )
+    elif any(known[key] != found[key] for key in ("fingerprint", "gate")):
+        anew = known["name"] == found["name"]
+        raise ValueError(
+            f"The student in {student.folder} was aligned on the generated set {known['name']!r} "
+            f"({known['fingerprint'][:12]}). Got {'one made anew since' if anew else repr(found['name'])} "
+            f"({found['fingerprint'][:12]}) instead. Align again: kedro run --pipeline=align"
+            + ("" if anew else f", or name its own: --params=set={known['name']}")
+        )
+
+
+def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> TowerEncoder:
+    """Turns the teacher, in place, into what images of one modality go through, and returns it.
+
+    From then on it refuses to encode images of the other modality (``encode_images``).
+
+    The real route of a student with ``real_path: frozen`` and an untouched text tower is the teacher as it is.
+
+    Args:
+        encoder: The teacher the student started from.
+        student: The stored student.
+        route: ``generated`` or ``real``.
+
+    Raises:
+        ValueError: If the route is unknown, or the student started from another encoder.
+        MissingWeightsError: If the student's files are not complete, or do not fit the encoder.
+    """
+    if route not in ROUTES:
+        raise ValueError(f"The route must be one of {list(ROUTES)}. Got {route!r} instead.")
+    spec = student.spec
+    encoder.route = route
+    if spec.teacher != encoder.fingerprint:
+        raise ValueError(
+            f"The student in {student.folder} was tuned from another encoder than {encoder.name!r} (weights, "
+            f"configuration, preprocessing and tokenizer with the hash {spec.teacher[:12]}; here it is "
+            f"{encoder.fingerprint[:12]}). Align again, or set run.encoder and run.encoder_path back."
+        )
+    path = spec.real_path if route == "real" else "lora_proj"
+    changed = False
+    if spec.text.kind != "none":
+        encoder.text_tower = load_tuned(encoder.text_tower, spec.text, student.folder / TEXT_FOLDER, owner=encoder.name)
+        changed = True
+    if path == "lora_proj" and spec.image.kind != "none":
+        encoder.image_tower = load_tuned(encoder.image_tower, spec.image, student.folder, owner=encoder.name)
+        changed = True
+    if path != "frozen" and spec.projection != "none":
+        encoder.head = _load_head(encoder, student, route)
+        changed = True
+    if changed:
+        facts = f"{encoder.fingerprint}{student.fingerprint}{path}{route}"
+        encoder.fingerprint = hashlib.sha256(facts.encode()).hexdigest()
+    return encoder
+
+
+def describe_origin(
+    real_route: TowerEncoder,
+    student: StoredStudent,
+    *,
+    sides: Sequence[str],
+    map_kind: str,
+    map_tensors: Mapping[str, torch.Tensor],
+) -> FeatureOrigin:
+    """Returns what embeddings were made by.
+
+    Args:
+        real_route: What real images go through.
+        student: The student the route belongs to.
+        sides: What was encoded, each by its own route: ``generated``, ``real``, ``text``.
+        map_kind: Kind of the training-free map behind the routes.
+        map_tensors: Its statistics.
+
+    Raises:
+        ValueError: If the encoder is not on the real route.
+    """
+    if real_route.route != "real":
+        raise ValueError(f"The origin of features needs the real route. Got {real_route.route!r} instead.")
+    return FeatureOrigin(
+        encoder=real_route.name,
+        sides=tuple(sides),
+        real_route=real_route.fingerprint,
+        student=student.fingerprint,
+        feature_map=f"{map_kind} {hash_tensors(map_tensors)[:16]}",
+    )
+
+
+def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> DualProjection | None:
+    if spec.projection == "none":
+        return None
+    start = encoder.projection if encoder.projection is not None else torch.eye(encoder.pooled_dim)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 2)
+        heads = DualProjection(spec.projection, start.cpu(), batch_norm=spec.batch_norm)
+    return heads.to(start.device)
+
+
+def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> torch.nn.Module:
+    heads = _build_heads(encoder, student.spec, seed=0)
+    assert heads is not None
+    path = student.folder / HEADS_FILE
+    if not path.is_file():
+        raise MissingWeightsError(f"There is no {HEADS_FILE} in {student.folder}. {REMEDY}")
+    load_file_strictly(f"{encoder.name} (its heads)", heads, path)
+    head = heads.generated if route == "generated" else heads.real
+    return head.eval().requires_grad_(False)
+
+
+def _tuning(facts: dict[str, Any]) -> TuningSpec:
+    blocks = facts.pop("blocks")
+    return TuningSpec(**{**facts, "targets": tuple(facts["targets"])}, blocks=None if blocks is None else tuple(blocks))

@@ -1,0 +1,1 @@
+"""Vision-language models and their language models: LLaVA, LLaMA-3."""

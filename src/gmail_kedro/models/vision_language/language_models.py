@@ -1,0 +1,158 @@
+"""Language models by name, through transformers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmail_kedro.models.architectures import (
+    GPT2,
+    LLAMA_3_8B,
+    VICUNA_7B,
+    VICUNA_13B,
+    LanguageSizes,
+    language_sizes,
+    named_language_sizes,
+    refuse_other_sizes,
+)
+from gmail_kedro.models.encoders.state_dicts import refuse_partial_load
+from gmail_kedro.models.registry import (
+    MissingWeightsError,
+    local_folder,
+    look_up,
+    mute_transformers,
+    packaged_weights,
+    reason_of,
+)
+from gmail_kedro.models.weight_files import MODEL_FILES, find_folder_flaw
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class LanguageModelSpec:
+    """Where a language model comes from.
+
+    Attributes:
+        packaged: Folder of mini weights inside the package, or empty.
+        hub_id: Its hub repository.
+        lora_targets: Modules that get LoRA factors unless a configuration names others.
+        frozen_dtype: How weights that are not trained are held: ``float32`` or ``bfloat16``.
+        sizes: What its name promises, or None.
+    """
+
+    packaged: str = ""
+    hub_id: str = ""
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    frozen_dtype: str = "float32"
+    sizes: LanguageSizes | None = None
+
+
+LANGUAGE_MODELS = {
+    "mini_gpt2": LanguageModelSpec(packaged="gpt2", lora_targets=("c_attn",)),
+    "mini_llama": LanguageModelSpec(packaged="llama"),
+    "gpt2": LanguageModelSpec(hub_id="openai-community/gpt2", lora_targets=("c_attn",), sizes=GPT2),
+    "llama_3_8b": LanguageModelSpec(hub_id="meta-llama/Meta-Llama-3-8B", frozen_dtype="bfloat16", sizes=LLAMA_3_8B),
+    "llama_3_8b_instruct": LanguageModelSpec(
+        hub_id="meta-llama/Meta-Llama-3-8B-Instruct", frozen_dtype="bfloat16", sizes=LLAMA_3_8B
+    ),
+    "vicuna_7b": LanguageModelSpec(hub_id="lmsys/vicuna-7b-v1.5", frozen_dtype="bfloat16", sizes=VICUNA_7B),
+    "vicuna_13b": LanguageModelSpec(hub_id="lmsys/vicuna-13b-v1.5", frozen_dtype="bfloat16", sizes=VICUNA_13B),
+}
+
+
+def build_language_model(
+    name: str, path: str | None, *, dtype: str = "float32"
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """Returns a causal language model and its tokenizer; padding is the end token.
+
+    Args:
+        name: A key of ``LANGUAGE_MODELS``.
+        path: A local folder in transformers' layout, or None for the packaged or published weights.
+        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``.
+
+    Raises:
+        UnknownModelError: If the name is unknown.
+        MissingWeightsError: If the weights are not there or do not fit.
+    """
+    from transformers import AutoTokenizer
+
+    spec = look_up("language model", name, LANGUAGE_MODELS)
+    if path is not None:
+        source = str(local_folder("language model", name, path))
+    else:
+        source = str(packaged_weights(spec.packaged)) if spec.packaged else spec.hub_id
+    try:
+        model = load_causal_model(name, source, dtype=dtype, promised=spec.sizes)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except MissingWeightsError:
+        raise
+    except Exception as error:
+        raise MissingWeightsError(
+            f"The weights of the language model {name!r} could not be loaded from {source}: {reason_of(error)}. "
+            "Download them and set downstream.language_model_path to their folder."
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def load_causal_model(
+    name: str, source: str | Path, *, dtype: str = "float32", promised: LanguageSizes | None = None
+) -> "PreTrainedModel":
+    """Returns a causal language model from a folder or the hub, every tensor of which came from there.
+
+    GPT-2's GELU is written in eight operations on whole tensors; here it is torch's own kernel of the same function,
+    which takes a fifth off a training step of the mini GPT-2.
+
+    Args:
+        name: Name of the model, for messages.
+        source: Folder or hub repository.
+        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``.
+        promised: The sizes of the name, or None where it promises none.
+
+    Raises:
+        MissingWeightsError: If the weights do not fit the folder's configuration, or that is not of the name's sizes.
+        OSError: If nothing can be loaded from there.
+        ValueError: If the model is one that only code beside its weights could load.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.activations import NewGELUActivation
+
+    mute_transformers()
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    refuse_other_sizes(name, source, found=language_sizes(config), promised=named_language_sizes(promised))
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        source,
+        config=config,
+        dtype=getattr(torch, dtype),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        trust_remote_code=False,
+    )
+    refuse_partial_load(name, model, loading, source=str(source))
+    for path, module in list(model.named_modules()):
+        if isinstance(module, NewGELUActivation):
+            model.set_submodule(path, torch.nn.GELU(approximate="tanh"))
+    return model
+
+
+def find_language_model_flaw(name: str, place: Path) -> str:
+    """Returns what keeps a language model from being loaded from a folder, or nothing; no weights are read.
+
+    Args:
+        name: A key of ``LANGUAGE_MODELS``.
+        place: The folder.
+    """
+    from transformers import AutoConfig
+
+    spec = look_up("language model", name, LANGUAGE_MODELS)
+    if flaw := find_folder_flaw(place, MODEL_FILES):
+        return flaw
+    try:
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+        refuse_other_sizes(name, place, found=language_sizes(config), promised=named_language_sizes(spec.sizes))
+    except Exception as error:
+        return reason_of(error)
+    return ""

@@ -1,0 +1,249 @@
+"""LLaVA by name: published checkpoints in transformers' layout, or a tower, a fresh projector and a language model."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gmail_kedro.models.architectures import (
+    LLAMA_3_8B,
+    VICUNA_7B,
+    VICUNA_13B,
+    LanguageSizes,
+    clip_vision_sizes,
+    language_sizes,
+    named_clip_sizes,
+    named_language_sizes,
+    refuse_other_sizes,
+)
+from gmail_kedro.models.encoders.clip_vision import ClipVisionTower, Preprocess
+from gmail_kedro.models.encoders.state_dicts import refuse_partial_load
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.registry import (
+    MissingWeightsError,
+    local_folder,
+    look_up,
+    mute_transformers,
+    packaged_weights,
+    reason_of,
+)
+from gmail_kedro.models.vision_language.chat import IMAGE, build_chat
+from gmail_kedro.models.vision_language.language_models import build_language_model
+from gmail_kedro.models.vision_language.vision_language_model import Seeing, VisionLanguageModel
+from gmail_kedro.models.weight_files import MODEL_FILES, find_folder_flaw
+
+if TYPE_CHECKING:
+    from transformers import LlavaConfig
+
+KIND = "vision-language model"
+
+
+@dataclass(frozen=True)
+class LlavaSpec:
+    """Where a vision-language model comes from.
+
+    Attributes:
+        packaged: Folder of mini weights inside the package, or empty.
+        hub_id: Its hub repository, or empty.
+        language_model: The zoo's name of the language model that is put together with the run's encoder and a fresh
+            projector, or empty.
+        chat_format: What ``auto`` means where neither processor nor tokenizer has a template.
+        sizes: What its name promises of its language model, or None.
+        tower: open_clip's name of the CLIP whose tower it sees with, or empty.
+    """
+
+    packaged: str = ""
+    hub_id: str = ""
+    language_model: str = ""
+    chat_format: str = "auto"
+    sizes: LanguageSizes | None = None
+    tower: str = ""
+
+
+LARGE_TOWER = "ViT-L-14-336-quickgelu"
+VISION_LANGUAGE_MODELS = {
+    "mini_llava": LlavaSpec(packaged="llava"),
+    "mini_llava_llama3": LlavaSpec(language_model="mini_llama"),
+    "llava_1_5_7b": LlavaSpec(
+        hub_id="llava-hf/llava-1.5-7b-hf", chat_format="vicuna_v1.5", sizes=VICUNA_7B, tower=LARGE_TOWER
+    ),
+    "llava_1_5_13b": LlavaSpec(
+        hub_id="llava-hf/llava-1.5-13b-hf", chat_format="vicuna_v1.5", sizes=VICUNA_13B, tower=LARGE_TOWER
+    ),
+    "llava_llama_3_8b": LlavaSpec(
+        hub_id="xtuner/llava-llama-3-8b-v1_1-transformers", chat_format="llama_3", sizes=LLAMA_3_8B, tower=LARGE_TOWER
+    ),
+    "clip_llama_3_8b": LlavaSpec(language_model="llama_3_8b_instruct", chat_format="llama_3"),
+    "clip_vicuna_7b": LlavaSpec(language_model="vicuna_7b", chat_format="vicuna_v1.5"),
+    "clip_vicuna_13b": LlavaSpec(language_model="vicuna_13b", chat_format="vicuna_v1.5"),
+}
+
+
+@dataclass(frozen=True)
+class LlavaSettings:
+    """How a vision-language model is put together.
+
+    Attributes:
+        dtype: Of the frozen weights: ``float32``, ``bfloat16`` or ``float16``.
+        seeing: What of the tower's states is read.
+        chat_format: ``auto``, or a key of ``chat.TEMPLATES``.
+        seed: Seeds a fresh projector.
+    """
+
+    dtype: str
+    seeing: Seeing
+    chat_format: str
+    seed: int
+
+
+def build_vision_language_model(
+    name: str, path: str | None, *, encoder: TowerEncoder, settings: LlavaSettings, device: torch.device
+) -> VisionLanguageModel:
+    """Returns a LLaVA with frozen weights, in eval mode; its tower belongs to no route yet.
+
+    Args:
+        name: A key of ``VISION_LANGUAGE_MODELS``.
+        path: A local folder of the whole model (or, where it is put together, of the language model), or None for
+            the zoo's own source.
+        encoder: The run's encoder as it is before any tuning; its tower goes into a model that is put together.
+        settings: How.
+        device: Where the model goes.
+
+    Raises:
+        UnknownModelError: If the name is unknown.
+        MissingWeightsError: If the weights are not there or do not fit.
+        ValueError: If the encoder has no tower of LLaVA's kind, the layer does not exist, or there is no chat template.
+    """
+    spec = look_up(KIND, name, VISION_LANGUAGE_MODELS)
+    vision = clip_tower_of(encoder)
+    mute_transformers()
+    if spec.language_model:
+        model, tokenizer = _put_together(spec.language_model, path, vision, settings)
+        template, preprocess = None, encoder.preprocess
+    else:
+        source = str(local_folder(KIND, name, path)) if path is not None else _own_source(spec)
+        model, processor = _load(name, source, settings.dtype)
+        tokenizer, template = processor.tokenizer, processor.chat_template
+        preprocess = Preprocess(processor.image_processor)
+    _check_layer(settings.seeing.layer, model.config.vision_config.num_hidden_layers)
+    has_template = bool(template or tokenizer.chat_template)
+    chosen = spec.chat_format if settings.chat_format == "auto" and not has_template else settings.chat_format
+    chat = build_chat(tokenizer, template, chat_format=chosen)
+    model = model.to(device).eval().requires_grad_(False)
+    return VisionLanguageModel(name, model, chat, preprocess=preprocess, seeing=settings.seeing)
+
+
+def clip_tower_of(encoder: TowerEncoder) -> Any:
+    """Returns an encoder's ``CLIPVisionModel``.
+
+    Raises:
+        ValueError: If the encoder is of another family.
+    """
+    tower = encoder.image_tower
+    if not isinstance(tower, ClipVisionTower):
+        raise ValueError(
+            f"LLaVA sees with CLIP's vision tower in transformers' format; the encoder {encoder.name!r} is of another "
+            "family. Set run.encoder to mini_clip_vision, or to clip_vision_l_14_336 for the published models."
+        )
+    return tower.vision
+
+
+def _own_source(spec: LlavaSpec) -> str:
+    return str(packaged_weights(spec.packaged)) if spec.packaged else spec.hub_id
+
+
+def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+
+    try:
+        config = LlavaConfig.from_pretrained(source, trust_remote_code=False)
+        _refuse_other_parts(name, source, config)
+        model, loading = LlavaForConditionalGeneration.from_pretrained(
+            source,
+            config=config,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+        )
+        processor = LlavaProcessor.from_pretrained(source, trust_remote_code=False)
+    except MissingWeightsError:
+        raise
+    except Exception as error:
+        raise MissingWeightsError(
+            f"The weights of the {KIND} {name!r} could not be loaded from {source}: {reason_of(error)}. "
+            "Expected a folder as LlavaForConditionalGeneration and LlavaProcessor write it; set "
+            "vision_language.model_path to it."
+        ) from error
+    refuse_partial_load(name, model, loading, source=source)
+    if processor.tokenizer.convert_tokens_to_ids(IMAGE) != model.config.image_token_id:
+        raise MissingWeightsError(
+            f"The tokenizer in {source} has {IMAGE!r} at {processor.tokenizer.convert_tokens_to_ids(IMAGE)}, the "
+            f"configuration says {model.config.image_token_id}. Give a tokenizer and a config.json of one model."
+        )
+    return model, processor
+
+
+def _refuse_other_parts(name: str, source: str | Path, config: "LlavaConfig") -> None:
+    spec = VISION_LANGUAGE_MODELS[name]
+    promised = named_language_sizes(spec.sizes)
+    refuse_other_sizes(name, source, found=language_sizes(config.text_config), promised=promised)
+    found = clip_vision_sizes(config.vision_config)
+    refuse_other_sizes(name, source, found=found, promised=named_clip_sizes(spec.tower))
+
+
+def find_llava_flaw(name: str, place: Path) -> str:
+    """Returns what keeps a LLaVA from being loaded from a folder, or nothing; no weights are read.
+
+    Args:
+        name: A key of ``VISION_LANGUAGE_MODELS`` that is not put together.
+        place: The folder.
+    """
+    from transformers import LlavaConfig
+
+    if flaw := find_folder_flaw(place, MODEL_FILES):
+        return flaw
+    try:
+        _refuse_other_parts(name, place, LlavaConfig.from_pretrained(place, trust_remote_code=False))
+    except Exception as error:
+        return reason_of(error)
+    return ""
+
+
+def _put_together(language_model: str, path: str | None, vision: Any, settings: LlavaSettings) -> tuple[Any, Any]:
+    """Returns LLaVA's architecture around a tower and a language model; what is new in it is drawn from the seed."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+    text, tokenizer = build_language_model(language_model, path, dtype=settings.dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        if IMAGE not in tokenizer.get_vocab():
+            tokenizer.add_tokens([IMAGE], special_tokens=True)
+            text.resize_token_embeddings(max(len(tokenizer), text.config.vocab_size), mean_resizing=False)
+    config = LlavaConfig(
+        vision_config=vision.config,
+        text_config=text.config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        tie_word_embeddings=text.config.tie_word_embeddings,
+    )
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        projector = LlavaMultiModalProjector(config)
+    model.model.vision_tower = copy.deepcopy(vision).to(getattr(torch, settings.dtype))
+    model.model.language_model, model.lm_head = text.model, text.lm_head
+    model.model.multi_modal_projector = projector
+    model.generation_config = text.generation_config
+    return model, tokenizer
+
+
+def _check_layer(layer: int, layer_count: int) -> None:
+    if not -layer_count - 1 <= layer <= layer_count:
+        raise ValueError(
+            f"The parameter vision_language.feature_layer must be a layer of the tower, which has {layer_count} and "
+            f"its input ({-layer_count - 1} to {layer_count}). Got {layer} instead."
+        )

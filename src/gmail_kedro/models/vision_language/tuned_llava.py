@@ -1,0 +1,164 @@
+"""What is trained in a LLaVA, projector and LoRA on its language model, and how it is stored and put back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmail_kedro.models.encoders.state_dicts import load_file_strictly
+from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
+from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
+
+RECIPE_FILE, PROJECTOR_FILE = "vision_language.json", "projector.safetensors"
+REMEDY = "Train it: kedro run --pipeline=vision_language"
+
+
+@dataclass(frozen=True)
+class LlavaRecipe:
+    """What was trained, and what it belongs to.
+
+    Attributes:
+        model: Name of the model.
+        base: Fingerprint of the model before training.
+        tuning: What is tuned in the language model.
+        has_projector: Whether the projector was trained.
+        towers: Hash of the tower of each route.
+    """
+
+    model: str
+    base: str
+    tuning: TuningSpec
+    has_projector: bool
+    towers: Mapping[str, str]
+
+
+class LlavaTuning:
+    """A LLaVA under training: changed in place, the tower frozen.
+
+    Args:
+        model: Gets adapters in its language model.
+        spec: LoRA on the language model, or ``none``.
+        train_projector: Whether the projector learns.
+        seed: Seeds the adapters.
+
+    Raises:
+        ValueError: If the adapter's targets are not in the language model.
+    """
+
+    def __init__(self, model: VisionLanguageModel, spec: TuningSpec, *, train_projector: bool, seed: int) -> None:
+        self.model, self.spec, self.train_projector = model, spec, train_projector
+        self.base = model.fingerprint
+        language_model = model.model.model.language_model
+        _check_targets(language_model, spec)
+        model.model.model.language_model = tune_tower(language_model, spec, owner=model.name, seed=seed)
+        if train_projector:
+            model.projector.float().requires_grad_(True)
+
+    def groups(self, *, learning_rate: float, projector_learning_rate: float) -> list[dict[str, Any]]:
+        """Returns what is trained, as the optimizer's groups: adapters, then projector."""
+        adapters = trainable_parameters(self.model.model.model.language_model)
+        projector = trainable_parameters(self.model.projector)
+        groups = [{"params": adapters, "lr": learning_rate}, {"params": projector, "lr": projector_learning_rate}]
+        return [group for group in groups if group["params"]]
+
+    def checkpoint_activations(self) -> None:
+        """Trades time for memory: activations of the language model are computed again in the backward pass."""
+        for module in self.model.model.model.language_model.modules():
+            if hasattr(module, "gradient_checkpointing_enable"):
+                module.gradient_checkpointing_enable({"use_reentrant": False})
+                return
+
+    def result(self, eyes: Mapping[str, Eye]) -> "TunedLlava":
+        """Returns what is to be stored, with the towers it may see through.
+
+        Args:
+            eyes: The eye of each route.
+        """
+        towers = {route: eye.fingerprint for route, eye in eyes.items()}
+        recipe = LlavaRecipe(self.model.name, self.base, self.spec, self.train_projector, towers)
+        return TunedLlava(self.model, recipe)
+
+
+@dataclass(frozen=True)
+class TunedLlava:
+    """The trained parts of a LLaVA.
+
+    Attributes:
+        model: The model, its adapters not merged.
+        recipe: What was trained.
+    """
+
+    model: VisionLanguageModel
+    recipe: LlavaRecipe
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes PEFT's two files, the projector, the recipe, and the checksums of all."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tuned(self.model.model.model.language_model, self.recipe.tuning, folder)
+        if self.recipe.has_projector:
+            state = {name: value.contiguous() for name, value in self.model.projector.state_dict().items()}
+            save_file(state, folder / PROJECTOR_FILE)
+        finish_folder(folder, RECIPE_FILE, asdict(self.recipe))
+
+
+def load_tuned_llava(model: VisionLanguageModel, folder: Path, eye: Eye) -> None:
+    """Puts stored training into a LLaVA, in place, adapters merged.
+
+    Args:
+        model: As it was before the training.
+        folder: As ``TunedLlava`` writes it.
+        eye: What it is going to see through; its tower must be the one of the recipe.
+
+    Raises:
+        MissingWeightsError: If the folder's files are not complete, or do not fit the model.
+        ValueError: If the training belongs to another model, or the eye's tower is not the recipe's.
+    """
+    recipe = _read_recipe(folder)
+    if recipe.base != model.fingerprint:
+        raise ValueError(
+            f"The training in {folder} belongs to {recipe.model!r} with the hash {recipe.base[:12]} (weights, "
+            f"configuration, chat and tokenizer). Got {model.name!r} with {model.fingerprint[:12]}. {REMEDY}, or "
+            "restore vision_language.model, what is read of its tower, and run.seed."
+        )
+    if recipe.towers.get(eye.route) != eye.fingerprint:
+        raise ValueError(
+            f"The training in {folder} saw {eye.route} pictures through a tower with the hash "
+            f"{str(recipe.towers.get(eye.route))[:12]}. Got one with {eye.fingerprint[:12]}: the student was aligned "
+            f"again. {REMEDY}"
+        )
+    language_model = model.model.model.language_model
+    model.model.model.language_model = load_tuned(language_model, recipe.tuning, folder, owner=model.name)
+    if recipe.has_projector:
+        if not (folder / PROJECTOR_FILE).is_file():
+            raise MissingWeightsError(f"There is no {PROJECTOR_FILE} in {folder}. {REMEDY}")
+        load_file_strictly(f"{model.name} (its projector)", model.projector.float(), folder / PROJECTOR_FILE)
+    model.eval()
+
+
+def _read_recipe(folder: Path) -> LlavaRecipe:
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        raise MissingWeightsError(f"There is no {RECIPE_FILE} in {folder}. {REMEDY}")
+    check_folder(folder, remedy=REMEDY)
+    facts = read_json(path, remedy=REMEDY)
+    tuning = facts.pop("tuning")
+    return LlavaRecipe(tuning=TuningSpec(**{**tuning, "targets": tuple(tuning["targets"])}), **facts)
+
+
+def _check_targets(language_model: torch.nn.Module, spec: TuningSpec) -> None:
+    known = {
+        name.rsplit(".", 1)[-1]
+        for name, module in language_model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    if spec.is_adapter and (missing := [target for target in spec.targets if target not in known]):
+        raise ValueError(
+            f"The parameter vision_language.lora_targets must name linear modules of the language model, which has "
+            f"{sorted(known)}. Got {missing} besides."
+        )

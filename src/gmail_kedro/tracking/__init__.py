@@ -1,0 +1,1 @@
+"""Runs in MLflow, and what must not be lost or told of them."""
