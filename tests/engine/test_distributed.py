@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmail_kedro.engine.distributed import RayMapper, job_mapper
+from gmail_kedro.engine.distributed import RayMapper, job_mapper, map_here
 from gmail_kedro.engine.feature_store import FeatureStore
 from gmail_kedro.engine.inference import Encoding, RemoteEncoder, encode_images
 from gmail_kedro.generated_sets.generate import generate_shards
 from gmail_kedro.generated_sets.generation_work import GenerationWork
-from gmail_kedro.generated_sets.jobs import map_here
 from gmail_kedro.params import ParameterError, RunParams
 
 from ..generated_sets import painting
@@ -54,7 +53,7 @@ def test_jobs_here_are_done_in_order_by_one_worker() -> None:
         built.append(1)
         return lambda job: job * job
 
-    assert list(map_here(build, [range(2), range(2, 4)])) == [0, 1, 4, 9]
+    assert list(map_here(build, range(4))) == [0, 1, 4, 9]
     assert len(built) == 1
 
 
@@ -144,7 +143,7 @@ def kill_when_both_paint(cluster: Cluster, log: Path, killed: list[str]) -> None
 def test_a_set_is_complete_and_equal_when_a_node_is_killed_half_way(
     cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    generate_shards(work_on(map_here, painting.Painter), tmp_path / "local")
+    generate_shards(work_on(None, painting.Painter), tmp_path / "local")
     cluster.have_two_nodes()
     log, killed = tmp_path / "log", []
     killer = threading.Thread(target=kill_when_both_paint, args=(cluster, log, killed))
@@ -170,13 +169,13 @@ def test_a_job_that_ends_its_workers_is_given_up(cluster: Cluster) -> None:
         return lambda job: os._exit(1)
 
     with pytest.raises(RuntimeError, match="Job 0 lost its worker 3 times"):
-        list(RayMapper("cpu")(build, [[0]]))
+        list(RayMapper("cpu")(build, [0]))
 
 
 @pytest.mark.slow
 def test_a_cluster_without_the_device_is_named(cluster: Cluster) -> None:
     with pytest.raises(RuntimeError, match="has no GPU for run.device: cuda"):
-        list(RayMapper("cuda")(lambda: abs, [[1]]))
+        list(RayMapper("cuda")(lambda: abs, [1]))
 
 
 class Photographs:

@@ -2,17 +2,41 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
-from gmail_kedro.generated_sets.jobs import JobMapper, WorkerBuilder, map_here
 from gmail_kedro.params import RunParams
 
 logger = logging.getLogger(__name__)
 MAX_LOSSES = 3
 POLL_SECONDS = 5.0
+WorkerBuilder = Callable[[], Callable[[Any], Any]]
+
+
+class JobMapper(Protocol):
+    """Does jobs with workers that are built once each."""
+
+    def __call__(self, build_worker: WorkerBuilder, jobs: Iterable[Any]) -> Iterator[Any]:
+        """Yields the result of each job, in the order of the jobs.
+
+        Args:
+            build_worker: Builds what does a job; it may be called in another process, so it and the jobs can be
+                pickled and no live model is in either.
+            jobs: Independent of one another. One may be done twice, if its worker dies, and must bear it.
+        """
+        ...
+
+
+def map_here(build_worker: WorkerBuilder, jobs: Iterable[Any]) -> Iterator[Any]:
+    """Does all jobs in this process, one after another (a ``JobMapper``).
+
+    Args:
+        build_worker: Builds what does a job; called once.
+        jobs: What is to be done.
+    """
+    return map(build_worker(), jobs)
 
 
 def job_mapper(run: RunParams) -> JobMapper:
@@ -33,12 +57,12 @@ class RayMapper:
 
     device: str
 
-    def __call__(self, build_worker: WorkerBuilder, waves: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    def __call__(self, build_worker: WorkerBuilder, jobs: Iterable[Any]) -> Iterator[Any]:
         """Yields the result of each job, in the order of the jobs.
 
         Args:
             build_worker: Builds what does a job; pickled once.
-            waves: The jobs; actors are let go between two waves.
+            jobs: What is to be done.
 
         Raises:
             RuntimeError: If the cluster has no machine for the jobs, or a job lost its actor three times.
@@ -48,13 +72,11 @@ class RayMapper:
 
         if not ray.is_initialized():
             ray.init()  # the cluster of RAY_ADDRESS or of this machine; without one, a new one on this machine
-        pickled = ray.put(build_worker)
-        for wave in waves:
-            crew = _Crew(pickled, _Queue(wave), resource=self._resource(), device=self.device)
-            try:
-                yield from crew.work()
-            finally:
-                crew.dismiss()
+        crew = _Crew(ray.put(build_worker), _Queue(jobs), resource=self._resource(), device=self.device)
+        try:
+            yield from crew.work()
+        finally:
+            crew.dismiss()
 
     def _resource(self) -> str:
         import ray

@@ -8,10 +8,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from gmail_kedro.engine.distributed import job_mapper
+from gmail_kedro.engine.distributed import JobMapper, job_mapper, map_here
 from gmail_kedro.engine.feature_store import FeatureStore, hash_items, stamp
 from gmail_kedro.engine.image_batches import PixelBatches
-from gmail_kedro.generated_sets.jobs import JobMapper, map_here
 from gmail_kedro.hardware import fast_arithmetic, resolve_device, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
 from gmail_kedro.params import RunParams
@@ -182,7 +181,7 @@ def _encode_unique(
         kept = encoding.store.parts(facts, [len(chunk) for chunk in chunks])
         parts = kept.read()
         unfinished = chunks[len(parts) :]
-        computed = map_jobs(build_worker, [unfinished] if unfinished else [])
+        computed = map_jobs(build_worker, unfinished) if unfinished else []
         bar = tqdm(computed, f"Encoding {len(unique)} items", total=len(chunks), initial=len(parts), disable=None)
         for part in bar:
             if len(chunks) > 1:  # one alone is stored when it is finished

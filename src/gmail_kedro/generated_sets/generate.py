@@ -3,10 +3,10 @@
 import copy
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,7 +22,7 @@ from gmail_kedro.generated_sets.folder import (
 )
 from gmail_kedro.generated_sets.generation_work import GenerationWork
 from gmail_kedro.generated_sets.quality import Verdict
-from gmail_kedro.generated_sets.shard_worker import ShardWorker
+from gmail_kedro.generated_sets.shard_worker import MadeShard, ShardWorker
 from gmail_kedro.generated_sets.shards import QUARANTINE, probe_shard, read_facts
 from gmail_kedro.generated_sets.siblings import ShardJudges
 from gmail_kedro.generated_sets.stored import (
@@ -143,9 +143,14 @@ def _make_shards(
     # A copy without what was derived from it: a worker elsewhere derives its own.
     build_worker = partial(ShardWorker, replace(work), folder.absolute(), copy.deepcopy(tally))
     waves = (list(names) for _, names in groupby(missing, key=work.first_sample))
+    results: Iterator[MadeShard]
+    if work.map_jobs is None:
+        results = map(build_worker(), missing)
+    else:
+        results = chain.from_iterable(work.map_jobs(build_worker, names) for names in waves)
     to_make = sum(map(work.count_rows, missing))
     with tqdm(total=len(work.plan), initial=len(work.plan) - to_make, unit="image", disable=None) as progress:
-        for name, made in zip(missing, work.map_jobs(build_worker, waves), strict=True):
+        for name, made in zip(missing, results, strict=True):
             done.resumed_count += made.is_resumed
             done.taken_count += made.taken_count
             done.made_count += made.made_count

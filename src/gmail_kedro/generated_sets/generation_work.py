@@ -1,13 +1,12 @@
 """What a generated set is to be, as whoever makes its shards needs it, in this process or elsewhere."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from gmail_kedro.generated_sets.jobs import JobMapper, map_here
 from gmail_kedro.generated_sets.pictures import Row
 from gmail_kedro.generated_sets.plan import PLAN_COLUMNS
 from gmail_kedro.generated_sets.quality import QualityGate, Scorer
@@ -30,7 +29,7 @@ class GenerationWork:
         quality: What the gate refuses, how often a refused picture is made anew, and how many may be refused.
         scorer_name: Which model gives caption scores.
         build_scorer: Builds it; needed only where the gate asks for a least caption score.
-        map_jobs: Who makes the shards: this process, or the workers of a cluster that sees the same folder.
+        map_jobs: Makes shards on a cluster that sees the same folder; None: this process does.
     """
 
     plan: pd.DataFrame
@@ -40,7 +39,7 @@ class GenerationWork:
     quality: QualityParams
     scorer_name: str = ""
     build_scorer: Callable[[], Scorer] | None = None
-    map_jobs: JobMapper = map_here
+    map_jobs: Callable[[Callable[[], Any], Any], Iterator[Any]] | None = None
 
     def __post_init__(self) -> None:
         absent = [name for name in SETTINGS if name not in self.settings]

@@ -141,7 +141,7 @@ def prepare_generation(
         quality=quality,
         scorer_name="" if quality.min_caption_score is None else identify_scorer(run),
         build_scorer=partial(build_scorer, run),
-        map_jobs=job_mapper(run),
+        map_jobs=job_mapper(run) if run.engine == "ray" else None,
     )
 
 
