@@ -1,5 +1,6 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -11,16 +12,17 @@ from gmail_kedro.whole_files import (
     SUMS,
     ChangedFileError,
     KnownFolder,
+    atomic_folder,
+    atomic_write,
     know_folder,
     known_file,
     refuse_changed,
-    whole_file,
 )
 
 
 def test_a_file_is_there_when_the_block_ends(tmp_path: Path):
     path = tmp_path / "new" / "a.txt"
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("whole")
         assert not path.exists() and partial.parent == path.parent
     assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("a.txt", "whole")]
@@ -29,7 +31,7 @@ def test_a_file_is_there_when_the_block_ends(tmp_path: Path):
 def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="half way"), whole_file(path) as partial:
+    with pytest.raises(RuntimeError, match="half way"), atomic_write(path) as partial:
         partial.write_text("ha")
         raise RuntimeError("half way")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
@@ -42,28 +44,48 @@ def test_a_killed_writer_leaves_the_old_file_and_its_rest_goes_with_the_next_one
     program = textwrap.dedent(f"""
         import os, signal
         from pathlib import Path
-        from gmail_kedro.whole_files import whole_file
-        with whole_file(Path({str(path)!r})) as partial:
+        from gmail_kedro.whole_files import atomic_write
+        with atomic_write(Path({str(path)!r})) as partial:
             partial.write_text("ha")
             os.kill(os.getpid(), signal.SIGKILL)
     """)
     killed = subprocess.run([sys.executable, "-c", program])
     assert killed.returncode == -signal.SIGKILL
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
-    of_another_kind = tmp_path / f"a.txt.{os.getpid()}.partial"  # of a process that lives
+    of_another_kind = tmp_path / f"a.txt.{socket.gethostname()}.{os.getpid()}.partial"  # of a process that lives
     of_another_kind.touch()
-    with whole_file(tmp_path / "b.txt") as partial:
+    with atomic_write(tmp_path / "b.txt") as partial:
         partial.write_text("b")
     assert len(list(tmp_path.iterdir())) == 4
     of_another_kind.unlink()
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"a.txt": "new", "b.txt": "b"}
 
 
+def test_a_partial_file_of_another_machine_is_left_to_it(tmp_path: Path):
+    elsewhere = tmp_path / "a.txt.another-machine.1.partial"
+    elsewhere.touch()
+    with atomic_write(tmp_path / "a.txt") as partial:
+        partial.write_text("whole")
+    assert elsewhere.exists()
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path):
+    folder = tmp_path / "model"
+    for content in ("old", "new"):
+        with atomic_folder(folder) as partial:
+            (partial / content).write_text(content)
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    with pytest.raises(RuntimeError, match="half way"), atomic_folder(folder) as partial:
+        (partial / "ha").touch()
+        raise RuntimeError("half way")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and (folder / "new").is_file()
+
+
 def write_known(folder: Path, *names: str) -> None:
     for name in names:
-        with known_file(folder / name), whole_file(folder / name) as partial:
+        with known_file(folder / name), atomic_write(folder / name) as partial:
             partial.write_text(name)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.whole_files import whole_file
+from gmail_kedro.whole_files import atomic_write
 
 FACTS_KEY, CHECKSUM_KEY = "facts", "sha256"
 
@@ -36,7 +36,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappin
     held = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     facts = dict(facts or {})
     header = facts | {CHECKSUM_KEY: _checksum(held, facts)}
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         save_file(held, partial, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
 
 

@@ -4,10 +4,13 @@ A process that dies while it writes leaves the old file, or none; a byte that ch
 """
 
 import contextlib
+import glob
 import hashlib
 import logging
 import os
 import re
+import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,24 +24,46 @@ class ChangedFileError(ValueError):
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Gives the name to write a file under; it becomes the file when the block ends, and is removed if that fails.
 
-    What processes that were killed left of the same file is removed as well.
+    What processes of this machine that were killed left of the same file is removed as well.
 
     Args:
         path: The file; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_over(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = _partial_name(path)
     try:
         yield partial
         flush(partial)
         os.replace(partial, path)
+        # The new name is an entry of the folder: without this it may be lost with the machine, the bytes on the disk.
         flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Gives a new folder to fill; it takes the folder's place when the block ends, and is removed if that fails.
+
+    Args:
+        folder: The folder; an older one is there until the new one is whole.
+    """
+    partial = _partial_name(folder)
+    partial.mkdir()
+    older = partial.with_name(partial.name.replace(folder.name, f"{folder.name}.older", 1))
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            flush(path)
+        if folder.exists():  # a folder that is not empty cannot be replaced in one step
+            os.rename(folder, older)
+        os.rename(partial, folder)
+        flush(folder.parent)
+        shutil.rmtree(older, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def flush(path: Path) -> None:
@@ -157,7 +182,7 @@ def _write_sums(folder: Path, sums: dict[str, str]) -> None:
     if not sums:  # so that an empty one is known to be damaged
         (folder / SUMS).unlink(missing_ok=True)
         return
-    with whole_file(folder / SUMS) as partial:
+    with atomic_write(folder / SUMS) as partial:
         partial.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="utf-8")
 
 
@@ -166,11 +191,14 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _remove_left_over(path: Path) -> None:
-    for partial in path.parent.glob(f"{path.name}.*.partial"):
-        try:
-            os.kill(int(partial.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            partial.unlink(missing_ok=True)
-        except (ValueError, PermissionError):  # of another file or another user
-            continue
+def _partial_name(path: Path) -> Path:
+    """Returns a name beside the path that no other living process uses, and removes what dead ones left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    host = socket.gethostname()  # two machines may share the folder, and process numbers repeat between them
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*{glob.escape(host)}.*.partial"):
+        with contextlib.suppress(ValueError, PermissionError):  # of another file, or of another user's process
+            try:
+                os.kill(int(left.name.split(".")[-2]), 0)
+            except ProcessLookupError:
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")

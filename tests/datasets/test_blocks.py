@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,8 +57,8 @@ def test_refuses_a_form_it_does_not_know() -> None:
 def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    dead = tmp_path / f"table.parquet.{child.pid}.partial"
-    alive = tmp_path / f"table.parquet.{os.getppid()}.partial"
+    dead = tmp_path / f"table.parquet.{socket.gethostname()}.{child.pid}.partial"
+    alive = tmp_path / f"table.parquet.{socket.gethostname()}.{os.getppid()}.partial"
     for path in (dead, alive):
         path.write_bytes(b"half a table")
     BlocksDataset(filepath=str(tmp_path / "table.parquet")).save(FRAME)

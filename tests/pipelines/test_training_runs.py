@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,7 +61,7 @@ def test_what_could_not_be_stored_is_stored_later_and_not_trained_again(project,
     monkeypatch.chdir(project)
     models, reports = project / MODELS / "unstored", project / REPORTS / "unstored"
     for pipeline, state, in_the_way, left in (
-        ("align", "alignment", models / "adapter.unfinished", 0),
+        ("align", "alignment", models / f"adapter.{socket.gethostname()}.{os.getpid()}.partial", 0),
         ("downstream", "captioner", reports / "captioner_history.csv", 4),  # the text tower's, which came after
     ):
         put_in_the_way(in_the_way)

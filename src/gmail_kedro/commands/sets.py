@@ -26,7 +26,7 @@ from typing import Any
 from gmail_kedro.commands.declared_sets import make_set
 from gmail_kedro.commands.project import Project
 from gmail_kedro.generated_sets.finished import FinishedSet, open_set
-from gmail_kedro.whole_files import known_file, whole_file
+from gmail_kedro.whole_files import atomic_write, known_file
 
 logger = logging.getLogger(__name__)
 SHEETS = "data/08_reporting/sets"
@@ -213,11 +213,11 @@ def _write_card(project: Project, finished: FinishedSet, generator: Mapping[str,
     content = card_of(finished, generator)
     page = set_card_page(content, sheet=SHEET_FILE)
     card_file = finished.folder / CARD_FILE
-    with known_file(card_file), whole_file(card_file) as partial:
+    with known_file(card_file), atomic_write(card_file) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    with whole_file(finished.folder / PAGE_FILE) as partial:
+    with atomic_write(finished.folder / PAGE_FILE) as partial:
         partial.write_text(page, encoding="utf-8")
-    with whole_file(finished.folder / SHEET_FILE) as partial:
+    with atomic_write(finished.folder / SHEET_FILE) as partial:
         _draw(project, finished, SAMPLE_COUNT).savefig(partial, dpi=DPI, format="png")
 
 

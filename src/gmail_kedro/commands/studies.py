@@ -6,7 +6,7 @@ import sys
 from gmail_kedro.commands import runs
 from gmail_kedro.commands.project import Project
 from gmail_kedro.configuration.settings_text import nest
-from gmail_kedro.whole_files import whole_file
+from gmail_kedro.whole_files import atomic_write
 
 
 def run_study(project: Project, name: str, seeds: str | None) -> None:
@@ -39,10 +39,10 @@ def run_study(project: Project, name: str, seeds: str | None) -> None:
             parameters = {"run_id": run_id, "run.seed": seed} | study["shared"] | changes
             runs.run_pipelines(project, study["pipelines"], nest(parameters))
     table = study_table(reports, list(study["variants"]), study["seeds"], baseline=study["baseline"])
-    with whole_file(reports / "table.csv") as partial:
+    with atomic_write(reports / "table.csv") as partial:
         table.to_csv(partial, index=False)
     text = study_markdown(table, study["columns"], baseline=study["baseline"])
-    with whole_file(reports / "table.md") as partial:
+    with atomic_write(reports / "table.md") as partial:
         partial.write_text(text)
     sys.stdout.write(text)
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pyarrow import parquet
 from gmail_kedro.corpora.caption_texts import Captions, caption_lines, json_captions
 from gmail_kedro.corpora.tar_index import index_tar
 from gmail_kedro.images.decoding import PICTURE_ENDINGS
+from gmail_kedro.whole_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +53,8 @@ def read_tar_captions(path: Path, folder: Path | None, caption_key: str | None) 
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             logger.warning("The index %s is damaged and is made anew: %s", stored, error)
     table = _index(path, caption_key, origin)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = stored.with_name(f"{stored.name}.{os.getpid()}.unfinished")
-    parquet.write_table(table, unfinished, compression="zstd")
-    os.replace(unfinished, stored)
+    with atomic_write(stored) as partial:
+        parquet.write_table(table, partial, compression="zstd")
     return table
 
 

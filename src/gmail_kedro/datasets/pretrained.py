@@ -1,13 +1,12 @@
 """Models in their libraries' own folders: whatever has ``save_pretrained``."""
 
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
 from gmail_kedro.interfaces import SavesItself
-from gmail_kedro.whole_files import flush
+from gmail_kedro.whole_files import atomic_folder
 
 
 class PretrainedDataset(AbstractDataset[SavesItself, Path]):
@@ -33,16 +32,8 @@ class PretrainedDataset(AbstractDataset[SavesItself, Path]):
 
     def save(self, data: SavesItself) -> None:
         """Writes the folder, replacing an older one."""
-        folder = Path(self._filepath)
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        data.save_pretrained(unfinished)
-        for path in unfinished.rglob("*"):
-            flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-        flush(folder.parent)
+        with atomic_folder(Path(self._filepath)) as partial:
+            data.save_pretrained(partial)
 
     def load(self) -> Path:
         """Returns the folder's path.

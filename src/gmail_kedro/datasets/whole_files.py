@@ -10,7 +10,7 @@ from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 from pandas import DataFrame
 
-from gmail_kedro.whole_files import ChangedFileError, known_file, refuse_changed, whole_file
+from gmail_kedro.whole_files import ChangedFileError, atomic_write, known_file, refuse_changed
 
 
 class WholeFile:
@@ -34,7 +34,7 @@ class WholeFile:
         write = super().save.__wrapped__  # type: ignore[misc]  # Kedro wraps each save in its messages; once will do
         if self._protocol != "file":
             return write(self, data)
-        with whole_file(Path(self._get_save_path())) as partial:  # type: ignore[attr-defined]
+        with atomic_write(Path(self._get_save_path())) as partial:  # type: ignore[attr-defined]
             write(self._copy(_filepath=PurePosixPath(partial), _version=None), data)  # type: ignore[attr-defined]
 
 

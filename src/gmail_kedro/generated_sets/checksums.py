@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gmail_kedro.generated_sets.tables import BLOCK_ROWS
-from gmail_kedro.whole_files import whole_file
+from gmail_kedro.whole_files import atomic_write
 
 logger = logging.getLogger(__name__)
 JSON_KEY = "sha256"
@@ -41,7 +41,7 @@ def write_parquet(path: Path, table: pd.DataFrame | pa.RecordBatchReader) -> Non
     """
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False).to_reader(max_chunksize=BLOCK_ROWS)
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         with pq.ParquetWriter(partial, table.schema, use_dictionary=False) as writer:
             for block in table:
                 writer.write_batch(block)

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from gmail_kedro.whole_files import atomic_write
+
 HASHED_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja")
 LARGE_BYTES = 64 * 2**20
 _BLOCK_BYTES = 1 << 20
@@ -88,9 +90,7 @@ def _remember(learnt: dict[str, str]) -> None:
     """Adds hashes to the memory; when two processes write at once, one forgets and hashes again next time."""
     path = memory_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-        unfinished.write_text(json.dumps(_read_memory() | learnt, indent=1), encoding="utf-8")
-        unfinished.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(_read_memory() | learnt, indent=1), encoding="utf-8")
     except OSError:  # a read-only home: the next start hashes again
         return

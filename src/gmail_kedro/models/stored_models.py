@@ -9,7 +9,7 @@ from typing import Any
 from gmail_kedro.checksums import DamagedFileError
 from gmail_kedro.models.file_hashes import combine_hashes, hash_files
 from gmail_kedro.models.registry import MissingWeightsError
-from gmail_kedro.whole_files import whole_file
+from gmail_kedro.whole_files import atomic_write
 
 CHECKSUMS_FILE = "files.json"
 
@@ -73,5 +73,5 @@ def read_json(path: Path, *, remedy: str) -> Any:
 
 
 def _write_json(path: Path, facts: Any) -> None:
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,6 @@
 """The training captions that an image or a text is compared with: their features, words and nouns."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 
 from gmail_kedro.models.encoders.state_dicts import read_state_dict
 from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.whole_files import atomic_write
 
 FEATURES_FILE, WORDS_FILE = "caption_memory.safetensors", "caption_memory.json"
 QUERY_ROWS, MEMORY_ROWS = 1024, 65536
@@ -101,9 +101,8 @@ class CaptionMemory:
         from safetensors.torch import save_file
 
         save_file({"features": self.features.contiguous()}, folder / FEATURES_FILE)
-        unfinished = folder / f"{WORDS_FILE}.unfinished"
-        unfinished.write_text(json.dumps({"captions": self.captions, "nouns": self.nouns}, ensure_ascii=False))
-        os.replace(unfinished, folder / WORDS_FILE)
+        with atomic_write(folder / WORDS_FILE) as partial:
+            partial.write_text(json.dumps({"captions": self.captions, "nouns": self.nouns}, ensure_ascii=False))
 
     @classmethod
     def load(cls, folder: Path) -> "CaptionMemory":

@@ -5,9 +5,7 @@ Their state dict holds the whole language model under ``gpt.`` and the mapper un
 are one matrix. The files do not say which encoder they belong to, nor how many heads the mapper has: eight.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from gmail_kedro.models.encoders.state_dicts import load_strictly, read_state_di
 from gmail_kedro.models.registry import MissingWeightsError, look_up
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.language_tuning import TunedLanguageModel, prepare_language_model
+from gmail_kedro.whole_files import atomic_folder
 
 NAME = "clipcap"
 GPT, PREFIX = "gpt.", "clip_project."
@@ -177,8 +176,5 @@ def _check_names(file: Path, stored: Mapping[str, torch.Tensor], expected: Seque
 
 
 def _store(captioner: Captioner, folder: Path) -> None:
-    """Writes the folder under a temporary name first, so that a half-written one is never seen."""
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    captioner.save_pretrained(unfinished)
-    os.replace(unfinished, folder)
+    with atomic_folder(folder) as partial:
+        captioner.save_pretrained(partial)
