@@ -14,19 +14,6 @@ if TYPE_CHECKING:
 IMAGE_MARK = "<image>"  # where a picture stands in what a vision-language model reads
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """How a model's own image-text loss reads cosines.
-
-    Attributes:
-        scale: What a cosine is multiplied by, one over the temperature.
-        bias: What is added to it in a sigmoid loss (SigLIP); None for a softmax loss (CLIP).
-    """
-
-    scale: float
-    bias: float | None
-
-
 class ImageTextEncoder(Protocol):
     """An image-text model as the rest of the house sees it. Embeddings are not normalised.
 
@@ -36,7 +23,8 @@ class ImageTextEncoder(Protocol):
         pooled_dim: Width W of the image tower's pooled features, before the projection.
         context_length: Longest text, in tokens, start and end included; 0 for a vision-only model.
         fingerprint: Hash of weights, configuration, preprocessing and tokenizer; equal ones give equal embeddings.
-        contrast: How the model's own loss reads cosines.
+        logit_scale: What the model's own loss multiplies cosines by, one over the temperature.
+        logit_bias: What a sigmoid loss (SigLIP) adds to them; None for a softmax loss (CLIP).
         route: The only modality it may encode, ``generated`` or ``real``; None for a teacher, which takes both.
         image_tower: The module an adapter is put into; maps images [B, 3, H, W] to pooled features [B, W] and
             patch tokens [B, P, W'].
@@ -52,7 +40,8 @@ class ImageTextEncoder(Protocol):
     pooled_dim: int
     context_length: int
     fingerprint: str
-    contrast: Contrast
+    logit_scale: float
+    logit_bias: float | None
     route: str | None
     image_tower: torch.nn.Module
     text_tower: torch.nn.Module | None

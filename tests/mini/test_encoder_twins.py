@@ -33,7 +33,7 @@ from gmail_kedro.mini.pretrain_synclr import (
 from gmail_kedro.mini.tokenizers import load_clip_tokenizer, load_siglip_tokenizer, train_siglip_tokenizer
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.open_clip_encoder import build_clip
-from gmail_kedro.models.registry import packaged_weights
+from gmail_kedro.models.weight_sources import packaged_weights
 
 CPU = torch.device("cpu")
 TINY = {"scene_count": 20, "batch_size": 4, "seed": 0}

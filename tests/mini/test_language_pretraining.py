@@ -12,11 +12,11 @@ from gmail_kedro.mini.pretrain_clip_vision import load_vision_tower
 from gmail_kedro.mini.pretrain_llama import PackagedLlama, build_llama_3, pretrain_language
 from gmail_kedro.mini.pretrain_llava import PackagedLlava, pretrain_llava
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.registry import packaged_weights
 from gmail_kedro.models.vision_language.chat import Turn, build_chat
 from gmail_kedro.models.vision_language.language_models import build_language_model
 from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.weight_sources import packaged_weights
 
 CPU = torch.device("cpu")
 LIMIT_BYTES = 2.2e6

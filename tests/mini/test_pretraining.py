@@ -25,7 +25,7 @@ from gmail_kedro.mini.tokenizers import (
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.generators.known_generators import build_generator
 from gmail_kedro.models.generators.sampling import Sampling
-from gmail_kedro.models.registry import packaged_weights
+from gmail_kedro.models.weight_sources import packaged_weights
 
 from ..precision import assert_equal_but_rounding
 

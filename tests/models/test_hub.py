@@ -8,10 +8,10 @@ import torch
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.generators.known_generators import find_generator
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.vision_language.language_models import build_language_model
 from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CPU = torch.device("cpu")
 CODES = {"absent": (404, "RepoNotFound"), "gated": (403, "GatedRepo")}

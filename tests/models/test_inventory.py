@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import LlavaConfig
 
 from gmail_kedro.models.inventory import KINDS, find_flaw, find_weights, hub_ids_of
-from gmail_kedro.models.registry import UnknownModelError, packaged_weights
+from gmail_kedro.models.weight_sources import UnknownModelError, packaged_weights
 
 from .tiny import promising_nothing
 from .tiny_pipelines import save_stable_diffusion_2

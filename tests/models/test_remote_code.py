@@ -11,8 +11,8 @@ from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.generators.known_generators import build_generator
 from gmail_kedro.models.generators.sampling import Sampling
 from gmail_kedro.models.inventory import find_weights
-from gmail_kedro.models.registry import MissingWeightsError, packaged_weights
 from gmail_kedro.models.vision_language.language_models import build_language_model
+from gmail_kedro.models.weight_sources import MissingWeightsError, packaged_weights
 
 CPU = torch.device("cpu")
 NO_CODE = {"LoraConfig", "PeftModel"}  # PEFT reads a dictionary and tensors, and takes no such option

@@ -14,7 +14,6 @@ from gmail_kedro.models.captioners.stored_captioner import load_captioner
 from gmail_kedro.models.encoders.classifier import Classifiers, load_classifier
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower, put_text_tower
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE, check_folder, finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student
@@ -22,6 +21,7 @@ from gmail_kedro.models.vision_language.language_tuning import prepare_language_
 from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning, load_tuned_llava
 from gmail_kedro.models.vision_language.vision_language_model import Eye, Seeing
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CPU = torch.device("cpu")
 LORA = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=("attn",))

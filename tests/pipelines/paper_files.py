@@ -12,7 +12,7 @@ from PIL import Image
 
 from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.question_files import write_mmmu, write_scienceqa
-from gmail_kedro.models.registry import packaged_weights
+from gmail_kedro.models.weight_sources import packaged_weights
 
 from ..corpora.class_set_files import COPIES
 from ..corpora.tars import write_tar

@@ -105,7 +105,7 @@ def gradients(built, index=0):
     losses = built.step(index)
     if losses["loss"].requires_grad:
         losses["loss"].backward()
-    learned = [*built.student.parameters(), *built.objective.learned_parameters()]
+    learned = [*built.student.parameters(), *built.objective.trainable_parameters()]
     found = [parameter.grad.detach().clone().double() for parameter in learned]
     for parameter in learned:
         parameter.grad = None

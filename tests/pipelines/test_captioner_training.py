@@ -15,8 +15,8 @@ from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
-from gmail_kedro.models.configured_models import check_models
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.inventory import check_models
+from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.params import DownstreamParams, EvaluationParams, IfcapParams, ParameterError, RunParams
 from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
 from gmail_kedro.pipelines.downstream.examples import add_noise

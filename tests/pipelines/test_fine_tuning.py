@@ -23,7 +23,7 @@ from gmail_kedro.models.encoders.classifier import (
     measuring_transform,
 )
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.params import FineTuningParams, ParameterError, RunParams
 from gmail_kedro.pipelines.classification import training
 from gmail_kedro.pipelines.classification.measuring import predict_classes

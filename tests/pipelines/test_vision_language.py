@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.patch_tokens import PatchTokens
 from gmail_kedro.interfaces import Corpus, Question
-from gmail_kedro.models.configured_models import check_models
+from gmail_kedro.models.inventory import check_models
 from gmail_kedro.models.vision_language.vision_language_model import RouteError
 from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
 from gmail_kedro.pipelines.vision_language.nodes import answer_prompts, score_answers, train_vision_language_model

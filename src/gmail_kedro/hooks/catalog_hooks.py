@@ -11,7 +11,7 @@ from kedro.pipeline import Pipeline
 
 from gmail_kedro.definitions import read_definitions
 from gmail_kedro.evaluation.measured_sets import check_class_sets
-from gmail_kedro.models.configured_models import check_models
+from gmail_kedro.models.inventory import check_models
 from gmail_kedro.params import RunParams
 
 PARAMETERS = "params:"

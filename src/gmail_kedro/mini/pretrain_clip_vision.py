@@ -17,7 +17,7 @@ from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.lessons import copying_loss, draw_lessons, standardize
 from gmail_kedro.mini.reading_heads import ReadingHeads
 from gmail_kedro.mini.scenes import IMAGE_SIZE
-from gmail_kedro.models.registry import mute_transformers
+from gmail_kedro.models.weight_sources import mute_transformers
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection

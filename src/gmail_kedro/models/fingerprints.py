@@ -1,18 +1,25 @@
-"""What tells one model from another: its weights, and everything beside them that changes what it gives.
+"""What a model is made of, as one hash: of a loaded model's weights and settings, or of the files in its folder.
 
-What was resolved is hashed, not the files it came from: a configuration that a library brings along counts as much as
-one that lies beside the weights, and a file that nobody reads counts for nothing.
+Features are stored under the fingerprint of the encoder that made them, and a student names the teacher it was tuned
+from by it. So ``hash_model`` hashes what was *resolved*, not the files it came from: a configuration that a library
+brings along counts as much as one that lies beside the weights, and a file that nobody reads counts for nothing. A
+change to what is hashed here makes every stored feature and every student of a user stale.
+
+``hash_files`` is for models too large to be read tensor by tensor at every start, and for folders that are held
+against their checksums. It remembers the hashes of large files, so that 24 GB are not read again each time.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gmail_kedro.checksums import hash_tensors
+from gmail_kedro.whole_files import atomic_write
 
 # What transformers writes beside a model's settings: where it came from, and what only training or other tasks read.
 NO_SETTINGS = (
@@ -29,6 +36,8 @@ NO_SETTINGS = (
     "output_hidden_states",
     "output_attentions",
 )
+HASHED_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja")
+LARGE_BYTES = 64 * 2**20
 
 
 def hash_model(
@@ -39,11 +48,11 @@ def hash_model(
     Args:
         tensors: The weights by name.
         configuration: What they are built into: architecture, activations, heads. JSON values, defaults filled in.
-        preprocessing: How pictures go in; JSON values.
+        preprocessing: How images go in; JSON values.
         tokenizer: How texts go in: one of open_clip's or transformers'.
     """
-    facts = [hash_tensors(tensors), configuration, preprocessing, None if tokenizer is None else _words(tokenizer)]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    settings = None if tokenizer is None else _tokenizer_settings(tokenizer)
+    return _hash_text(json.dumps([hash_tensors(tensors), configuration, preprocessing, settings], sort_keys=True))
 
 
 def hash_language_model(model: Any, tokenizer: Any) -> str:
@@ -54,21 +63,21 @@ def hash_language_model(model: Any, tokenizer: Any) -> str:
 def language_settings(model: Any) -> list[dict[str, Any]]:
     """Returns what decides a transformers model's outputs beside its weights: configuration and generation settings."""
     generation = {key: value for key, value in model.generation_config.to_dict().items() if value is not None}
-    return [settings_of(model.config), _without(generation)]
+    return [settings_of(model.config), _keep_settings(generation)]
 
 
 def settings_of(config: Any) -> dict[str, Any]:
     """Returns a transformers configuration, defaults filled in, without what changes no output."""
-    return _without(config.to_dict())
+    return _keep_settings(config.to_dict())
 
 
-def _without(facts: Any) -> Any:
+def _keep_settings(facts: Any) -> Any:
     if not isinstance(facts, dict):
         return facts
-    return {str(key): _without(value) for key, value in facts.items() if key not in NO_SETTINGS}
+    return {str(key): _keep_settings(value) for key, value in facts.items() if key not in NO_SETTINGS}
 
 
-def _words(tokenizer: Any) -> dict[str, Any]:
+def _tokenizer_settings(tokenizer: Any) -> dict[str, Any]:
     """Returns what decides the tokens of a text: open_clip's own treatment, and the tokenizer inside."""
     facts = {
         "class": type(tokenizer).__name__,
@@ -78,23 +87,23 @@ def _words(tokenizer: Any) -> dict[str, Any]:
         "mode": getattr(tokenizer, "tokenizer_mode", None),
         "strips_separator": getattr(tokenizer, "strip_sep_token", None),
     }
-    if hasattr(tokenizer, "bpe_ranks"):  # open_clip's own
+    if hasattr(tokenizer, "bpe_ranks"):  # open_clip's own, with no tokenizer of transformers inside
         return facts | {"words": _hash_text(repr((tokenizer.encoder, tokenizer.bpe_ranks)))}
     inside = getattr(tokenizer, "tokenizer", tokenizer)
     names = ("padding_side", "truncation_side", "clean_up_tokenization_spaces", "chat_template")
     special = {kind: str(word) for kind, word in inside.special_tokens_map.items()}
     facts |= {name: getattr(inside, name, None) for name in names}
-    return facts | {"inside": type(inside).__name__, "special": special, "words": _hash_words(inside)}
+    return facts | {"inside": type(inside).__name__, "special": special, "words": _hash_vocabulary(inside)}
 
 
-def _hash_words(tokenizer: Any) -> str:
+def _hash_vocabulary(tokenizer: Any) -> str:
     """Returns a sha256 over vocabulary, merges and rules of a transformers tokenizer."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is not None:
         rules = json.loads(fast.to_str())
         # How it cuts and pads is set anew at every call; what stands here depends on the call before.
         return _hash_text(json.dumps({key: rules[key] for key in rules if key not in ("truncation", "padding")}))
-    file = getattr(tokenizer, "vocab_file", None)  # of sentencepiece
+    file = getattr(tokenizer, "vocab_file", None)  # of sentencepiece, whose rules are in this file and nowhere else
     content = Path(file).read_bytes() if file and Path(file).is_file() else b""
     words = json.dumps(tokenizer.get_vocab(), sort_keys=True)
     return hashlib.sha256(content + words.encode()).hexdigest()
@@ -106,3 +115,78 @@ def _name(function: Any) -> str | None:
 
 def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_files(folder: Path, *, from_memory: bool = True) -> dict[str, str]:
+    """Returns the sha256 of every weight and configuration file of a folder, by its path inside the folder.
+
+    Links are followed, those to folders too. The hash of a file of 64 MiB or more is remembered under the user's cache
+    folder and used again while the file's path, size and times of change are the same. Whoever can set those can fool
+    it: delete the memory to be sure.
+
+    Args:
+        folder: The folder.
+        from_memory: Whether remembered hashes are taken; without, every byte is read: about a second for a gigabyte.
+    """
+    memory = _read_memory() if from_memory else {}
+    hashes, learnt = {}, {}
+    for path in sorted(_hashed_files(folder)):
+        key = _identity(path) if path.stat().st_size >= LARGE_BYTES else ""
+        digest = memory.get(key) or _hash_file(path)
+        if key and key not in memory:
+            learnt[key] = digest
+        hashes[path.relative_to(folder).as_posix()] = digest
+    if learnt:
+        _remember(learnt)
+    return hashes
+
+
+def combine_hashes(hashes: Mapping[str, str]) -> str:
+    """Returns one sha256 over the names and hashes of files."""
+    return _hash_text("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)))
+
+
+def memory_file() -> Path:
+    """Returns where the hashes of large files are remembered."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "gmail_kedro" / "file_hashes.json"
+
+
+def _hashed_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yields the hashed files below a folder; one that contains itself through a link is entered once."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _hashed_files(path, (*above, real))
+        elif path.suffix.lower() in HASHED_SUFFIXES and path.is_file():
+            yield path
+
+
+def _identity(path: Path) -> str:
+    facts = path.stat()
+    # The time of the last change of the file's entry too: copying tools set the other one back.
+    return f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_memory() -> dict[str, str]:
+    try:
+        memory = json.loads(memory_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # absent or damaged: everything is hashed anew
+        return {}
+    return memory if isinstance(memory, dict) else {}
+
+
+def _remember(learnt: dict[str, str]) -> None:
+    """Adds hashes to the memory; when two processes write at once, one forgets and hashes again next time."""
+    try:
+        with atomic_write(memory_file()) as partial:
+            partial.write_text(json.dumps(_read_memory() | learnt, indent=1), encoding="utf-8")
+    except OSError:  # a read-only home: the next start hashes again
+        return

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro.checksums import DamagedFileError
-from gmail_kedro.models.file_hashes import combine_hashes, hash_files
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.fingerprints import combine_hashes, hash_files
+from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.whole_files import atomic_write
 
 CHECKSUMS_FILE = "files.json"

@@ -13,7 +13,7 @@ class VisionLanguageParams(Parameters):
     Attributes:
         model: Name of the vision-language model.
         model_path: Local folder of its weights (of the language model, where the zoo puts the model together), or
-            null for the zoo's own source.
+            null for the published weights.
         dtype: Of the frozen weights; what is trained is float32.
         chat_format: ``auto`` (the model's own chat template), ``vicuna_v1.5`` or ``llama_3``.
         feature_layer: Hidden state of the tower that is read.

@@ -13,11 +13,11 @@ from gmail_kedro.models.captioners.captioner import IGNORED, build_captioner, pa
 from gmail_kedro.models.captioners.captioner_spec import CONFIG_FILE
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mapper
 from gmail_kedro.models.captioners.stored_captioner import load_captioner
-from gmail_kedro.models.registry import MissingWeightsError, UnknownModelError
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE, finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.language_models import build_language_model
 from gmail_kedro.models.vision_language.language_tuning import prepare_language_model
+from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError
 
 from ...precision import assert_equal_but_rounding
 from ..tiny import promising_nothing, save_tiny_llama

@@ -13,10 +13,10 @@ from gmail_kedro.models.captioners.caption_memory import CaptionMemory, build_me
 from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapDetails, build_ifcap, hard_prompt
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
 from gmail_kedro.models.captioners.stored_captioner import load_captioner
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.language_tuning import prepare_language_model
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CPU = torch.device("cpu")
 FUSION = MapperSpec("fusion", 16, 3, 128, layers=2, heads=8, constant_count=4, normalize=True)

@@ -13,7 +13,7 @@ from gmail_kedro.models.captioners.nouns import (
     nltk_folders,
     read_vocabulary,
 )
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 HAS_NLTK = all(_has_data(place) for place in NLTK_DATA.values())
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, build_encoder
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.student.adapters import TuningSpec, trainable_parameters, tune_tower
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 from ...precision import assert_equal_but_rounding
 from ..tiny import FAMILIES, SAVE, TEXTS, promising_nothing
@@ -67,7 +67,7 @@ def test_texts_are_read_or_refused(tiny):
     if tiny.name in VISION_ONLY:
         assert tiny.text_tower is None and tiny.context_length == 0
         for read in (tiny.tokenize, tiny.count_truncated):
-            with pytest.raises(ValueError, match=f"'{tiny.name}' has no text tower: it reads pictures only"):
+            with pytest.raises(ValueError, match=f"'{tiny.name}' has no text tower: it reads images only"):
                 read(TEXTS)
         with pytest.raises(ValueError, match="has no text tower"):
             tiny.encode_text(torch.zeros(1, 4, dtype=torch.int64))
@@ -158,8 +158,8 @@ def test_embeddings_are_the_librarys_own_to_the_bit(folders):
 
 
 def test_siglip_reads_cosines_with_scale_and_bias(folders):
-    contrast = build_encoder("siglip_vit_b_16", str(folders["siglip_vit_b_16"]), device=CPU).contrast
-    assert contrast.bias == -10.0 and contrast.scale > 1
+    encoder = build_encoder("siglip_vit_b_16", str(folders["siglip_vit_b_16"]), device=CPU)
+    assert encoder.logit_bias == -10.0 and encoder.logit_scale > 1
 
 
 def test_clip_vision_gives_the_patch_tokens_llava_reads(folders):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, build_encoder
-from gmail_kedro.models.registry import MissingWeightsError, UnknownModelError, packaged_weights
+from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError, packaged_weights
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from gmail_kedro.mini.pretrain_long_clip import long_clip_config
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.long_clip import stretch_clip, stretch_positions
 from gmail_kedro.models.encoders.open_clip_encoder import build_clip
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 from ..tiny import promising_nothing, save_long_clip
 

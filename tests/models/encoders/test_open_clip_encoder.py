@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.open_clip_encoder import read_source
-from gmail_kedro.models.registry import MissingWeightsError, packaged_weights
+from gmail_kedro.models.weight_sources import MissingWeightsError, packaged_weights
 
 CPU = torch.device("cpu")
 PICTURES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from gmail_kedro.interfaces import Contrast
-from gmail_kedro.models.registry import packaged_weights
 from gmail_kedro.models.student.adapters import TuningSpec, trainable_parameters, tune_tower
+from gmail_kedro.models.weight_sources import packaged_weights
 
 from ...precision import assert_equal_but_rounding
 
@@ -30,7 +29,7 @@ def test_embeddings_are_open_clips_own_to_the_bit(encoder, images):
         assert_equal_but_rounding(encoder.encode_text(tokens), model.encode_text(tokens))  # padding is cut off
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(encoder.encode_image(images), model.encode_image(images))
-    assert encoder.contrast == Contrast(scale=float(model.logit_scale.exp()), bias=None)
+    assert encoder.logit_scale == float(model.logit_scale.exp()) and encoder.logit_bias is None
 
 
 def test_embedding_is_the_pooled_feature_projected(encoder, images):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from gmail_kedro.models.file_hashes import combine_hashes
+from gmail_kedro.models.fingerprints import combine_hashes
 from gmail_kedro.models.generators import known_generators as generators
 from gmail_kedro.models.generators.known_generators import (
     GENERATORS,
@@ -16,7 +16,7 @@ from gmail_kedro.models.generators.known_generators import (
     generator_revision,
 )
 from gmail_kedro.models.generators.sampling import Sampling
-from gmail_kedro.models.registry import MissingWeightsError, UnknownModelError, packaged_weights
+from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError, packaged_weights
 
 from ..tiny_pipelines import save_flux, save_lcm, save_stable_diffusion_2
 

@@ -8,7 +8,7 @@ import pytest
 from gmail_kedro.models.generators.known_generators import find_generator
 from gmail_kedro.models.generators.pipeline_files import find_pipeline_flaw
 from gmail_kedro.models.inventory import find_weights
-from gmail_kedro.models.registry import MissingWeightsError, packaged_weights
+from gmail_kedro.models.weight_sources import MissingWeightsError, packaged_weights
 
 NAME, PIPELINE = "mini_stable_diffusion", "StableDiffusionPipeline"
 

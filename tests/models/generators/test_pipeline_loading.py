@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from gmail_kedro.models.generators.known_generators import GENERATORS, build_generator
 from gmail_kedro.models.generators.pipeline_loading import load_pipeline
 from gmail_kedro.models.generators.sampling import Sampling
-from gmail_kedro.models.registry import MissingWeightsError, packaged_weights
+from gmail_kedro.models.weight_sources import MissingWeightsError, packaged_weights
 
 from ..tiny import promising_nothing
 from ..tiny_pipelines import save_flux, save_stable_diffusion_2, tiny_safety_checker

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import (
@@ -18,6 +17,7 @@ from gmail_kedro.models.student.student import (
     refuse_other_set,
     take_route,
 )
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CPU = torch.device("cpu")
 LORA = TuningSpec(kind="lora", rank=4, alpha=8.0, dropout=0.0, targets=("attn",))

@@ -8,11 +8,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.registry import MissingWeightsError, UnknownModelError
 from gmail_kedro.models.vision_language.chat import Turn
 from gmail_kedro.models.vision_language.language_models import build_language_model
 from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError
 
 from ..tiny import promising_nothing
 from ..tiny_llava import save_llama_3, save_llava, save_tower, save_vicuna

@@ -8,13 +8,13 @@ from safetensors import safe_open
 
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE, finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.chat import Turn
 from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.tuned_llava import PROJECTOR_FILE, RECIPE_FILE, LlavaTuning, load_tuned_llava
 from gmail_kedro.models.vision_language.vision_language_model import Eye, Seeing
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 from ...precision import assert_equal_but_rounding
 from ..tiny import promising_nothing

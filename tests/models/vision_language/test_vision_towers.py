@@ -9,12 +9,12 @@ import torch
 
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student
 from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model, clip_tower_of
 from gmail_kedro.models.vision_language.vision_language_model import RouteError, Seeing
 from gmail_kedro.models.vision_language.vision_towers import put_tower, swap_tower
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 from ..tiny import promising_nothing
 from ..tiny_llava import save_llava, save_tower

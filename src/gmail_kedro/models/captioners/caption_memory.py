@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.models.encoders.state_dicts import read_state_dict
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.strict_loading import read_state_dict
+from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.whole_files import atomic_write
 
 FEATURES_FILE, WORDS_FILE = "caption_memory.safetensors", "caption_memory.json"

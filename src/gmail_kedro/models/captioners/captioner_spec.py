@@ -6,9 +6,9 @@ from typing import Any
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
 from gmail_kedro.models.vision_language.language_tuning import LanguageModelRecord
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CONFIG_FILE = "captioner.json"
 REMEDY = "Train it again: kedro run --pipeline=downstream"

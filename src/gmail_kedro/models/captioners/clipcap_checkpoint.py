@@ -17,10 +17,10 @@ from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.captioners.captioner_spec import CaptionerSpec
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mapper
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
-from gmail_kedro.models.encoders.state_dicts import load_strictly, read_state_dict
-from gmail_kedro.models.registry import MissingWeightsError, look_up
+from gmail_kedro.models.strict_loading import load_strictly, read_state_dict
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.language_tuning import TunedLanguageModel, prepare_language_model
+from gmail_kedro.models.weight_sources import MissingWeightsError, look_up
 from gmail_kedro.whole_files import atomic_folder
 
 NAME = "clipcap"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 Finder = Callable[[str], list[str]]
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")

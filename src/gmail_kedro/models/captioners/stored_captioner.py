@@ -9,7 +9,7 @@ from gmail_kedro.models.captioners.captioner import MAPPER_FILE, Captioner
 from gmail_kedro.models.captioners.captioner_spec import read_captioner
 from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
 from gmail_kedro.models.captioners.prefix_mappers import build_mapper
-from gmail_kedro.models.encoders.state_dicts import load_file_strictly
+from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.vision_language.language_tuning import load_language_model
 
 

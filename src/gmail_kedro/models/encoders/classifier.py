@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.models.encoders.state_dicts import load_file_strictly
-from gmail_kedro.models.encoders.timm_tower import TimmTower
+from gmail_kedro.models.encoders.open_clip_encoder import TimmTower
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.strict_loading import load_file_strictly
+from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.params import FineTuningParams
 
 if TYPE_CHECKING:

@@ -5,13 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.interfaces import Contrast
-from gmail_kedro.models.architectures import clip_vision_sizes, named_clip_sizes, refuse_other_sizes
-from gmail_kedro.models.encoders.state_dicts import refuse_partial_load
-from gmail_kedro.models.encoders.towers import Family, Reading, TowerEncoder, Towers, find_part
+from gmail_kedro.models.encoders.towers import TowerEncoder, TowerFamily, find_part
 from gmail_kedro.models.fingerprints import hash_model, settings_of
-from gmail_kedro.models.registry import MissingWeightsError, mute_transformers, reason_of
-from gmail_kedro.models.weight_files import MODEL_FILES, find_folder_flaw
+from gmail_kedro.models.strict_loading import (
+    clip_vision_sizes,
+    named_clip_sizes,
+    refuse_other_sizes,
+    refuse_partial_load,
+)
+from gmail_kedro.models.weight_sources import (
+    MODEL_FILES,
+    MissingWeightsError,
+    find_folder_flaw,
+    mute_transformers,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +28,7 @@ EXPECTED = "a folder with config.json, model.safetensors and preprocessor_config
 TEXT_SIDE = ("text_model.", "text_projection.", "logit_scale")  # files of a whole CLIP are published, and read
 READ_LAYER = -2
 UNSEEN = ("hidden_act", "num_attention_heads", "layer_norm_eps")  # change what a tower gives, and no tensor's shape
-CLIP_SCALE = 100.0
+OPENAI_LOGIT_SCALE = 100.0
 
 
 class ClipVisionTower(torch.nn.Module):
@@ -40,7 +48,7 @@ class ClipVisionTower(torch.nn.Module):
         return seen.pooler_output, seen.hidden_states[READ_LAYER][:, 1:]
 
 
-def look_at_clip_vision(name: str, path: Path, *, architecture: str, pretrained: str) -> None:
+def inspect_clip_vision(name: str, path: Path, *, architecture: str, pretrained: str) -> None:
     """Looks at a folder of the tower, without loading it.
 
     Args:
@@ -71,7 +79,7 @@ def load_clip_vision(
 ) -> TowerEncoder:
     """Returns an encoder of transformers' ``CLIPVisionModelWithProjection``.
 
-    The format holds no logit scale; the contrast is the one every OpenAI CLIP ended training with.
+    The format holds no logit_scale; it is the one that every CLIP of OpenAI ended training with.
 
     Args:
         name: Name of the model.
@@ -86,7 +94,7 @@ def load_clip_vision(
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     if path is not None:
-        look_at_clip_vision(name, path, architecture=architecture, pretrained=pretrained)
+        inspect_clip_vision(name, path, architecture=architecture, pretrained=pretrained)
     source = pretrained if path is None else str(path)
     mute_transformers()
     try:
@@ -109,10 +117,14 @@ def load_clip_vision(
     preprocess = Preprocess(processor)
     return TowerEncoder(
         name,
-        towers=Towers(
-            ClipVisionTower(model.vision_model), None, projection, Contrast(CLIP_SCALE, None), len(projection)
-        ),
-        reading=Reading(preprocess),
+        image_tower=ClipVisionTower(model.vision_model),
+        text_tower=None,
+        projection=projection,
+        pooled_dim=len(projection),
+        logit_scale=OPENAI_LOGIT_SCALE,
+        logit_bias=None,
+        preprocess=preprocess,
+        tokenizer=None,
         family=CLIP_VISION,
         fingerprint=hash_model(
             model.state_dict(), configuration=settings_of(model.config), preprocessing=preprocess.settings
@@ -121,7 +133,7 @@ def load_clip_vision(
 
 
 class Preprocess:
-    """An image processor as a function of one picture, to float32 [3, H, W].
+    """An image processor as a function of one image, to float32 [3, H, W].
 
     Args:
         processor: Of transformers.
@@ -140,7 +152,7 @@ def _checkpoint_activations(tower: torch.nn.Module) -> None:
     owner.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-CLIP_VISION = Family(
+CLIP_VISION = TowerFamily(
     lora_targets=("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
     block_pattern="layers",
     drop_patches=None,

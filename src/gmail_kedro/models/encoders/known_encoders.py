@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from gmail_kedro.models.encoders.clip_vision import load_clip_vision, look_at_clip_vision
-from gmail_kedro.models.encoders.long_clip import load_long_clip, look_at_long_clip
-from gmail_kedro.models.encoders.open_clip_encoder import load_open_clip, look_at_open_clip
-from gmail_kedro.models.encoders.synclr import load_synclr, look_at_synclr
+from gmail_kedro.models.encoders.clip_vision import inspect_clip_vision, load_clip_vision
+from gmail_kedro.models.encoders.long_clip import inspect_long_clip, load_long_clip
+from gmail_kedro.models.encoders.open_clip_encoder import inspect_open_clip, load_open_clip
+from gmail_kedro.models.encoders.synclr import inspect_synclr, load_synclr
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.registry import MissingWeightsError, local_folder, look_up, packaged_weights
+from gmail_kedro.models.weight_sources import MissingWeightsError, local_folder, look_up, packaged_weights
 
 SYNCLR_HOME = "the SynCLR page of google-research/syn-rep-learn"
 
@@ -60,11 +60,11 @@ ENCODERS = {
         load_clip_vision, architecture="ViT-L-14-336-quickgelu", pretrained="openai/clip-vit-large-patch14-336"
     ),
 }
-LOOKS: dict[Callable[..., TowerEncoder], Callable[..., object]] = {
-    load_open_clip: look_at_open_clip,
-    load_long_clip: look_at_long_clip,
-    load_synclr: look_at_synclr,
-    load_clip_vision: look_at_clip_vision,
+INSPECTORS: dict[Callable[..., TowerEncoder], Callable[..., object]] = {
+    load_open_clip: inspect_open_clip,
+    load_long_clip: inspect_long_clip,
+    load_synclr: inspect_synclr,
+    load_clip_vision: inspect_clip_vision,
 }
 
 
@@ -73,8 +73,8 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
 
     Args:
         name: A key of ``ENCODERS``.
-        path: A local folder in the family's layout, a checkpoint file of the architecture, or None for the zoo's own
-            source.
+        path: A local folder in the family's layout, a checkpoint file of the architecture, or None for the
+            published weights.
         device: Where the model goes.
 
     Raises:
@@ -86,7 +86,7 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
 
 
 def find_encoder(name: str, path: str | None) -> tuple[EncoderSpec, Path | None]:
-    """Returns what the zoo knows about an encoder, and where its weights are on this machine; None for the hub.
+    """Returns what is known about an encoder, and where its weights are on this machine; None for the hub.
 
     Args:
         name: A key of ``ENCODERS``.
@@ -118,7 +118,7 @@ def find_encoder_flaw(name: str, place: Path) -> str:
     if not place.exists():
         return "not there"
     try:
-        LOOKS[spec.load](name, place, architecture=spec.architecture, pretrained=spec.pretrained)
+        INSPECTORS[spec.load](name, place, architecture=spec.architecture, pretrained=spec.pretrained)
     except MissingWeightsError as error:
         return str(error)
     return ""

@@ -17,9 +17,9 @@ from gmail_kedro.models.encoders.open_clip_encoder import (
     find_tokenizer,
     read_source,
 )
-from gmail_kedro.models.encoders.state_dicts import find_checkpoint, load_strictly, read_state_dict
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.registry import fetch_from_hub
+from gmail_kedro.models.strict_loading import load_strictly, read_state_dict
+from gmail_kedro.models.weight_sources import fetch_from_hub, find_checkpoint
 
 if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
@@ -105,7 +105,7 @@ def build_long_clip(config: dict[str, Any]) -> "CustomTextCLIP":
     return model
 
 
-def look_at_long_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
+def inspect_long_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
     """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
 
     Args:
@@ -138,7 +138,7 @@ def load_long_clip(
         MissingWeightsError: If the weights are not there or do not fit.
     """
     home = path or fetch_from_hub("encoder", name, pretrained, files="*.pt")
-    checkpoint, source = look_at_long_clip(name, home, architecture=architecture, pretrained=pretrained)
+    checkpoint, source = inspect_long_clip(name, home, architecture=architecture, pretrained=pretrained)
     model = build_long_clip(source.config)
     load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
     tokenizer = find_tokenizer(source, context_length=LONG_CONTEXT)

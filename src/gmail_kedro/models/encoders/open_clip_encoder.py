@@ -1,4 +1,9 @@
-"""Encoders on open_clip's classes: CLIP and SigLIP, from a hub tag, a checkpoint file or a local folder."""
+"""CLIP and SigLIP on open_clip's classes: from a hub tag, a checkpoint file or a local folder.
+
+The weights decide little alone: the same tensors under another activation or another preprocessing are another model.
+So everything open_clip fills in by itself (``OpenClipSource``) is resolved here and goes into the fingerprint. Two
+kinds of image tower come out of it: open_clip's own vision transformer (CLIP) and timm's (SigLIP, and SynCLR).
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.interfaces import Contrast
-from gmail_kedro.models.architectures import clip_sizes, named_clip_sizes, refuse_other_sizes
-from gmail_kedro.models.encoders.state_dicts import find_checkpoint, load_strictly, read_state_dict
-from gmail_kedro.models.encoders.timm_tower import TIMM_VIT, TimmTower
-from gmail_kedro.models.encoders.towers import Family, Reading, TowerEncoder, Towers, find_part
+from gmail_kedro.models.encoders.towers import TowerEncoder, TowerFamily, find_part
 from gmail_kedro.models.fingerprints import hash_model
-from gmail_kedro.models.registry import MissingWeightsError, reason_of
+from gmail_kedro.models.strict_loading import (
+    clip_sizes,
+    load_strictly,
+    named_clip_sizes,
+    read_state_dict,
+    refuse_other_sizes,
+)
+from gmail_kedro.models.weight_sources import MissingWeightsError, find_checkpoint, reason_of
 
 if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "open_clip_config.json"
 CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".bin", ".pt", ".pth"), "open_clip_"
-# Says how the parts are packed and where first weights and words would come from; neither changes an output.
+# How the parts are packed, and where first weights and tokens would come from; neither changes an output.
 NOT_BUILT = ("custom_text", "timm_model_pretrained", "hf_model_pretrained", "hf_tokenizer_name")
 
 
@@ -62,7 +70,7 @@ def load_open_clip(
     try:
         if path is None:
             return _load_tag(name, architecture, pretrained, device)
-        checkpoint, source = look_at_open_clip(name, path, architecture=architecture, pretrained=pretrained)
+        checkpoint, source = inspect_open_clip(name, path, architecture=architecture, pretrained=pretrained)
         model = build_clip(source.config)
         load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
         return assemble(name, model.to(device), source, find_tokenizer(source))
@@ -76,7 +84,7 @@ def load_open_clip(
         ) from error
 
 
-def look_at_open_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
+def inspect_open_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
     """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
 
     Args:
@@ -190,7 +198,7 @@ def adapt_names(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[
 
 
 def resolve_preprocessing(image_size: Any, preprocessing: Mapping[str, Any]) -> "PreprocessCfg":
-    """Returns open_clip's preprocessing with its defaults filled in, for pictures of a model's size."""
+    """Returns open_clip's preprocessing with its defaults filled in, for images of a model's size."""
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     return PreprocessCfg(**(merge_preprocess_dict(PreprocessCfg(), dict(preprocessing)) | {"size": image_size}))
@@ -227,9 +235,20 @@ def assemble(name: str, model: Any, source: OpenClipSource, tokenizer: Any) -> T
         preprocessing=asdict(preprocessing),
         tokenizer=tokenizer,
     )
-    towers, family = split_towers(model)
-    reading = Reading(image_transform_v2(preprocessing, is_train=False), tokenizer)
-    return TowerEncoder(name, towers=towers, reading=reading, family=family, fingerprint=fingerprint)
+    image_tower, projection, pooled_dim, family = _take_image_tower(model)
+    return TowerEncoder(
+        name,
+        image_tower=image_tower,
+        text_tower=model.text,
+        projection=projection,
+        pooled_dim=pooled_dim,
+        logit_scale=float(model.logit_scale.exp()),  # open_clip stores its logarithm
+        logit_bias=None if model.logit_bias is None else float(model.logit_bias),
+        preprocess=image_transform_v2(preprocessing, is_train=False),
+        tokenizer=tokenizer,
+        family=family,
+        fingerprint=fingerprint,
+    )
 
 
 def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,30 +269,55 @@ def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"quick_gelu": False} | {key: config[key] for key in config if key not in NOT_BUILT} | parts
 
 
-def split_towers(model: Any) -> tuple[Towers, Family]:
-    """Takes an open_clip model apart, in place: its image tower gives pooled features and patch tokens.
+def _take_image_tower(model: Any) -> tuple[torch.nn.Module, torch.Tensor | None, int, TowerFamily]:
+    """Takes a model's image tower, changed in place to give pooled features and patch tokens.
 
-    Raises:
-        ValueError: If the image tower is no plain vision transformer.
+    Returns:
+        The tower, its projection [W, D] or None, the width W and the family.
     """
-    tower, projection = model.visual, None
-    bias = None if model.logit_bias is None else float(model.logit_bias)
-    contrast = Contrast(scale=float(model.logit_scale.exp()), bias=bias)
+    tower = model.visual
     if hasattr(tower, "trunk") and hasattr(tower.trunk, "blocks") and len(tower.head) == 0:
-        image = TimmTower(tower.trunk)
-        return Towers(image, model.text, None, contrast, image.pooled_dim), TIMM_VIT
+        image_tower = TimmTower(tower.trunk)
+        return image_tower, None, image_tower.pooled_dim, TIMM_VIT
     projection = getattr(tower, "proj", None)
     if projection is None or not hasattr(tower, "transformer"):
         raise ValueError(f"its image tower {type(tower).__name__} is no plain vision transformer")
+    # The projection is taken out of the tower: real and generated images get a head each in its place.
     tower.proj, tower.output_tokens = None, True
-    return Towers(tower, model.text, projection.detach(), contrast, int(projection.shape[0])), OPEN_CLIP_VIT
+    return tower, projection.detach(), int(projection.shape[0]), OPEN_CLIP_VIT
 
 
-def _drop_patches(tower: torch.nn.Module, fraction: float) -> None:
+class TimmTower(torch.nn.Module):
+    """A timm vision transformer without its classifier.
+
+    Args:
+        trunk: timm's ``VisionTransformer``.
+    """
+
+    def __init__(self, trunk: Any) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.pooled_dim = int(trunk.num_features)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps images [B, 3, H, W] to pooled features [B, W] and patch tokens [B, P, W]."""
+        states = self.trunk.forward_features(images)  # [B, class tokens + P, W]
+        return self.trunk.forward_head(states), states[:, self.trunk.num_prefix_tokens :]
+
+
+# Both libraries build their towers without patch dropout; a module of theirs is put where one would have stood.
+def _drop_open_clip_patches(tower: torch.nn.Module, fraction: float) -> None:
     from open_clip.transformer import PatchDropout
 
     owner = find_part(tower, "patch_dropout")
     owner.patch_dropout = PatchDropout(fraction).train(owner.training)
+
+
+def _drop_timm_patches(tower: torch.nn.Module, fraction: float) -> None:
+    from timm.layers import PatchDropout
+
+    owner: Any = find_part(tower, "patch_drop")
+    owner.patch_drop = PatchDropout(fraction, num_prefix_tokens=owner.num_prefix_tokens).train(owner.training)
 
 
 def _checkpoint_activations(tower: torch.nn.Module) -> None:
@@ -282,7 +326,7 @@ def _checkpoint_activations(tower: torch.nn.Module) -> None:
 
 def _run_prefix(tower: torch.nn.Module, images: torch.Tensor, blocks: int) -> torch.Tensor:
     owner: Any = find_part(tower, "transformer")
-    hidden = owner._embeds(images)
+    hidden = owner._embeds(images)  # [B, 1 + P, W']
     for block in owner.transformer.resblocks[:blocks]:
         hidden = block(hidden)
     return hidden
@@ -292,14 +336,20 @@ def _run_suffix(tower: torch.nn.Module, hidden: torch.Tensor, blocks: int) -> tu
     owner: Any = find_part(tower, "transformer")
     for block in owner.transformer.resblocks[blocks:]:
         hidden = block(hidden)
-    return owner._pool(hidden)
+    return owner._pool(hidden)  # [B, W], [B, P, W']
 
 
-OPEN_CLIP_VIT = Family(
+OPEN_CLIP_VIT = TowerFamily(
     lora_targets=("attn",),
     block_pattern="resblocks",
-    drop_patches=_drop_patches,
+    drop_patches=_drop_open_clip_patches,
     checkpoint_activations=_checkpoint_activations,
     run_prefix=_run_prefix,
     run_suffix=_run_suffix,
+)
+TIMM_VIT = TowerFamily(
+    lora_targets=("qkv", "proj", "fc1", "fc2"),
+    block_pattern="blocks",
+    drop_patches=_drop_timm_patches,
+    checkpoint_activations=_checkpoint_activations,
 )

@@ -1,4 +1,4 @@
-"""SynCLR: vision transformers that learnt from generated pictures alone; they read no text."""
+"""SynCLR: vision transformers that learnt from generated images alone; they read no text."""
 
 import json
 from dataclasses import asdict
@@ -7,14 +7,11 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.interfaces import Contrast
-from gmail_kedro.models.architectures import refuse_other_sizes
-from gmail_kedro.models.encoders.open_clip_encoder import resolve_preprocessing
-from gmail_kedro.models.encoders.state_dicts import find_checkpoint, load_strictly, read_state_dict
-from gmail_kedro.models.encoders.timm_tower import TIMM_VIT, TimmTower
-from gmail_kedro.models.encoders.towers import Reading, TowerEncoder, Towers
+from gmail_kedro.models.encoders.open_clip_encoder import TIMM_VIT, TimmTower, resolve_preprocessing
+from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.fingerprints import hash_model
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.strict_loading import load_strictly, read_state_dict, refuse_other_sizes
+from gmail_kedro.models.weight_sources import MissingWeightsError, find_checkpoint
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".pth"), "synclr"
@@ -27,7 +24,7 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
 
     Args:
         name: Name of the model.
-        path: The checkpoint, or a folder with it. Where its folder has a ``config.json``, architecture and picture
+        path: The checkpoint, or a folder with it. Where its folder has a ``config.json``, architecture and image
             size are the folder's.
         architecture: timm's name of the architecture; may be empty for a folder with a configuration.
         pretrained: Not used: the checkpoints are on no hub.
@@ -39,7 +36,7 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
     import timm
     from open_clip.transform import image_transform_v2
 
-    checkpoint, config = look_at_synclr(name, path, architecture=architecture, pretrained=pretrained)
+    checkpoint, config = inspect_synclr(name, path, architecture=architecture, pretrained=pretrained)
     trunk: Any = timm.create_model(config["architecture"], num_classes=0, global_pool="token")
     load_strictly(name, trunk, _image_tower(read_state_dict(name, checkpoint)), source=str(checkpoint))
     side = config.get("image_size") or trunk.default_cfg["input_size"][-1]
@@ -47,8 +44,14 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
     tower = TimmTower(trunk).to(device).eval().requires_grad_(False)
     return TowerEncoder(
         name,
-        towers=Towers(tower, None, None, Contrast(1 / TRAINING_TEMPERATURE, None), tower.pooled_dim),
-        reading=Reading(image_transform_v2(preprocessing, is_train=False)),
+        image_tower=tower,
+        text_tower=None,
+        projection=None,
+        pooled_dim=tower.pooled_dim,
+        logit_scale=1 / TRAINING_TEMPERATURE,
+        logit_bias=None,
+        preprocess=image_transform_v2(preprocessing, is_train=False),
+        tokenizer=None,
         family=TIMM_VIT,
         fingerprint=hash_model(
             tower.state_dict(), configuration=config["architecture"], preprocessing=asdict(preprocessing)
@@ -56,8 +59,8 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
     )
 
 
-def look_at_synclr(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
-    """Returns the checkpoint that a path leads to and its model's architecture and picture size; nothing is loaded.
+def inspect_synclr(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
+    """Returns the checkpoint that a path leads to and its model's architecture and image size; nothing is loaded.
 
     Args:
         name: Name of the model.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from gmail_kedro.models.encoders.state_dicts import load_file_strictly
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.strict_loading import load_file_strictly
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 WEIGHTS_FILE, RECIPE_FILE = "text_tower.safetensors", "text_tower.json"
 REMEDY = "Train it again: kedro run --pipeline=downstream"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gmail_kedro.hardware import resolve_precision
-from gmail_kedro.models.architectures import refuse_other_sizes
-from gmail_kedro.models.file_hashes import combine_hashes, hash_files
+from gmail_kedro.models.fingerprints import combine_hashes, hash_files
 from gmail_kedro.models.generators.pipeline_files import CONFIG_FILE, find_pipeline_flaw, list_parts
 from gmail_kedro.models.generators.pipeline_loading import load_pipeline
 from gmail_kedro.models.generators.sampling import (
@@ -24,7 +23,8 @@ from gmail_kedro.models.generators.sampling import (
     check_fit,
     set_scheduler,
 )
-from gmail_kedro.models.registry import (
+from gmail_kedro.models.strict_loading import refuse_other_sizes
+from gmail_kedro.models.weight_sources import (
     MissingWeightsError,
     local_folder,
     look_up,

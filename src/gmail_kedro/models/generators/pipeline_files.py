@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from gmail_kedro.models.weight_files import find_folder_flaw
+from gmail_kedro.models.weight_sources import find_folder_flaw
 
 INDEX_FILE, CONFIG_FILE = "model_index.json", "config.json"
 DIFFUSERS = "diffusers"

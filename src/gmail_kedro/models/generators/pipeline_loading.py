@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.models.encoders.state_dicts import refuse_partial_load
 from gmail_kedro.models.generators.pipeline_files import list_parts
-from gmail_kedro.models.registry import MissingWeightsError, mute_transformers, reason_of
+from gmail_kedro.models.strict_loading import refuse_partial_load
+from gmail_kedro.models.weight_sources import MissingWeightsError, mute_transformers, reason_of
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

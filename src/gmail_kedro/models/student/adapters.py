@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.models.encoders.state_dicts import load_file_strictly, refuse_other_shapes, shapes_of
-from gmail_kedro.models.registry import MissingWeightsError, reason_of
-from gmail_kedro.models.weight_files import read_shapes
+from gmail_kedro.models.strict_loading import load_file_strictly, refuse_other_shapes, shapes_of
+from gmail_kedro.models.weight_sources import MissingWeightsError, read_shapes, reason_of
 
 WEIGHTS_FILE, TOWER_FILE = "adapter_model.safetensors", "tower.safetensors"
 REMEDY = "Train it again, or give the model that it was trained on."

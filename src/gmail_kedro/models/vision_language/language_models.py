@@ -4,29 +4,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmail_kedro.models.architectures import (
-    GPT2,
-    LLAMA_3_8B,
-    VICUNA_7B,
-    VICUNA_13B,
-    LanguageSizes,
-    language_sizes,
-    named_language_sizes,
-    refuse_other_sizes,
-)
-from gmail_kedro.models.encoders.state_dicts import refuse_partial_load
-from gmail_kedro.models.registry import (
+from gmail_kedro.models.strict_loading import Sizes, language_sizes, refuse_other_sizes, refuse_partial_load
+from gmail_kedro.models.weight_sources import (
+    MODEL_FILES,
     MissingWeightsError,
+    find_folder_flaw,
     local_folder,
     look_up,
     mute_transformers,
     packaged_weights,
     reason_of,
 )
-from gmail_kedro.models.weight_files import MODEL_FILES, find_folder_flaw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+GPT2 = {"model_type": "gpt2", "hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": None}
+LLAMA_3_8B = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "intermediate_size": 14336}
+VICUNA_7B = LLAMA_3_8B | {"intermediate_size": 11008}  # LLaMA 2's
+VICUNA_13B = {"model_type": "llama", "hidden_size": 5120, "num_hidden_layers": 40, "intermediate_size": 13824}
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class LanguageModelSpec:
     hub_id: str = ""
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
     frozen_dtype: str = "float32"
-    sizes: LanguageSizes | None = None
+    sizes: Sizes | None = None
 
 
 LANGUAGE_MODELS = {
@@ -98,7 +94,7 @@ def build_language_model(
 
 
 def load_causal_model(
-    name: str, source: str | Path, *, dtype: str = "float32", promised: LanguageSizes | None = None
+    name: str, source: str | Path, *, dtype: str = "float32", promised: Sizes | None = None
 ) -> "PreTrainedModel":
     """Returns a causal language model from a folder or the hub, every tensor of which came from there.
 
@@ -122,7 +118,7 @@ def load_causal_model(
 
     mute_transformers()
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    refuse_other_sizes(name, source, found=language_sizes(config), promised=named_language_sizes(promised))
+    refuse_other_sizes(name, source, found=language_sizes(config), promised=promised or {})
     model, loading = AutoModelForCausalLM.from_pretrained(
         source,
         config=config,
@@ -152,7 +148,7 @@ def find_language_model_flaw(name: str, place: Path) -> str:
         return flaw
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
-        refuse_other_sizes(name, place, found=language_sizes(config), promised=named_language_sizes(spec.sizes))
+        refuse_other_sizes(name, place, found=language_sizes(config), promised=spec.sizes or {})
     except Exception as error:
         return reason_of(error)
     return ""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmail_kedro.models.fingerprints import hash_language_model
-from gmail_kedro.models.registry import MissingWeightsError, look_up, reason_of
 from gmail_kedro.models.student.adapters import WEIGHTS_FILE, TuningSpec, load_adapter, save_adapter, tune_tower
 from gmail_kedro.models.vision_language.language_models import LANGUAGE_MODELS, build_language_model, load_causal_model
+from gmail_kedro.models.weight_sources import MissingWeightsError, look_up, reason_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

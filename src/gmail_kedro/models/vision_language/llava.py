@@ -7,32 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.models.architectures import (
-    LLAMA_3_8B,
-    VICUNA_7B,
-    VICUNA_13B,
-    LanguageSizes,
+from gmail_kedro.models.encoders.clip_vision import ClipVisionTower, Preprocess
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.strict_loading import (
+    Sizes,
     clip_vision_sizes,
     language_sizes,
     named_clip_sizes,
-    named_language_sizes,
     refuse_other_sizes,
+    refuse_partial_load,
 )
-from gmail_kedro.models.encoders.clip_vision import ClipVisionTower, Preprocess
-from gmail_kedro.models.encoders.state_dicts import refuse_partial_load
-from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.registry import (
+from gmail_kedro.models.vision_language.chat import IMAGE, build_chat
+from gmail_kedro.models.vision_language.language_models import LLAMA_3_8B, VICUNA_7B, VICUNA_13B, build_language_model
+from gmail_kedro.models.vision_language.vision_language_model import Seeing, VisionLanguageModel
+from gmail_kedro.models.weight_sources import (
+    MODEL_FILES,
     MissingWeightsError,
+    find_folder_flaw,
     local_folder,
     look_up,
     mute_transformers,
     packaged_weights,
     reason_of,
 )
-from gmail_kedro.models.vision_language.chat import IMAGE, build_chat
-from gmail_kedro.models.vision_language.language_models import build_language_model
-from gmail_kedro.models.vision_language.vision_language_model import Seeing, VisionLanguageModel
-from gmail_kedro.models.weight_files import MODEL_FILES, find_folder_flaw
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig
@@ -47,7 +44,7 @@ class LlavaSpec:
     Attributes:
         packaged: Folder of mini weights inside the package, or empty.
         hub_id: Its hub repository, or empty.
-        language_model: The zoo's name of the language model that is put together with the run's encoder and a fresh
+        language_model: Name of the language model that is put together with the run's encoder and a fresh
             projector, or empty.
         chat_format: What ``auto`` means where neither processor nor tokenizer has a template.
         sizes: What its name promises of its language model, or None.
@@ -58,7 +55,7 @@ class LlavaSpec:
     hub_id: str = ""
     language_model: str = ""
     chat_format: str = "auto"
-    sizes: LanguageSizes | None = None
+    sizes: Sizes | None = None
     tower: str = ""
 
 
@@ -106,7 +103,7 @@ def build_vision_language_model(
     Args:
         name: A key of ``VISION_LANGUAGE_MODELS``.
         path: A local folder of the whole model (or, where it is put together, of the language model), or None for
-            the zoo's own source.
+            the published weights.
         encoder: The run's encoder as it is before any tuning; its tower goes into a model that is put together.
         settings: How.
         device: Where the model goes.
@@ -188,8 +185,7 @@ def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
 
 def _refuse_other_parts(name: str, source: str | Path, config: "LlavaConfig") -> None:
     spec = VISION_LANGUAGE_MODELS[name]
-    promised = named_language_sizes(spec.sizes)
-    refuse_other_sizes(name, source, found=language_sizes(config.text_config), promised=promised)
+    refuse_other_sizes(name, source, found=language_sizes(config.text_config), promised=spec.sizes or {})
     found = clip_vision_sizes(config.vision_config)
     refuse_other_sizes(name, source, found=found, promised=named_clip_sizes(spec.tower))
 

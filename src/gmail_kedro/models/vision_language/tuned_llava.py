@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.models.encoders.state_dicts import load_file_strictly
-from gmail_kedro.models.registry import MissingWeightsError
 from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 RECIPE_FILE, PROJECTOR_FILE = "vision_language.json", "projector.safetensors"
 REMEDY = "Train it: kedro run --pipeline=vision_language"

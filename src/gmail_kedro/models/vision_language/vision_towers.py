@@ -6,12 +6,12 @@ import torch
 
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.encoders.clip_vision import UNSEEN
-from gmail_kedro.models.encoders.state_dicts import load_strictly
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.registry import MissingWeightsError
+from gmail_kedro.models.strict_loading import load_strictly
 from gmail_kedro.models.student.student import StoredStudent, take_route
 from gmail_kedro.models.vision_language.llava import clip_tower_of
 from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
+from gmail_kedro.models.weight_sources import MissingWeightsError
 
 
 def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: StoredStudent, route: str) -> Eye:

@@ -105,7 +105,7 @@ def align(
         restarts=params.restarts,
     )
     student.train()
-    parameters = [*student.parameters(), *objective.learned_parameters()]
+    parameters = [*student.parameters(), *objective.trainable_parameters()]
     history = train(
         step,
         parameters,

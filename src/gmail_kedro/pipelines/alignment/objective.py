@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.grad_cache import Losses, Views
-from gmail_kedro.interfaces import Contrast
 from gmail_kedro.method.alignment import alignment_loss, cosine_loss, sigmoid_alignment_loss, symmetric_loss
 from gmail_kedro.method.moments import Moments, embedding_moments, mmd_loss, moment_loss
+from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import Student
 from gmail_kedro.params import AlignmentParams
 
@@ -40,7 +40,7 @@ class Objective(torch.nn.Module):
         super().__init__()
         self._student, self._params = [student], params  # in a list: its weights are not the objective's
         self._teacher, self._text, self._image_ids = teacher, text, image_ids
-        self._contrast = _contrast_of(student.encoder.contrast, params)
+        self._logit_scale, self._logit_bias = _text_logits(student.encoder, params)
         start = torch.tensor(math.log(1 / params.temperature))
         self.log_scale = torch.nn.Parameter(start, requires_grad=params.learn_temperature)
         learns_bias = params.align_form == "sigmoid" and params.learn_temperature
@@ -49,8 +49,8 @@ class Objective(torch.nn.Module):
         self._mmd_rows = moment_rows[np.linspace(0, len(moment_rows) - 1, min(MMD_SAMPLE, len(moment_rows)), dtype=int)]
         self._moments = self._real_moments(moment_rows) if params.moment_weight else None
 
-    def learned_parameters(self) -> list[torch.nn.Parameter]:
-        """Returns what the objective itself learns: the temperature, and the bias of the sigmoid form."""
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """Returns what the objective itself trains: the temperature, and the bias of the sigmoid form."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @property
@@ -152,7 +152,7 @@ class Objective(torch.nn.Module):
         text = views["text"] if "text" in views else self._text[part]  # type: ignore[index]
         ids = self._image_ids[part]
         same = None if self._params.same_image == "keep" else ids[:, None] == ids[None]
-        scale, bias = self._contrast.scale, self._contrast.bias
+        scale, bias = self._logit_scale, self._logit_bias
         if bias is None:
             return symmetric_loss(image, text, temperature=1 / scale, same_image=same)
         return sigmoid_alignment_loss(image, text, scale=scale, bias=bias, same_image=same)
@@ -169,8 +169,10 @@ class Objective(torch.nn.Module):
         return moment_loss(generated, moments, form=p.moment_form)  # type: ignore[arg-type]
 
 
-def _contrast_of(own: Contrast, params: AlignmentParams) -> Contrast:
-    """Returns how the text terms read cosines: as the encoder does, or as the parameters say."""
-    scale = own.scale if params.text_temperature is None else 1 / params.text_temperature
-    forms = {"model": own.bias, "softmax": None, "sigmoid": params.sigmoid_bias if own.bias is None else own.bias}
-    return Contrast(scale=scale, bias=forms[params.text_form])
+def _text_logits(encoder: TowerEncoder, params: AlignmentParams) -> tuple[float, float | None]:
+    """Returns logit_scale and logit_bias of the text terms: the encoder's own, or what the parameters say."""
+    scale, bias = encoder.logit_scale, encoder.logit_bias
+    if params.text_temperature is not None:
+        scale = 1 / params.text_temperature
+    forms = {"model": bias, "softmax": None, "sigmoid": params.sigmoid_bias if bias is None else bias}
+    return scale, forms[params.text_form]

@@ -53,7 +53,7 @@ def retriever_step(
         device: Where the encoder is.
     """
     features, tokens, image_ids = features.to(device), tokens.to(device), image_ids.to(device)
-    scale, bias = encoder.contrast.scale, encoder.contrast.bias
+    scale, bias = encoder.logit_scale, encoder.logit_bias
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rows = batch_rows(index, count=len(features), batch_size=params.batch_size, seed=seed)

@@ -178,7 +178,7 @@ def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
     images = torch.stack([encoder.preprocess(Image.fromarray(pixels)) for pixels in pool.pixels])
     tokens = torch.stack([encoder.tokenize(texts) for texts in captions])
     weights = _unfreeze(encoder)
-    logit_scale = torch.nn.Parameter(torch.tensor(encoder.contrast.scale).log())
+    logit_scale = torch.nn.Parameter(torch.tensor(encoder.logit_scale).log())
     optimizer = build_adamw([*weights, logit_scale], learning_rate=2e-4, weight_decay=0.05)
     schedule = build_schedule(optimizer, kind="cosine", steps=TUNING_STEPS, warmup_steps=20)
 

@@ -1,7 +1,10 @@
-"""Weights from files: read without pickled code, and refused with a list when they do not fit.
+"""Does a model fit its name: the sizes that the name promises, and every tensor of the architecture in its shape.
 
-One rule for every loader: each tensor of the architecture came from the file, in its shape, and the file held nothing
-else; otherwise the load is refused.
+Two tests, one rule. Before anything is loaded, the *configuration* that lies beside the weights is held against the
+sizes of the name: a table names its rows after models, and whatever loads without a flaw but is another model would
+stand in it under a wrong name. Then each *tensor* of the architecture must have come from the file, in its shape, and
+the file must have held nothing else. PyTorch, transformers and PEFT only warn about either, and go on with random
+weights in the gaps. Mini models promise no sizes: their folders say what they are.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,14 +13,83 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.models.registry import MissingWeightsError, reason_of
-from gmail_kedro.models.weight_files import find_file_flaw
+from gmail_kedro.models.weight_sources import MissingWeightsError, reason_of
 
-LISTED = 3
+Sizes = Mapping[str, Any]  # by name; empty where nothing is promised
+LISTED_SIZES, LISTED_TENSORS = 4, 3
+IMAGE_SIZES = ("width", "layers", "patch_size", "image_size", "head_width", "timm_model_name")
+TEXT_SIZES = ("width", "layers", "context_length", "vocab_size", "heads", "hf_model_name")
+LANGUAGE_SIZES = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size")
+
 WRAPPERS = ("module.", "_orig_mod.")  # of distributed and of compiled models
 REMEDY = "Give the whole weights of this model, or the name of the model they belong to."
 UNWRAP = f"They were saved out of a wrapper: take {' or '.join(WRAPPERS)} off the names."
 OLD_BUFFERS = ("position_ids", "rotary_emb.inv_freq", "attn.masked_bias")  # stored by older versions, computed today
+
+
+def refuse_other_sizes(name: str, source: str | Path, *, found: Sizes, promised: Sizes) -> None:
+    """Refuses a model that is not of the sizes its name promises.
+
+    Args:
+        name: Name of the model.
+        source: Where the model is.
+        found: Its sizes.
+        promised: The sizes of the name; sizes that ``found`` does not have are passed over.
+
+    Raises:
+        MissingWeightsError: If one differs; counts those that do and lists the first, of both.
+    """
+    others = [
+        f"{size} {found[size]} instead of {value}"
+        for size, value in promised.items()
+        if size in found and found[size] != value
+    ]
+    if others:
+        raise MissingWeightsError(
+            f"The model in {source} is not {name!r}, but of another architecture: {len(others)} of its sizes differ "
+            f"({_first(others, LISTED_SIZES)}). Give the weights of {name!r}, or the name of the model they belong to."
+        )
+
+
+def clip_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the sizes of a CLIP or SigLIP, with open_clip's own values where its configuration says nothing.
+
+    Args:
+        config: open_clip's ``model_cfg``.
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    image, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
+    return (
+        {f"image tower's {size}": getattr(image, size) for size in IMAGE_SIZES}
+        | {f"text tower's {size}": getattr(text, size) for size in TEXT_SIZES}
+        | {"embed_dim": config["embed_dim"]}
+    )
+
+
+def named_clip_sizes(architecture: str) -> dict[str, Any]:
+    """Returns the sizes of one of open_clip's architectures; none for the empty name of a mini model."""
+    import open_clip
+
+    return clip_sizes(open_clip.get_model_config(architecture)) if architecture else {}
+
+
+def clip_vision_sizes(config: Any, projection: int | None = None) -> dict[str, Any]:
+    """Returns the sizes of transformers' ``CLIPVisionConfig``, in the words of ``clip_sizes``.
+
+    Args:
+        config: The configuration.
+        projection: Width of the embeddings, or None where the tower is used without its projection.
+    """
+    sizes = {"image_size": config.image_size, "patch_size": config.patch_size}
+    sizes |= {"width": config.hidden_size, "layers": config.num_hidden_layers}
+    found = {f"image tower's {size}": value for size, value in sizes.items()}
+    return found if projection is None else found | {"embed_dim": projection}
+
+
+def language_sizes(config: Any) -> dict[str, Any]:
+    """Returns the sizes of a transformers configuration of a language model."""
+    return {size: getattr(config, size, None) for size in LANGUAGE_SIZES}
 
 
 def read_state_dict(name: str, path: Path) -> dict[str, torch.Tensor]:
@@ -47,6 +119,7 @@ def read_state_dict(name: str, path: Path) -> dict[str, torch.Tensor]:
         if isinstance(stored.get(wrapper), Mapping):
             stored = stored[wrapper]
     tensors = {_unwrap(key): value for key, value in stored.items() if torch.is_tensor(value)}
+    # Some checkpoints are published in float16; the model decides its precision, not the file.
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
@@ -67,12 +140,7 @@ def load_strictly(name: str, model: torch.nn.Module, state: Mapping[str, torch.T
 
 
 def load_file_strictly(name: str, model: torch.nn.Module, path: Path) -> None:
-    """Loads a file into a model if every name and every shape agrees.
-
-    Args:
-        name: Name of the model, for the message.
-        model: Gets the weights.
-        path: The file.
+    """Loads a file into a model if every name and every shape agrees; see ``load_strictly``.
 
     Raises:
         MissingWeightsError: If the file is not there, damaged, or does not fit.
@@ -105,7 +173,7 @@ def refuse_other_shapes(
     Raises:
         MissingWeightsError: If names or shapes differ; counts them and lists the first few.
     """
-    _refuse(
+    _refuse_gaps(
         name,
         source,
         count=len(expected),
@@ -125,8 +193,6 @@ def refuse_partial_load(
 ) -> None:
     """Refuses a model of transformers or diffusers that did not get every tensor from its files.
 
-    The files' names cannot be compared themselves: both libraries read files with older names.
-
     Args:
         name: Name of the model, for the message.
         model: What was loaded, with ``ignore_mismatched_sizes``, so that other shapes are listed and not raised.
@@ -137,11 +203,12 @@ def refuse_partial_load(
     Raises:
         MissingWeightsError: If tensors are missing, of another shape, or without a place in the model.
     """
+    # The library's own account is read, not the files' names: both libraries read files with older names.
     unexpected = [
         key for key in loading["unexpected_keys"] if not key.endswith(OLD_BUFFERS) and not key.startswith(passed_over)
     ]
     misshapen = [f"{key} {list(found)} instead of {list(wanted)}" for key, found, wanted in loading["mismatched_keys"]]
-    _refuse(
+    _refuse_gaps(
         name,
         source,
         count=len(model.state_dict()),
@@ -151,46 +218,7 @@ def refuse_partial_load(
     )
 
 
-def find_checkpoint(name: str, path: Path, suffixes: tuple[str, ...], *, own: str = "") -> Path:
-    """Returns the checkpoint a path leads to: the file itself, or the one such file of a folder.
-
-    Hubs keep a model's weights in several formats side by side: the family's own file names come first.
-
-    Args:
-        name: Name of the model, for the message.
-        path: A file or a folder.
-        suffixes: Endings of checkpoint files, the preferred first.
-        own: How the names of the family's own files begin.
-
-    Raises:
-        MissingWeightsError: If the folder has no such file, or several with the same ending, or it is cut short.
-    """
-    if not path.is_file():
-        path = _choose(name, path, suffixes, own)
-    if flaw := find_file_flaw(path):
-        raise MissingWeightsError(
-            f"The weights of {name!r} could not be loaded from {path}: {flaw}. Download or copy the file again."
-        )
-    return path
-
-
-def _choose(name: str, folder: Path, suffixes: tuple[str, ...], own: str) -> Path:
-    for start in dict.fromkeys((own, "")):
-        for suffix in suffixes:
-            found = sorted(folder.glob(f"{start}*{suffix}"))
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise MissingWeightsError(
-                    f"The weights of {name!r} were to be read from {folder}, which holds several: "
-                    f"{', '.join(file.name for file in found)}. Set run.encoder_path to one of them."
-                )
-    raise MissingWeightsError(
-        f"The weights of {name!r} were to be read from {folder}, but no {' or '.join(suffixes)} file is there."
-    )
-
-
-def _refuse(
+def _refuse_gaps(
     name: str,
     source: str,
     *,
@@ -201,7 +229,7 @@ def _refuse(
     remedy: str = REMEDY,
 ) -> None:
     problems = [
-        f"{len(keys)}{of} {kind} ({', '.join(sorted(keys)[:LISTED])}{', ...' if len(keys) > LISTED else ''})"
+        f"{len(keys)}{of} {kind} ({_first(sorted(keys), LISTED_TENSORS)})"
         for of, kind, keys in (
             (f" of {count} tensors", "missing", missing),
             ("", "unexpected", unexpected),
@@ -214,6 +242,10 @@ def _refuse(
         raise MissingWeightsError(
             f"The weights in {source} do not fit {name!r}: {', '.join(problems)}. {UNWRAP if is_wrapped else remedy}"
         )
+
+
+def _first(words: list[str], count: int) -> str:
+    return f"{', '.join(words[:count])}{', ...' if len(words) > count else ''}"
 
 
 def _unwrap(key: str) -> str:

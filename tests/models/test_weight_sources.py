@@ -5,7 +5,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from gmail_kedro.models.weight_files import MODEL_FILES, find_file_flaw, find_folder_flaw, read_shapes
+from gmail_kedro.models.weight_sources import MODEL_FILES, find_file_flaw, find_folder_flaw, read_shapes
 
 
 def test_shapes_are_read_from_the_head(tmp_path):

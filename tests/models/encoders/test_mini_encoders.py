@@ -1,4 +1,4 @@
-"""The shipped twins of the real encoders: found by name, movable as folders, and better than chance."""
+"""The mini encoders that ship in the package: found by name, movable as folders, and better than chance."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from PIL import Image
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import draw_pool
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, build_encoder
-from gmail_kedro.models.registry import packaged_weights
+from gmail_kedro.models.weight_sources import packaged_weights
 
 CPU = torch.device("cpu")
 TWINS = ("mini_long_clip", "mini_siglip", "mini_synclr", "mini_clip_vision")
@@ -30,7 +30,7 @@ def embed(encoder, pool) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", TWINS)
-def test_twin_is_found_by_name_and_in_a_copied_folder(name, tmp_path):
+def test_mini_encoder_is_found_by_name_and_in_a_copied_folder(name, tmp_path):
     encoder = build_encoder(name, None, device=CPU)
     shutil.copytree(packaged_weights(ENCODERS[name].packaged), tmp_path / "copy")
     assert build_encoder(name, str(tmp_path / "copy"), device=CPU).fingerprint == encoder.fingerprint
@@ -52,7 +52,7 @@ def test_fingerprint_follows_the_preprocessing(name, tmp_path):
     assert build_encoder(name, str(folder), device=CPU).fingerprint != before
 
 
-def test_twins_together_stay_small():
+def test_mini_encoders_together_stay_small():
     folders = [packaged_weights(ENCODERS[name].packaged) for name in TWINS]
     assert sum(path.stat().st_size for folder in folders for path in folder.rglob("*")) <= LIMIT_BYTES
 
