@@ -31,8 +31,7 @@ from kedro.config import OmegaConfigLoader
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gmail_kedro.engine.feature_store import FeatureStore
-from gmail_kedro.engine.inference import Encoding, encode_images
+from gmail_kedro.engine.inference import Encoding, FeatureStore, encode_images
 from gmail_kedro.engine.optim import build_adamw
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.images.decoding import decode_image

@@ -6,9 +6,8 @@ import torch
 from gmail_kedro.engine import cost
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.cost import CostMeter
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import TrainingPlan, fit, train
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.training import TrainingPlan, train
 
 CPU = torch.device("cpu")
 
@@ -35,11 +34,11 @@ def test_a_multiply_add_is_two_flops(tmp_path):
 
 def test_counting_changes_no_number():
     states = []
-    for around in (None, CostMeter(CPU).counting_flops()):
+    for meter in (None, CostMeter(CPU)):
         model, step = model_and_step()
         optimizer = build_adamw(model.parameters(), learning_rate=0.1, weight_decay=0.0)
         schedule = build_schedule(optimizer, kind="constant", steps=3, warmup_steps=0)
-        fit(step, optimizer, schedule, steps=3, clip_norm=1.0, around_first_step=around)
+        fit(step, optimizer, schedule, steps=3, clip_norm=1.0, meter=meter)
         states.append([parameter.detach().clone() for parameter in model.parameters()])
     assert all(torch.equal(first, second) for first, second in zip(*states, strict=True))
 

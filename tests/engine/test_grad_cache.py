@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmail_kedro.engine.grad_cache import one_pass, two_passes
+from gmail_kedro.engine.grad_cache import accumulate_gradients, grad_cache
 from gmail_kedro.method.alignment import alignment_loss, symmetric_loss
 from gmail_kedro.method.moments import embedding_moments, moment_loss
 
@@ -29,7 +29,7 @@ def gradients(model):
 @pytest.mark.reliability(17)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("size", [1, 4, 5, 12])
-def test_one_pass_equals_the_full_batch_for_eq1(dtype, size):
+def test_accumulated_gradients_equal_the_full_batch_for_eq1(dtype, size):
     model, inputs, real = problem(dtype)
     rows, calls = np.arange(COUNT), []
 
@@ -44,7 +44,7 @@ def test_one_pass_equals_the_full_batch_for_eq1(dtype, size):
     whole.backward()
     expected = gradients(model)
     calls.clear()
-    found = one_pass(embed, losses, rows, size=size)
+    found = accumulate_gradients(embed, losses, rows, size=size)
     assert_equal_but_rounding(found["loss"].detach(), whole.detach())
     for a, b in zip(gradients(model), expected, strict=True):
         assert_equal_but_rounding(a, b)
@@ -53,7 +53,7 @@ def test_one_pass_equals_the_full_batch_for_eq1(dtype, size):
 
 @pytest.mark.reliability(17)
 @pytest.mark.parametrize("size", [1, 4, 5, 12])
-def test_two_passes_equal_the_full_batch_for_losses_of_the_whole_cloud(size):
+def test_grad_cache_equals_the_full_batch_for_losses_of_the_whole_cloud(size):
     model, inputs, real = problem()
     moments = embedding_moments(real)
     scale = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
@@ -69,7 +69,7 @@ def test_two_passes_equal_the_full_batch_for_losses_of_the_whole_cloud(size):
     losses(embed(rows))["loss"].backward()
     expected, scale_gradient = gradients(model), scale.grad.clone()
     scale.grad = None
-    two_passes(embed, losses, rows, size=size)
+    grad_cache(embed, losses, rows, size=size)
     for a, b in zip([*gradients(model), scale.grad], [*expected, scale_gradient], strict=True):
         assert_equal_but_rounding(a, b)
 
@@ -84,7 +84,7 @@ def test_dropout_repeats_itself_in_the_second_pass():
         return views
 
     torch.manual_seed(1)
-    two_passes(embed, lambda views: {"loss": views["generated"].square().sum()}, np.arange(COUNT), size=5)
+    grad_cache(embed, lambda views: {"loss": views["generated"].square().sum()}, np.arange(COUNT), size=5)
     after = torch.rand(1)
     assert all(torch.equal(first, second) for first, second in zip(seen[:3], seen[3:], strict=True))
     assert not torch.equal(seen[0][0], seen[1][0])

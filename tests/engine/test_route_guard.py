@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gmail_kedro.corpora.folder import FolderImages
-from gmail_kedro.engine.feature_store import FeatureStore
-from gmail_kedro.engine.inference import Encoding, encode_images
+from gmail_kedro.engine.inference import Encoding, FeatureStore, encode_images
 from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.images.matched_codec import CodecMatchedImages
 from gmail_kedro.models.encoders.known_encoders import build_encoder

@@ -16,7 +16,7 @@ from kedro.io import DataCatalog
 from gmail_kedro.checksums import read_tensors
 from gmail_kedro.datasets.mini_questions import MiniQuestionsDataset
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.engine.feature_store import FeatureStore
+from gmail_kedro.engine.inference import FeatureStore
 from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.interfaces import Corpus

@@ -17,7 +17,7 @@ from kedro.io import DatasetError
 from gmail_kedro.commands import runs
 from gmail_kedro.commands.project import Project
 from gmail_kedro.engine import loop
-from gmail_kedro.engine.feature_store import FeatureStore
+from gmail_kedro.engine.inference import FeatureStore
 
 from .artifact_readers import KINDS, Kind, Written, kind_of, open_questions, tuned_classifiers, tuned_llava
 from .conftest import TINY, Run

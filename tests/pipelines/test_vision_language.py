@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from gmail_kedro.engine.batches import FrozenActivations
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.engine.patch_tokens import PatchTokens
 from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.models.inventory import check_models
 from gmail_kedro.models.vision_language.vision_language_model import RouteError
@@ -129,7 +129,7 @@ def train(folders, data, student, work, **changes):
 @pytest.fixture
 def stops_once(monkeypatch):
     """The fourth batch of pictures is where a training is interrupted, once."""
-    look, calls = PatchTokens.__getitem__, []
+    look, calls = FrozenActivations.__getitem__, []
 
     def look_or_stop(self, rows):
         calls.append(rows)
@@ -138,7 +138,7 @@ def stops_once(monkeypatch):
         return look(self, rows)
 
     def arm():
-        monkeypatch.setattr(PatchTokens, "__getitem__", look_or_stop)
+        monkeypatch.setattr(FrozenActivations, "__getitem__", look_or_stop)
 
     return arm
 

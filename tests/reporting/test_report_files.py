@@ -24,7 +24,7 @@ from .reproductions import write_reproduction
 
 @pytest.fixture
 def history() -> pd.DataFrame:
-    """As ``engine.training`` leaves it: facts of the whole training stand in its last row."""
+    """As ``engine.loop`` leaves it: facts of the whole training stand in its last row."""
     whole = pd.DataFrame({"step": range(60), "loss": np.linspace(2, 1, 60), "seconds": np.arange(60.0)})
     whole.loc[0, "step_flops"] = 10.0
     whole.loc[59, "trainable_parameters"] = 1234.0

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
-from gmail_kedro.engine.early_stopping import EarlyStopping
+from gmail_kedro.engine.optim import EarlyStopping, trainable_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -63,17 +63,17 @@ class Checkpoint:
             OSError: If the disk refuses; the state before is kept.
         """
         tensors = {"rng": torch.get_rng_state()}
-        for index, parameter in enumerate(_parameters(optimizer)):
+        for index, parameter in enumerate(trainable_parameters(optimizer)):
             tensors[f"parameter.{index}"] = parameter
             for name, value in optimizer.state[parameter].items():
                 tensors[f"{OPTIMIZER}{index}.{name}"] = torch.as_tensor(value)
         tensors |= {f"buffer.{name}": value for name, value in self.buffers.items()}
-        looks: dict[str, Any] = {}
+        stopping_facts: dict[str, Any] = {}
         if early_stopping is not None:
-            looks, kept = early_stopping.state()
+            stopping_facts, kept = early_stopping.state()
             tensors |= kept
         state = {
-            "early_stopping": looks,
+            "early_stopping": stopping_facts,
             "step": step,
             "fingerprint": self.fingerprint,
             "schedule": schedule.last_epoch,
@@ -100,7 +100,7 @@ class Checkpoint:
         self._refuse_foreign(state["fingerprint"])
         torch.set_rng_state(tensors["rng"])
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        for index, parameter in enumerate(_parameters(optimizer)):
+        for index, parameter in enumerate(trainable_parameters(optimizer)):
             parameter.data.copy_(tensors[f"parameter.{index}"])
         for name in sorted(name for name in tensors if name.startswith(OPTIMIZER)):
             number, _, value = name.removeprefix(OPTIMIZER).partition(".")
@@ -201,7 +201,3 @@ class Checkpoints:
         """Deletes the states, once the results of their trainings are stored."""
         while self.opened:
             self.opened.pop().remove()
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

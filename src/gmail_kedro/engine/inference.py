@@ -1,5 +1,13 @@
-"""Runs an encoder over pictures and texts, batch by batch, with what was computed before reused."""
+"""Runs an encoder over images and texts, batch by batch, with what was computed before read from a store.
 
+Features are named by all they depend on: the encoder's weights, the precision, the items and their contents. So nothing
+ever has to be thrown away, and a changed image or adapter can never be read as the old one.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,19 +16,96 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from gmail_kedro.checksums import read_tensors, write_tensors
+from gmail_kedro.engine.batches import PixelBatches
 from gmail_kedro.engine.distributed import JobMapper, job_mapper, map_here
-from gmail_kedro.engine.feature_store import FeatureStore, hash_items, stamp
-from gmail_kedro.engine.image_batches import PixelBatches
 from gmail_kedro.hardware import fast_arithmetic, resolve_device, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
 from gmail_kedro.params import RunParams
 
-CHUNK_BATCHES = 32
+logger = logging.getLogger(__name__)
+
+Encode = Callable[[ImageTextEncoder, Sequence[str], int, torch.device], Iterator[torch.Tensor]]
 VIEWS: dict[str, Callable[[ImageTextEncoder, torch.Tensor], torch.Tensor]] = {
-    "embedding": lambda encoder, images: encoder.encode_image(images),
-    "pooled": lambda encoder, images: encoder.pool_image(images)[0],
-    "patch_mean": lambda encoder, images: encoder.pool_image(images)[1].mean(dim=1),
+    "embedding": lambda encoder, images: encoder.encode_image(images),  # [B, D]
+    "pooled": lambda encoder, images: encoder.pool_image(images)[0],  # [B, W]
+    "patch_mean": lambda encoder, images: encoder.pool_image(images)[1].mean(dim=1),  # [B, P, W'] to [B, W']
 }
+CHUNK_BATCHES = 32  # of a part that is stored when it is finished: at most so much is computed again after a kill
+REMEDY = "They are computed anew."
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A folder of cached features.
+
+    Attributes:
+        folder: One safetensors file an entry, with its checksum; the name is a hash of what the entry depends on.
+    """
+
+    folder: Path
+
+    def get_or_compute(self, facts: dict[str, str], rows: int, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Returns the stored features of ``facts``, or computes and stores them.
+
+        A stored entry is used only if every byte is as it was written (a second for each gigabyte) and it is of these
+        facts; any other is reported, computed anew and replaced.
+
+        Args:
+            facts: Everything the features depend on: weights hash, precision, keys and content hash.
+            rows: Number of rows that are expected.
+            compute: Makes the features, float32 [rows, D].
+
+        Raises:
+            ValueError: If computed features are not finite or are zero.
+        """
+        path = self._path(facts)
+        if path.exists():
+            features = _read(path, facts, rows)
+            if features is not None:
+                logger.info("Features of %d items reused from %s", rows, path.name)
+                return features
+        features = compute()
+        _write(path, facts, features)
+        shutil.rmtree(self.parts_of(facts), ignore_errors=True)
+        return features
+
+    def parts_of(self, facts: dict[str, str]) -> Path:
+        """Returns the folder of the finished parts of an entry that is being computed."""
+        return self._path(facts).with_suffix(".parts")
+
+    def read_parts(self, facts: dict[str, str], sizes: Sequence[int]) -> list[torch.Tensor]:
+        """Returns an entry's finished parts, up to the first that is missing, damaged or of another size.
+
+        Args:
+            facts: Everything the features depend on.
+            sizes: Rows of each part.
+        """
+        found: list[torch.Tensor] = []
+        for number, rows in enumerate(sizes):
+            path = self._part(facts, number)
+            part = _read(path, facts, rows) if path.exists() else None
+            if part is None:
+                break
+            found.append(part)
+        if found:
+            logger.info("Encoding goes on after %d of %d parts that were finished before", len(found), len(sizes))
+        return found
+
+    def write_part(self, facts: dict[str, str], number: int, features: torch.Tensor) -> None:
+        """Keeps a finished part of an entry.
+
+        Raises:
+            ValueError: If its features are not finite or are zero.
+        """
+        _write(self._part(facts, number), facts, features)
+
+    def _path(self, facts: dict[str, str]) -> Path:
+        name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        return self.folder / f"{name}.safetensors"
+
+    def _part(self, facts: dict[str, str], number: int) -> Path:
+        return self.parts_of(facts) / f"{number:06d}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,10 +122,15 @@ class RemoteEncoder:
     device: str
     map_jobs: JobMapper
 
+    def open(self) -> tuple[ImageTextEncoder, torch.device]:
+        """Returns the encoder and the device of the process that calls."""
+        device = resolve_device(self.device)
+        return self.build(device), device
+
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pictures and texts are encoded in a run.
+    """How images and texts are encoded in a run.
 
     Attributes:
         store: Where results are kept.
@@ -55,27 +145,6 @@ class Encoding:
     device: torch.device
     precision: str
     remote: RemoteEncoder | None = None
-
-
-class EncoderWorker:
-    """Encodes chunks of items with an encoder that is built once.
-
-    Args:
-        build: Returns the encoder and the device it is on.
-        encode: Maps the encoder, items, a batch size and the device to the features [B, ...] of each batch; can be
-            pickled.
-        batch_size: Items at once.
-        precision: ``float32`` or ``bfloat16``.
-    """
-
-    def __init__(self, build: "Builder", encode: "Encode", batch_size: int, precision: str) -> None:
-        self._encoder, self._device = build()
-        self._encode, self._batch_size, self._precision = encode, batch_size, precision
-
-    def __call__(self, items: Sequence[str]) -> torch.Tensor:
-        """Returns features of a chunk, float32 [N, ...], on the CPU."""
-        with torch.no_grad(), fast_arithmetic(self._device, precision=self._precision):
-            return torch.cat(list(self._encode(self._encoder, items, self._batch_size, self._device)))
 
 
 def run_encoding(
@@ -102,12 +171,12 @@ def encode_images(
     *,
     view: str = "embedding",
 ) -> torch.Tensor:
-    """Returns features of pictures, float32 [N, ...], not normalised; repeated calls read the store.
+    """Returns features of images, float32 [N, ...], not normalised; repeated calls read the store.
 
     Args:
         encoder: The frozen teacher, or a student with its adapter merged.
-        source: Where the encoded pictures are.
-        keys: Which pictures, in order; a picture that occurs twice is encoded once.
+        source: Where the encoded images are.
+        keys: Which images, in order; one that occurs twice is encoded once.
         encoding: Store, batch size, device and precision.
         view: ``embedding`` [N, D], ``pooled`` [N, W] (before the projection) or ``patch_mean`` [N, W'].
 
@@ -117,8 +186,19 @@ def encode_images(
     guard_route(encoder, source)
     if view not in VIEWS:
         raise ValueError(f"The view of an image must be one of {sorted(VIEWS)}. Got {view!r} instead.")
-    encode = partial(_encode_pictures, source=source, view=view)
+    encode = partial(_encode_images, source=source, view=view)
     return _encode_unique(encoder, keys, encode, encoding, kind=view, read=partial(stamp, source))
+
+
+def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Encoding) -> torch.Tensor:
+    """Returns embeddings of texts, float32 [N, D], not normalised; repeated texts are encoded once.
+
+    Args:
+        encoder: The frozen teacher; its text tower is never tuned.
+        texts: What is encoded, in order.
+        encoding: Store, batch size, device and precision.
+    """
+    return _encode_unique(encoder, texts, _encode_texts, encoding, kind="text", read=lambda _: b"")
 
 
 def guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
@@ -135,19 +215,30 @@ def guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
         )
 
 
-def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Encoding) -> torch.Tensor:
-    """Returns embeddings of texts, float32 [N, D], not normalised; repeated texts are encoded once.
+def stamp(source: ImageSource, key: str) -> bytes:
+    """Returns what tells an image from another: the source's own cheap answer, or else the whole image.
 
     Args:
-        encoder: The frozen teacher; its text tower is never tuned.
-        texts: What is encoded, in order.
-        encoding: Store, batch size, device and precision.
+        source: Where the encoded images are; one with a method ``stamp`` need not read an image to know it.
+        key: Which one.
     """
-    return _encode_unique(encoder, texts, _encode_sentences, encoding, kind="text", read=lambda _: b"")
+    known = getattr(source, "stamp", None)
+    return source.read(key) if known is None else known(key).encode()
 
 
-Builder = Callable[[], tuple[ImageTextEncoder, torch.device]]
-Encode = Callable[[ImageTextEncoder, Sequence[str], int, torch.device], Iterator[torch.Tensor]]
+def hash_items(keys: Sequence[str], read: Callable[[str], bytes]) -> str:
+    """Returns a sha256 over keys and contents, in order; one content is held at a time.
+
+    Args:
+        keys: The items.
+        read: Returns the content of one.
+    """
+    digest = hashlib.sha256()
+    for key in keys:
+        content = read(key)
+        digest.update(f"{key}\x00{len(content)}\x00".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _encode_unique(
@@ -166,44 +257,48 @@ def _encode_unique(
         "precision": encoding.precision,
         "items": hash_items(unique, read),
     }
-
-    def compute() -> torch.Tensor:
-        # Chunks are whole batches: wherever they are encoded, an item has the same neighbours.
-        size = encoding.batch_size * CHUNK_BATCHES
-        chunks = [unique[start : start + size] for start in range(0, len(unique), size)]
-        build: Builder
-        map_jobs: JobMapper
-        if encoding.remote is None:
-            build, map_jobs = partial(_return_both, encoder, encoding.device), map_here
-        else:
-            build, map_jobs = partial(_build_there, encoding.remote), encoding.remote.map_jobs
-        build_worker = partial(EncoderWorker, build, encode, encoding.batch_size, encoding.precision)
-        kept = encoding.store.parts(facts, [len(chunk) for chunk in chunks])
-        parts = kept.read()
-        unfinished = chunks[len(parts) :]
-        computed = map_jobs(build_worker, unfinished) if unfinished else []
-        bar = tqdm(computed, f"Encoding {len(unique)} items", total=len(chunks), initial=len(parts), disable=None)
-        for part in bar:
-            if len(chunks) > 1:  # one alone is stored when it is finished
-                kept.write(len(parts), part)
-            parts.append(part)
-        return torch.cat(parts)
-
+    compute = partial(_encode_parts, encoder, unique, encode, encoding, facts)
     features = encoding.store.get_or_compute(facts, len(unique), compute)
     row_of = {item: row for row, item in enumerate(unique)}
     return features[[row_of[item] for item in items]]
 
 
-def _return_both(encoder: ImageTextEncoder, device: torch.device) -> tuple[ImageTextEncoder, torch.device]:
-    return encoder, device
+def _encode_parts(
+    encoder: ImageTextEncoder, items: Sequence[str], encode: Encode, encoding: Encoding, facts: dict[str, str]
+) -> torch.Tensor:
+    """Encodes what no earlier run has, here or elsewhere, and keeps each part when it is finished."""
+    # Parts are whole batches: wherever they are encoded, an item has the same neighbours and so the same last bits.
+    size = encoding.batch_size * CHUNK_BATCHES
+    chunks = [items[start : start + size] for start in range(0, len(items), size)]
+    parts = encoding.store.read_parts(facts, [len(chunk) for chunk in chunks])
+    unfinished = chunks[len(parts) :]
+    remote = encoding.remote
+    open_encoder = (lambda: (encoder, encoding.device)) if remote is None else remote.open
+    build_worker = partial(_build_worker, open_encoder, encode, encoding.batch_size, encoding.precision)
+    map_jobs = map_here if remote is None else remote.map_jobs
+    computed = map_jobs(build_worker, unfinished) if unfinished else []
+    bar = tqdm(computed, f"Encoding {len(items)} items", total=len(chunks), initial=len(parts), disable=None)
+    for part in bar:
+        if len(chunks) > 1:  # one alone is the entry itself
+            encoding.store.write_part(facts, len(parts), part)
+        parts.append(part)
+    return torch.cat(parts)
 
 
-def _build_there(remote: RemoteEncoder) -> tuple[ImageTextEncoder, torch.device]:
-    device = resolve_device(remote.device)
-    return remote.build(device), device
+def _build_worker(
+    open_encoder: Callable[[], tuple[ImageTextEncoder, torch.device]], encode: Encode, batch_size: int, precision: str
+) -> Callable[[Sequence[str]], torch.Tensor]:
+    """Returns what encodes a chunk of items to float32 [N, ...] on the CPU; called in the process that does it."""
+    encoder, device = open_encoder()
+
+    def work(items: Sequence[str]) -> torch.Tensor:
+        with torch.no_grad(), fast_arithmetic(device, precision=precision):
+            return torch.cat(list(encode(encoder, items, batch_size, device)))
+
+    return work
 
 
-def _encode_pictures(
+def _encode_images(
     encoder: ImageTextEncoder,
     keys: Sequence[str],
     batch_size: int,
@@ -212,20 +307,56 @@ def _encode_pictures(
     source: ImageSource,
     view: str,
 ) -> Iterator[torch.Tensor]:
-    pixels = PixelBatches(encoder, source, keys)
-    batches = _batches(len(keys), batch_size)
-    for number, rows in enumerate(batches):
-        images = pixels[rows].to(device)
-        pixels.announce(batches[number + 1] if number + 1 < len(batches) else [])
+    pixels = PixelBatches(encoder.preprocess, source, keys, limit_bytes=0)  # each is asked for once
+    for start in range(0, len(keys), batch_size):
+        images = pixels.of(keys[start : start + batch_size]).to(device)  # [B, 3, H, W]
+        pixels.prefetch(range(start + batch_size, min(start + 2 * batch_size, len(keys))))
         yield VIEWS[view](encoder, images).float().cpu()
 
 
-def _encode_sentences(
+def _encode_texts(
     encoder: ImageTextEncoder, texts: Sequence[str], batch_size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    for rows in _batches(len(texts), batch_size):
-        yield encoder.encode_text(encoder.tokenize(texts[rows.start : rows.stop]).to(device)).float().cpu()
+    for start in range(0, len(texts), batch_size):
+        tokens = encoder.tokenize(texts[start : start + batch_size])  # [B, L]
+        yield encoder.encode_text(tokens.to(device)).float().cpu()
 
 
-def _batches(count: int, size: int) -> list[range]:
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+def _write(path: Path, facts: dict[str, str], features: torch.Tensor) -> None:
+    bad = _bad_rows(features)
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} of {len(features)} feature rows are not finite or are zero (first: row "
+            f"{int(bad.nonzero()[0])}). Check the weights, or set run.precision: float32."
+        )
+    write_tensors(path, {"features": features}, {"of": facts})
+
+
+def _read(path: Path, facts: dict[str, str], rows: int) -> torch.Tensor | None:
+    """Returns stored features, or None with a warning if they are damaged or were computed from anything else."""
+    try:
+        tensors, stored = read_tensors(path, remedy=REMEDY)
+        _refuse_others(path, stored["of"], facts)
+        features = tensors["features"]
+        if features.dtype != torch.float32 or len(features) != rows or _bad_rows(features).any():
+            raise ValueError(
+                f"The cached features {path} should be {rows} finite float32 rows that are not zero. Got "
+                f"{features.dtype} {list(features.shape)}, {int(_bad_rows(features).sum())} of them not so. {REMEDY}"
+            )
+    except ValueError as error:
+        logger.warning("%s", error)
+        return None
+    return features
+
+
+def _refuse_others(path: Path, computed_from: dict[str, str], facts: dict[str, str]) -> None:
+    for key in sorted(facts.keys() | computed_from.keys()):
+        if facts.get(key) != computed_from.get(key):
+            raise ValueError(
+                f"The cached features {path} were computed from another {key}: {computed_from.get(key)!r} instead of "
+                f"{facts.get(key)!r}. {REMEDY}"
+            )
+
+
+def _bad_rows(features: torch.Tensor) -> torch.Tensor:
+    return ~torch.isfinite(features).all(1) | (features.norm(dim=1) == 0)

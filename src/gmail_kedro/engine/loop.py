@@ -1,26 +1,32 @@
-"""The training loop: one for the alignment, the captioners and the pre-training of the mini models.
+"""The training loop: one for the alignment, the captioners, the classifiers and the pre-training of the mini models.
 
-A trainer passes a ``step`` that maps the step's index to its losses. Because everything a step needs is
-a function of that index (which batch, which noise), a resumed run is the same run. A step whose batch does not
-fit into memory accumulates its gradient itself (``micro_batches.py``) and returns a loss without a graph.
+A trainer passes a ``step`` that maps the step's index to its losses. Everything a step needs, which batch and which
+noise, is a function of that index, so a resumed run is the same run to the last bit and no state of a data loader has
+to be stored. A step whose batch does not fit into memory accumulates its gradient itself (``grad_cache.py``) and
+returns a loss without a graph.
 """
 
 import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.early_stopping import EarlyStopping
+from gmail_kedro.engine.cost import CostMeter
+from gmail_kedro.engine.optim import EarlyStopping, build_adamw, build_schedule, trainable_parameters
 from gmail_kedro.engine.stopping import stopping_between_steps
+from gmail_kedro.hardware import fast_arithmetic
 
 logger = logging.getLogger(__name__)
 
 StepFunction = Callable[[int], dict[str, torch.Tensor]]
+OnStep = Callable[[int, dict[str, float]], None]
 NAN_LIMIT = 20
 
 
@@ -38,6 +44,87 @@ class History:
     skipped_count: int = 0
 
 
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how fast a model is trained.
+
+    Attributes:
+        title: What is being trained, for the progress bar.
+        steps: Optimizer steps.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        clip_norm: Largest gradient norm.
+        schedule: ``constant``, ``linear`` or ``cosine``.
+        warmup_steps: Linear warm-up, in steps.
+        restarts: Equally long cosine cycles.
+        floor: Where a cosine ends, as a share of the learning rate.
+    """
+
+    title: str
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float
+    schedule: str
+    warmup_steps: int
+    restarts: int = 1
+    floor: float = 0.0
+
+
+def train(
+    step: StepFunction,
+    parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
+    plan: TrainingPlan,
+    checkpoint: Checkpoint,
+    *,
+    device: torch.device,
+    precision: str,
+    early_stopping: EarlyStopping | None = None,
+    statistics: Iterable[torch.Tensor] = (),
+) -> History:
+    """Trains from a plan: optimizer, schedule, arithmetic, progress bar, loop; the last row says what it cost.
+
+    Args:
+        step: Maps a step's index to its losses.
+        parameters: What is trained, or the optimizer's groups of it with learning rates of their own.
+        plan: How long and how fast.
+        checkpoint: Where training state is kept; a run that was cut off goes on from there.
+        device: Where the model is.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        early_stopping: Evaluates on validation pairs now and then.
+        statistics: What a forward pass changes; put back if a step is skipped.
+
+    Raises:
+        FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
+    """
+    optimizer = build_adamw(parameters, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    schedule = build_schedule(
+        optimizer,
+        kind=plan.schedule,
+        steps=plan.steps,
+        warmup_steps=plan.warmup_steps,
+        restarts=plan.restarts,
+        floor=plan.floor,
+    )
+    logger.info("%s: %d parameters are trained", plan.title, _count(trainable_parameters(optimizer)))
+    with fast_arithmetic(device, precision=precision), _progress_bar(plan.title, plan.steps) as on_step:
+        history = fit(
+            step,
+            optimizer,
+            schedule,
+            steps=plan.steps,
+            clip_norm=plan.clip_norm,
+            checkpoint=checkpoint,
+            early_stopping=early_stopping,
+            on_step=on_step,
+            meter=CostMeter(device),
+            statistics=statistics,
+        )
+    if history.skipped_count:
+        logger.warning("%s: %d steps were skipped; their loss was not finite", plan.title, history.skipped_count)
+    return history
+
+
 def fit(
     step: StepFunction,
     optimizer: torch.optim.Optimizer,
@@ -47,15 +134,14 @@ def fit(
     clip_norm: float,
     checkpoint: Checkpoint | None = None,
     early_stopping: EarlyStopping | None = None,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    around_first_step: contextlib.AbstractContextManager[dict[str, float]] | None = None,
-    at_end: Callable[[], dict[str, float]] = dict,
+    on_step: OnStep | None = None,
+    meter: CostMeter | None = None,
     statistics: Iterable[torch.Tensor] = (),
 ) -> History:
     """Trains for a number of steps and returns the history.
 
     A training that has a checkpoint and is asked to stop (``stopping.py``) ends after the step it is in, with its state
-    written: the bound is one step, a look at validation if it is due, and the writing.
+    written: the bound is one step, an evaluation if it is due, and the writing.
 
     Args:
         step: Maps a step's index to its losses; the entry ``loss`` is minimised, the others are recorded.
@@ -64,46 +150,43 @@ def fit(
         steps: Number of steps of the whole run, counted from 0 even when it resumes.
         clip_norm: Largest Euclidean norm of the gradient.
         checkpoint: Where training state is kept; an interrupted run goes on from there.
-        early_stopping: Looks at validation now and then; its loss is recorded as ``val_loss``.
+        early_stopping: Evaluates now and then; its loss is recorded as ``val_loss``.
         on_step: Called with the index and the row after every step.
-        around_first_step: Entered for step 0, such as a counter of FLOPs; what it gives is recorded in that step's row.
-            A run that goes on later does not enter it: it could change the last bits of the step.
-        at_end: Called after the last step; what it gives is recorded in that step's row. A run whose last step was
-            taken in another process does not call it.
+        meter: Says what the first step and the whole run cost, in the first row and in the last; nothing in the last
+            row of a run whose last step was taken in another process.
         statistics: What a forward pass changes, such as a batch normalisation's means; put back if a step is skipped.
 
     Raises:
         Stopped: If the process was asked to stop.
         FloatingPointError: If more than ``NAN_LIMIT`` steps had a loss or gradient that was not finite.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    history, first, statistics = History(), 0, list(statistics)
+    parameters, statistics = trainable_parameters(optimizer), list(statistics)
+    history, first = History(), 0
     if checkpoint is not None and checkpoint.exists():
         first, history.rows, history.skipped_count = checkpoint.load(optimizer, schedule, early_stopping)
     started = time.perf_counter()
+    # Without a checkpoint a stop would lose the training anyway, so the signal ends the process where it is.
     asks = contextlib.nullcontext(lambda: False) if checkpoint is None else stopping_between_steps()
     with asks as is_asked:
         for index in range(first, steps):
-            if early_stopping is not None and early_stopping.is_over:
-                break
-            around = around_first_step if index == 0 and around_first_step else contextlib.nullcontext({})
-            with around as facts:
-                kept = [tensor.clone() for tensor in statistics]
-                row = _take_step(step, index, optimizer, parameters, clip_norm, history)
-                if not _is_finite(row):
-                    for tensor, before in zip(statistics, kept, strict=True):
-                        tensor.copy_(before)
+            if early_stopping is not None and early_stopping.should_stop:
+                break  # a run whose patience ended in another process
+            # Step 0 alone, never the first after a resume: counting FLOPs may change the last bits of a step.
+            counting = meter.counting_flops() if meter is not None and index == 0 else contextlib.nullcontext({})
+            with counting as facts:
+                row = _take_step(step, index, optimizer, parameters, clip_norm, statistics, history)
             row |= facts
             row["learning_rate"] = float(schedule.get_last_lr()[0])
-            schedule.step()
+            schedule.step()  # after a skipped step too: the rate is a function of the index
             if early_stopping is not None and early_stopping.is_due(index + 1, steps):
-                row["val_loss"] = early_stopping.look(index + 1, parameters)
+                row["val_loss"] = early_stopping.evaluate(index + 1, parameters)
             history.rows.append(row | {"seconds": time.perf_counter() - started})
-            is_last = index + 1 == steps or (early_stopping is not None and early_stopping.is_over)
-            if is_last:
-                history.rows[-1] |= at_end()
+            is_last = index + 1 == steps or (early_stopping is not None and early_stopping.should_stop)
+            if is_last and meter is not None:
+                history.rows[-1] |= meter.facts() | {"trainable_parameters": _count(parameters)}
             if on_step is not None:
                 on_step(index, history.rows[-1])
+            # The last state is written, too: what follows the training may fail, and must not cost it.
             if checkpoint is not None and (is_last or is_asked() or checkpoint.is_due(index + 1)):
                 checkpoint.save(index + 1, optimizer, schedule, history.rows, history.skipped_count, early_stopping)
                 if is_asked():
@@ -116,32 +199,50 @@ def fit(
     return history
 
 
+def log_losses(logger: logging.Logger, name: str, *, every: int) -> OnStep:
+    """Returns an ``on_step`` callback that logs the losses now and then, for training in the background.
+
+    Args:
+        logger: Where the lines go.
+        name: What is being trained.
+        every: Steps between two lines.
+    """
+
+    def report(index: int, row: dict[str, float]) -> None:
+        if (index + 1) % every == 0:
+            losses = {key: round(value, 4) for key, value in row.items() if key not in ("step", "learning_rate")}
+            logger.info("%s step %d: %s", name, index + 1, losses)
+
+    return report
+
+
 def _take_step(
     step: StepFunction,
     index: int,
     optimizer: torch.optim.Optimizer,
     parameters: list[torch.nn.Parameter],
     clip_norm: float,
+    statistics: Sequence[torch.Tensor],
     history: History,
 ) -> dict[str, float]:
     """Takes one optimizer step, or skips and counts it when its loss or gradient is not finite."""
+    before = [tensor.clone() for tensor in statistics]
     optimizer.zero_grad(set_to_none=True)
     losses = step(index)
-    if losses["loss"].requires_grad:
+    if losses["loss"].requires_grad:  # otherwise the step has accumulated its gradient itself
         losses["loss"].backward()
     gradient_norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm))
     row: dict[str, float] = {name: float(value.detach()) for name, value in losses.items()}
     row |= {"step": index, "gradient_norm": gradient_norm}
-    if _is_finite(row):
+    # The gradient is looked at, too: a finite loss may have none (a square root at 0), and AdamW would keep its NaN.
+    if math.isfinite(row["loss"]) and math.isfinite(gradient_norm):
         optimizer.step()
-    else:
-        history.skipped_count += 1
-        _stop_if_hopeless(history.skipped_count, index)
+        return row
+    for tensor, kept in zip(statistics, before, strict=True):
+        tensor.copy_(kept)
+    history.skipped_count += 1
+    _stop_if_hopeless(history.skipped_count, index)
     return row
-
-
-def _is_finite(row: dict[str, float]) -> bool:
-    return math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])
 
 
 def _stop_if_hopeless(skipped_count: int, index: int) -> None:
@@ -150,3 +251,18 @@ def _stop_if_hopeless(skipped_count: int, index: int) -> None:
             f"Training stopped at step {index}: {skipped_count} steps had a loss or gradient that was not finite. "
             "Lower the learning rate or use precision: float32; the last checkpoint is kept."
         )
+
+
+def _count(parameters: Iterable[torch.nn.Parameter]) -> float:
+    return float(sum(parameter.numel() for parameter in parameters))
+
+
+@contextlib.contextmanager
+def _progress_bar(title: str, steps: int) -> Iterator[OnStep]:
+    with tqdm(total=steps, desc=title, unit="step", disable=None) as bar:  # None: shown on a terminal alone
+
+        def on_step(index: int, row: dict[str, float]) -> None:
+            bar.update(index + 1 - bar.n)  # a resumed run's bar starts where the run does
+            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+
+        yield on_step

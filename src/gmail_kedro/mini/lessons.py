@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import StepFunction, fit
-from gmail_kedro.engine.progress import report_losses
+from gmail_kedro.engine.loop import StepFunction, fit, log_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.reading_heads import digits_on_patches, scene_facts
@@ -82,7 +81,7 @@ def run_training(
             steps=training.steps,
             clip_norm=1.0,
             checkpoint=training.checkpoint,
-            on_step=report_losses(logger, name, every=50),
+            on_step=log_losses(logger, name, every=50),
         )
 
 

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.lessons import copying_loss, draw_lessons, standardize
@@ -83,7 +82,7 @@ def pretrain_clip_vision(
             steps=steps,
             clip_norm=1.0,
             checkpoint=Checkpoint(work / "clip_vision.safetensors", facts, every=200),
-            on_step=report_losses(logger, "clip vision", every=100),
+            on_step=log_losses(logger, "clip vision", every=100),
         )
     return model.eval()
 

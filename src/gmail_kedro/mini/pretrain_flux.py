@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gmail_kedro.engine.batching import batch_rows
+from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretrain_flux_vae import copy_vae
@@ -289,7 +288,7 @@ def _train_transformer(
 
     def after_step(index: int, row: dict[str, Any]) -> None:
         update_averages(optimizer, index)
-        report_losses(logger, "flux", every=100)(index, row)
+        log_losses(logger, "flux", every=100)(index, row)
         if on_progress is not None and (index + 1) % 100 == 0:
             swap_averages(optimizer)
             on_progress(index + 1, pipeline)

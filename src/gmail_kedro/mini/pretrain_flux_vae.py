@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretrain_vae import LATENT_CHANNELS, to_unit
 
@@ -79,6 +78,6 @@ def copy_vae(
             steps=steps,
             clip_norm=1.0,
             checkpoint=Checkpoint(work / "flux_vae.safetensors", facts, every=500),
-            on_step=report_losses(logger, "flux vae", every=200),
+            on_step=log_losses(logger, "flux vae", every=200),
         )
     return vae.eval()

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretrain_vae import LATENT_CHANNELS, encode_latents, train_vae
@@ -193,7 +192,7 @@ def _train_unet(
 
     def after_step(index: int, row: dict[str, float]) -> None:
         update_averages(optimizer, index)
-        report_losses(logger, "unet", every=200)(index, row)
+        log_losses(logger, "unet", every=200)(index, row)
         if on_progress is not None and (index + 1) % 500 == 0:
             swap_averages(optimizer)
             on_progress(index + 1, pipeline)

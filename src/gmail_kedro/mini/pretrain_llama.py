@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.lessons_in_words import draw_dialogue, draw_in_words
@@ -116,7 +115,7 @@ def run_lessons(
             steps=steps,
             clip_norm=1.0,
             checkpoint=checkpoint,
-            on_step=report_losses(logger, name, every=25),
+            on_step=log_losses(logger, name, every=25),
         )
 
 

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 
 from gmail_kedro.checksums import read_tensors, write_tensors
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.mini.captions import describe
@@ -87,7 +86,7 @@ def pretrain_synclr(
             steps=steps,
             clip_norm=1.0,
             checkpoint=Checkpoint(work / "synclr.safetensors", facts, every=200),
-            on_step=report_losses(logger, "synclr", every=100),
+            on_step=log_losses(logger, "synclr", every=100),
         )
     return tower.eval()
 

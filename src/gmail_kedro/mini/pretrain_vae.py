@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
+from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.progress import report_losses
 from gmail_kedro.hardware import fast_arithmetic
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def train_vae(images: torch.Tensor, *, steps: int, batch_size: int, seed: int, w
             steps=steps,
             clip_norm=1.0,
             checkpoint=Checkpoint(work / "vae.safetensors", {"steps": str(steps), "seed": str(seed)}, every=500),
-            on_step=report_losses(logger, "vae", every=200),
+            on_step=log_losses(logger, "vae", every=200),
         )
     _whiten_latents(vae.eval(), images[:2048])
     return vae

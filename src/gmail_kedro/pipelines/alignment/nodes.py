@@ -71,8 +71,8 @@ def align(
         ValueError: If there are fewer than two training pairs, or the adapter's targets do not exist.
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
-    from gmail_kedro.engine.early_stopping import EarlyStopping
-    from gmail_kedro.engine.training import TrainingPlan, train
+    from gmail_kedro.engine.loop import TrainingPlan, train
+    from gmail_kedro.engine.optim import EarlyStopping
     from gmail_kedro.hardware import resolve_device
     from gmail_kedro.pipelines.alignment.training import AlignmentStep
 

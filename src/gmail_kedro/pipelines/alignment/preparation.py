@@ -3,14 +3,12 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.image_batches import PixelBatches
-from gmail_kedro.engine.prefix_cache import PrefixBatches
+from gmail_kedro.engine.batches import FrozenActivations, PixelBatches
 from gmail_kedro.hardware import check_compiler
 from gmail_kedro.interfaces import Corpus, GeneratedImages
 from gmail_kedro.models.encoders.known_encoders import build_encoder
@@ -105,18 +103,30 @@ def load_data(
     train_rows = aligned_rows(pairs, params)
     if len(train_rows) < 2:
         raise ValueError(f"The alignment needs at least 2 training pairs. Got {len(train_rows)}. Generate more images.")
-    encoder, blocks = student.encoder, frozen_blocks(student, params)
-    generated = PixelBatches(encoder, generated_images, list(pairs["generated_key"]))
-    run_prefix = partial(encoder.run_prefix, blocks=blocks or 0)
+    encoder = student.encoder
     return AlignmentData(
-        generated=generated if blocks is None else PrefixBatches(generated, run_prefix, device=device),
-        real=PixelBatches(encoder, corpus.images, list(pairs["real_key"])),
+        generated=_generated_batches(student, generated_images, list(pairs["generated_key"]), params, device=device),
+        real=PixelBatches(encoder.preprocess, corpus.images, list(pairs["real_key"])),
         teacher={view: features for view, features in teacher_features.items() if view != "text"},
         text=teacher_features.get("text"),
         tokens=encoder.tokenize(list(pairs["caption"])) if params.tune_text else None,
         image_ids=pd.factorize(pairs["image_id"])[0].copy(),
         train_rows=train_rows,
         val_rows=np.flatnonzero(pairs["split"] != "train"),
+    )
+
+
+def _generated_batches(
+    student: Student, source: GeneratedImages, keys: list[str], params: AlignmentParams, *, device: torch.device
+) -> PixelBatches | FrozenActivations:
+    encoder, blocks = student.encoder, frozen_blocks(student, params)
+    if blocks is None:
+        return PixelBatches(encoder.preprocess, source, keys)
+    pixels = PixelBatches(encoder.preprocess, source, keys, limit_bytes=0)
+    return FrozenActivations(
+        pixels,
+        lambda images: encoder.run_prefix(images.to(device), blocks=blocks),
+        remedy="Set alignment.cache_prefix to false.",
     )
 
 

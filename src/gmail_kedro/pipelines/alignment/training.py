@@ -7,10 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from gmail_kedro.engine.batching import batch_rows, unique_batch_rows, unseen_rows
-from gmail_kedro.engine.grad_cache import Losses, Views, one_pass, split_rows, two_passes
-from gmail_kedro.engine.image_batches import PixelBatches
-from gmail_kedro.engine.prefix_cache import PrefixBatches
+from gmail_kedro.engine.batches import FrozenActivations, PixelBatches, batch_rows, unique_batch_rows, unseen_rows
+from gmail_kedro.engine.grad_cache import Losses, Views, accumulate_gradients, grad_cache
 from gmail_kedro.models.student.student import Student
 from gmail_kedro.params import AlignmentParams
 from gmail_kedro.pipelines.alignment.objective import Objective
@@ -31,7 +29,7 @@ class AlignmentData:
         val_rows: Rows that are held out.
     """
 
-    generated: PixelBatches | PrefixBatches
+    generated: PixelBatches | FrozenActivations
     real: PixelBatches
     teacher: Mapping[str, torch.Tensor]
     text: torch.Tensor | None
@@ -88,13 +86,13 @@ class AlignmentStep:
             views = self.embed(rows, following=self._batch(index + 1))
             return self._objective.losses(views, rows, negatives=negatives)
         if self._objective.is_separable:
-            return one_pass(
+            return accumulate_gradients(
                 self.embed,
                 lambda views, first: self._objective.losses(views, rows, negatives=negatives, first=first),
                 rows,
                 size=size,
             )
-        return two_passes(
+        return grad_cache(
             self.embed, lambda views: self._objective.losses(views, rows, negatives=negatives), rows, size=size
         )
 
@@ -120,7 +118,7 @@ class AlignmentStep:
         views: dict[str, torch.Tensor] = {}
         if wants.sees_generated:
             generated = self._data.generated[rows].to(self._device)
-            self._data.generated.announce(following)
+            self._data.generated.prefetch(following)
             views |= self._views(self._enter(generated), "generated")
         if wants.moves_real:
             views |= self._views(self._pool_real(rows, following), "real")
@@ -132,7 +130,7 @@ class AlignmentStep:
 
     def _pool_real(self, rows: np.ndarray, following: Iterable[int]) -> tuple[torch.Tensor, torch.Tensor]:
         images = self._data.real[rows].to(self._device)
-        self._data.real.announce(following)
+        self._data.real.prefetch(following)
         return self._enter_real(images)
 
     def _views(self, features: tuple[torch.Tensor, torch.Tensor], route: str) -> dict[str, torch.Tensor]:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.batching import batch_rows
+from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.engine.feature_store import hash_items
-from gmail_kedro.engine.grad_cache import Losses, Views, one_pass, split_rows
-from gmail_kedro.engine.training import TrainingPlan, train
+from gmail_kedro.engine.grad_cache import Losses, Views, accumulate_gradients
+from gmail_kedro.engine.inference import hash_items
+from gmail_kedro.engine.loop import TrainingPlan, train
 from gmail_kedro.interfaces import LabelledImages
 from gmail_kedro.models.encoders.classifier import build_classifier, build_mixup, layer_groups, training_transform
 from gmail_kedro.models.encoders.towers import TowerEncoder
@@ -57,7 +57,9 @@ class FineTuningStep:
         if index > 0:  # the step before has ended only now
             self.average.update(self._model)
         with seeded(self._seed, index, device=self._device):
-            return one_pass(self._embed, self._losses, self._rows(index), size=self._params.micro_batch_size)
+            return accumulate_gradients(
+                self._embed, self._losses, self._rows(index), size=self._params.micro_batch_size
+            )
 
     def _rows(self, index: int) -> np.ndarray:
         rows = batch_rows(index, count=len(self._pictures), batch_size=self._params.batch_size, seed=self._seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.batching import mixed_rows
+from gmail_kedro.engine.batches import mixed_rows
 from gmail_kedro.engine.inference import Encoding
 from gmail_kedro.interfaces import Corpus, FeatureOrigin, GeneratedImages
 from gmail_kedro.method.realign import FeatureMap, fit_feature_map

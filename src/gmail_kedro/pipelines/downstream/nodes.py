@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.engine.training import TrainingPlan
+from gmail_kedro.engine.loop import TrainingPlan
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.captioners.captioner import Captioner
@@ -59,7 +59,7 @@ def train_captioner(
         empty for a captioner that is not trained here.
     """
     from gmail_kedro.checksums import hash_tensors
-    from gmail_kedro.engine.training import train
+    from gmail_kedro.engine.loop import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.models.captioners.stored_captioner import load_captioner, start_from
     from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
@@ -109,7 +109,7 @@ def tune_text_tower(
     Returns:
         The text tower and its history, one row a step; both are empty without steps, or without a text tower.
     """
-    from gmail_kedro.engine.training import train
+    from gmail_kedro.engine.loop import train
     from gmail_kedro.hardware import resolve_device
     from gmail_kedro.models.encoders.known_encoders import build_encoder
     from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from gmail_kedro.engine.batching import batch_rows
+from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.method.alignment import sigmoid_alignment_loss, symmetric_loss
 from gmail_kedro.params import RetrieverParams

@@ -170,7 +170,7 @@ def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
     """Tunes all weights on real training pairs by the symmetric contrastive loss."""
     from PIL import Image
 
-    from gmail_kedro.engine.batching import batch_rows
+    from gmail_kedro.engine.batches import batch_rows
     from gmail_kedro.engine.loop import fit
     from gmail_kedro.engine.optim import build_adamw, build_schedule
 

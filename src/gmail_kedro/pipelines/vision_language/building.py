@@ -2,7 +2,7 @@
 
 import torch
 
-from gmail_kedro.engine.patch_tokens import PatchTokens
+from gmail_kedro.engine.batches import FrozenActivations, PixelBatches
 from gmail_kedro.interfaces import ImageSource
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.adapters import TuningSpec
@@ -42,7 +42,7 @@ def open_eyes(model: VisionLanguageModel, adapter: StoredStudent, run: RunParams
 
 def open_tokens(
     model: VisionLanguageModel, eye: Eye, source: ImageSource, keys: list[str], *, origin: str, cache_gib: float
-) -> PatchTokens:
+) -> FrozenActivations:
     """Returns what an eye sees in pictures of one modality.
 
     Args:
@@ -54,12 +54,11 @@ def open_tokens(
         cache_gib: Memory for the tokens, in GiB.
     """
     said = getattr(source, "modality", origin)
-    return PatchTokens(
-        source,
-        keys,
-        preprocess=model.preprocess,
-        see=lambda pixels: eye.see(pixels, origin=said),
+    return FrozenActivations(
+        PixelBatches(model.preprocess, source, keys, limit_bytes=0),
+        lambda pixels: eye.see(pixels, origin=said),
         limit_bytes=int(cache_gib * 2**30),
+        dtype=torch.float16,
     )
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.batching import batch_rows
-from gmail_kedro.engine.patch_tokens import PatchTokens
+from gmail_kedro.engine.batches import FrozenActivations, batch_rows
 from gmail_kedro.models.vision_language.chat import IGNORED, Conversation, Turn
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
 from gmail_kedro.params import VisionLanguageParams
@@ -24,7 +23,7 @@ class Lessons:
         conversations: M of them, in the order of the parts.
     """
 
-    tokens: tuple[PatchTokens, ...]
+    tokens: tuple[FrozenActivations, ...]
     conversations: tuple[Conversation, ...]
 
     def __len__(self) -> int:

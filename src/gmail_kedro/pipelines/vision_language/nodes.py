@@ -31,7 +31,7 @@ def train_vision_language_model(
     Returns:
         What was trained, and its history, one row a step; ``val_loss`` is filled after the last step.
     """
-    from gmail_kedro.engine.training import TrainingPlan, train
+    from gmail_kedro.engine.loop import TrainingPlan, train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning
     from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes, tuning_of
@@ -166,7 +166,7 @@ def _lessons(
     seed: int,
 ) -> Any:
     """Returns the conversations of one split's pairs with what each route's eye sees in their pictures."""
-    from gmail_kedro.engine.batching import mixed_rows
+    from gmail_kedro.engine.batches import mixed_rows
     from gmail_kedro.pipelines.vision_language.building import open_tokens
     from gmail_kedro.pipelines.vision_language.lessons import Lessons, write_conversations
 

@@ -1,0 +1,218 @@
+"""Which rows a training step sees, and their images.
+
+Rows are pure functions of the step's index, so a resumed run sees the same batches and no loader's state is stored.
+Images are decoded by threads ahead of their step: the decoders of PIL and torchvision release Python's lock, and a
+process a worker would have to copy what is kept.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gmail_kedro.images.decoding import decode_image
+from gmail_kedro.interfaces import ImageSource
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MEMORY_LIMIT_BYTES = 2 << 30
+
+
+def batch_rows(index: int, *, count: int, batch_size: int, seed: int) -> np.ndarray:
+    """Returns the rows of one step: each epoch is a fresh permutation, its incomplete last batch left out.
+
+    Args:
+        index: The step.
+        count: Number of rows.
+        batch_size: Rows a step; all rows where there are fewer.
+        seed: Seeds the permutations.
+    """
+    size = min(batch_size, count)
+    per_epoch = count // size
+    epoch, position = divmod(index, per_epoch)
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    return order[position * size : (position + 1) * size]
+
+
+def unique_batch_rows(index: int, groups: np.ndarray, *, batch_size: int, seed: int) -> np.ndarray:
+    """Returns the rows of one step in which no group occurs twice: an epoch visits every group once.
+
+    Args:
+        index: The step.
+        groups: The group of each row, numbers from 0 without a hole, of shape [N].
+        batch_size: Rows a step; one row of each group where there are fewer groups.
+        seed: Seeds the order of the groups, and which of a group's rows is taken.
+    """
+    order = np.argsort(groups, kind="stable")  # rows, group by group
+    sizes = np.bincount(groups)
+    starts = np.cumsum(sizes) - sizes
+    chosen = batch_rows(index, count=len(sizes), batch_size=batch_size, seed=seed)
+    picks = np.random.default_rng((seed, 1, index)).integers(0, sizes[chosen])
+    return order[starts[chosen] + picks]
+
+
+def unseen_rows(groups: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Returns the candidates in order, with only the first row of every group kept.
+
+    Args:
+        groups: The group of each row, of shape [N].
+        candidates: Row numbers.
+    """
+    _, first = np.unique(groups[candidates], return_index=True)
+    return candidates[np.sort(first)]
+
+
+def mixed_rows(count: int, real_fraction: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows taken as real and rows taken as generated, as many of both as the share allows.
+
+    With 0.5 these are all rows twice.
+
+    Args:
+        count: Number of pairs.
+        real_fraction: Share of real rows, in [0, 1].
+        seed: Seeds the choice where one side gives only some of its rows.
+    """
+    rng, larger = np.random.default_rng((seed, 21)), max(real_fraction, 1 - real_fraction)
+    sizes = [round(count * share / larger) for share in (real_fraction, 1 - real_fraction)]
+    real, generated = (np.sort(rng.permutation(count)[:size]) for size in sizes)
+    return real, generated
+
+
+def split_rows(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """Returns the rows in parts of at most ``size``."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+class PixelBatches:
+    """Preprocessed images by row: decoded on all cores, and kept in memory when all of them fit.
+
+    Args:
+        preprocess: Maps an image to the tower's input, float32 [3, H, W].
+        source: Where the encoded images are; read from several threads at once.
+        keys: The image of each row; one that occurs twice is decoded once.
+        limit_bytes: Most memory that all images may take; beyond it none are kept.
+    """
+
+    def __init__(
+        self,
+        preprocess: Callable[["Image"], torch.Tensor],
+        source: ImageSource,
+        keys: Sequence[str],
+        *,
+        limit_bytes: int = MEMORY_LIMIT_BYTES,
+    ) -> None:
+        self.keys = list(keys)
+        self._preprocess, self._source = preprocess, source
+        self._kept = _TensorCache(len(set(self.keys)), limit_bytes)
+        self._coming: dict[str, Future[torch.Tensor]] = {}
+        self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, rows: Iterable[int]) -> torch.Tensor:
+        """Returns float32 [B, 3, H, W] of the rows.
+
+        Raises:
+            ValueError: If an image cannot be decoded; names it.
+        """
+        return self.of([self.keys[int(row)] for row in rows])
+
+    def of(self, keys: Sequence[str]) -> torch.Tensor:
+        """Returns float32 [B, 3, H, W] of images by key."""
+        return self._kept.get_or_compute(keys, self._take)
+
+    def prefetch(self, rows: Iterable[int]) -> None:
+        """Starts to decode rows in the background; what is never asked for stays in memory."""
+        self._start(dict.fromkeys(self.keys[int(row)] for row in rows))
+
+    def _start(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key not in self._kept and key not in self._coming:
+                self._coming[key] = self._pool.submit(self._load, key)
+
+    def _take(self, keys: Sequence[str]) -> list[torch.Tensor]:
+        self._start(keys)
+        return [self._coming.pop(key).result() for key in keys]
+
+    def _load(self, key: str) -> torch.Tensor:
+        return self._preprocess(decode_image(self._source.read(key), name=key))
+
+
+class FrozenActivations:
+    """What frozen blocks make of images, by row: computed when first asked for, and kept when all of it fits.
+
+    Args:
+        pixels: The images; they need not be kept, for each is asked for once.
+        run: Maps images [B, 3, H, W] on the CPU to activations [B, L, W] on any device.
+        limit_bytes: Most memory that all activations may take; beyond it none are kept.
+        dtype: What they are rounded to, whether they are kept or not.
+        remedy: What to do where they do not fit; None: they are computed each time.
+    """
+
+    def __init__(
+        self,
+        pixels: PixelBatches,
+        run: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        limit_bytes: int = MEMORY_LIMIT_BYTES,
+        dtype: torch.dtype = torch.float32,
+        remedy: str | None = None,
+    ) -> None:
+        self._pixels, self._run, self._dtype = pixels, run, dtype
+        self._kept = _TensorCache(len(set(pixels.keys)), limit_bytes, remedy)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    @property
+    def kept_count(self) -> int:
+        """Number of images whose activations are in memory."""
+        return len(self._kept)
+
+    def __getitem__(self, rows: Iterable[int]) -> torch.Tensor:
+        """Returns the activations of the rows, [B, L, W], on the CPU.
+
+        Raises:
+            ValueError: If all of them would not fit and must; says how large they are.
+        """
+        return self._kept.get_or_compute([self._pixels.keys[int(row)] for row in rows], self._compute)
+
+    def prefetch(self, rows: Iterable[int]) -> None:
+        """Starts to decode those rows in the background whose activations are not known yet."""
+        self._pixels.prefetch(row for row in rows if self._pixels.keys[int(row)] not in self._kept)
+
+    @torch.no_grad()
+    def _compute(self, keys: Sequence[str]) -> list[torch.Tensor]:
+        return list(self._run(self._pixels.of(keys)).to(self._dtype).cpu())
+
+
+class _TensorCache(dict[str, torch.Tensor]):
+    """Tensors of one shape by key: all are kept, or none where all would take more than the limit."""
+
+    def __init__(self, count: int, limit_bytes: int, remedy: str | None = None) -> None:
+        super().__init__()
+        self._count, self._limit_bytes, self._remedy = count, limit_bytes, remedy
+
+    def get_or_compute(
+        self, keys: Sequence[str], compute: Callable[[Sequence[str]], Sequence[torch.Tensor]]
+    ) -> torch.Tensor:
+        """Returns the tensors of the keys as one, [B, ...]; ``compute`` sees each new key once, in order."""
+        new = [key for key in dict.fromkeys(keys) if key not in self]
+        found = dict(zip(new, compute(new), strict=True)) if new else {}
+        if found and self._fit(next(iter(found.values()))):
+            self.update(found)
+        return torch.stack([found[key] if key in found else self[key] for key in keys])
+
+    def _fit(self, sample: torch.Tensor) -> bool:
+        size = self._count * sample.numel() * sample.element_size()
+        if size > self._limit_bytes and self._remedy is not None:
+            raise ValueError(
+                f"The activations of {self._count} images would take {size / 2**30:.1f} GiB; "
+                f"{self._limit_bytes / 2**30:.0f} GiB are allowed. {self._remedy}"
+            )
+        return size <= self._limit_bytes
