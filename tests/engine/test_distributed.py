@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-<<<<<<< HEAD
 from gmail_kedro.engine.distributed import RayMapper, job_mapper, map_here
-from gmail_kedro.engine.feature_store import FeatureStore
-from gmail_kedro.engine.inference import Encoding, RemoteEncoder, encode_images
-=======
-from gmail_kedro.engine.distributed import RayMapper, job_mapper
 from gmail_kedro.engine.inference import Encoding, FeatureStore, RemoteEncoder, encode_images
->>>>>>> 50f5618 (The engine is ten modules: batches, inference and loop hold what was in eight more)
 from gmail_kedro.generated_sets.generate import generate_shards
 from gmail_kedro.generated_sets.generation_work import GenerationWork
 from gmail_kedro.params import ParameterError, RunParams

@@ -1,4 +1,4 @@
-"""Schedules by hand; early stopping: the best weights come back, patience ends training, and a resumed run knows what it had seen."""
+"""Schedules by hand; the best weights come back, patience ends training, a resumed run knows what it had seen."""
 
 import math
 

@@ -172,7 +172,9 @@ def fit(
             if early_stopping is not None and early_stopping.should_stop:
                 break  # a run whose patience ended in another process
             # Step 0 alone, never the first after a resume: counting FLOPs may change the last bits of a step.
-            counting = meter.counting_flops() if meter is not None and index == 0 else contextlib.nullcontext({})
+            counting: contextlib.AbstractContextManager[dict[str, float]] = contextlib.nullcontext({})
+            if meter is not None and index == 0:
+                counting = meter.counting_flops()
             with counting as facts:
                 row = _take_step(step, index, optimizer, parameters, clip_norm, statistics, history)
             row |= facts

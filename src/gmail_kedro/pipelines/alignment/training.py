@@ -7,7 +7,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from gmail_kedro.engine.batches import FrozenActivations, PixelBatches, batch_rows, unique_batch_rows, unseen_rows
+from gmail_kedro.engine.batches import (
+    FrozenActivations,
+    PixelBatches,
+    batch_rows,
+    split_rows,
+    unique_batch_rows,
+    unseen_rows,
+)
 from gmail_kedro.engine.grad_cache import Losses, Views, accumulate_gradients, grad_cache
 from gmail_kedro.models.student.student import Student
 from gmail_kedro.params import AlignmentParams

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.batches import batch_rows
+from gmail_kedro.engine.batches import batch_rows, split_rows
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.grad_cache import Losses, Views, accumulate_gradients
 from gmail_kedro.engine.inference import hash_items
