@@ -1,13 +1,16 @@
-"""What one pipeline leaves is what the next one needs, one at a time and in the studies."""
+"""Nodes have names, tags and layers; what one pipeline leaves the next one needs, one at a time and in the studies."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from kedro.config import OmegaConfigLoader
 from kedro.pipeline import Pipeline
 
 from gmail_kedro.commands.runs import DATA_PIPELINES
 from gmail_kedro.pipeline_registry import register_pipelines
+from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ONE_AT_A_TIME = [*DATA_PIPELINES, "align", "downstream", "diagnostics", "evaluation", "reporting"]
 
@@ -20,6 +23,42 @@ def pipelines() -> dict[str, Pipeline]:
 def names(datasets: set[str]) -> set[str]:
     """Without what follows @: how a file is read."""
     return {dataset.partition("@")[0] for dataset in datasets}
+
+
+def catalog_of(repository: Path, env: str) -> dict[str, dict]:
+    return OmegaConfigLoader(str(repository / "conf"), env=env, **CONFIG_LOADER_ARGS)["catalog"]
+
+
+def test_every_node_has_a_name_of_its_own_of_a_few_words(pipelines: dict[str, Pipeline]):
+    nodes = {node for name, pipeline in pipelines.items() for node in pipeline.nodes if name != "pretraining"}
+    named = [node.name for node in nodes]
+    assert len(named) > 40 and len(set(named)) == len(named)
+    assert not [name for name in named if not re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", name)]
+
+
+def test_tags_take_a_pipeline_s_nodes_and_names_take_one(pipelines: dict[str, Pipeline]):
+    combined = {"__default__", "gmail", "experiment", "align", "mini_world", "pretraining"}
+    for name, pipeline in pipelines.items():
+        if name not in combined:
+            assert {node.name for node in pipeline.nodes} == {
+                node.name for node in sum(pipelines.values(), Pipeline([])).only_nodes_with_tags(name).nodes
+            }, name
+    default = pipelines["__default__"]
+    assert {node.name for node in default.only_nodes_with_tags("alignment").nodes} == {
+        "encode_teacher",
+        "align",
+        "fit_training_free",
+    }
+    assert "align" in {node.name for node in default.to_nodes("align").nodes}
+
+
+def test_every_stored_output_has_a_layer(pipelines: dict[str, Pipeline], repository: Path):
+    catalog = catalog_of(repository, "base")
+    outputs = set().union(*(pipeline.all_outputs() for name, pipeline in pipelines.items() if name != "pretraining"))
+    stored = {name: catalog[name] for name in outputs if name in catalog and catalog[name]["type"] != "MemoryDataset"}
+    layers = {name: entry.get("metadata", {}).get("kedro-viz", {}).get("layer") for name, entry in stored.items()}
+    assert len(stored) > 40 and [name for name, layer in layers.items() if layer is None] == []
+    assert set(layers.values()) == {"raw", "generated set", "pairs", "models", "predictions", "reports"}
 
 
 def missing(pipelines: dict[str, Pipeline], wanted: list[str], before: list[str]) -> set[str]:

@@ -10,16 +10,24 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     params, run = "params:alignment", "params:run"
     return Pipeline(
         [
-            node(encode_teacher, ["pairs", "corpus", "feature_store", params, run], "teacher_features"),
+            node(
+                encode_teacher,
+                ["pairs", "corpus", "feature_store", params, run],
+                "teacher_features",
+                name="encode_teacher",
+            ),
             node(
                 align,
                 ["pairs", "corpus", "generated_images", "teacher_features", "checkpoints", params, run],
                 ["adapter", "alignment_history", "alignment_lineage"],
+                name="align",
             ),
             node(
                 fit_training_free,
                 ["pairs", "corpus", "generated_images", "adapter", "feature_store", params, run],
                 "feature_map",
+                name="fit_training_free",
             ),
-        ]
+        ],
+        tags="alignment",
     )

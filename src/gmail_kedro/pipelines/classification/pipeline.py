@@ -23,8 +23,10 @@ def create_fine_tuning() -> Pipeline:
                 fine_tune,
                 [*SETS, "checkpoints", FINE_TUNING, EVALUATION, RUN],
                 ["classifiers", "fine_tuning_history"],
+                name="fine_tune",
             )
-        ]
+        ],
+        tags=["fine_tuning", "downstream"],
     )
 
 
@@ -36,26 +38,32 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 score_classification,
                 [*SETS, "feature_map", "feature_store", EVALUATION, RUN],
                 ["classification_scores", "classification_items"],
+                name="score_zero_shot",
             ),
             node(
                 score_linear_probe,
                 [*SETS, "feature_store", EVALUATION, FINE_TUNING, RUN],
                 ["linear_probe_scores", "linear_probe_items"],
+                name="score_linear_probe",
             ),
             node(
                 score_fine_tuning,
                 [*SETS, "classifiers", FINE_TUNING, EVALUATION, RUN],
                 ["fine_tuning_scores", "fine_tuning_items"],
+                name="score_fine_tuning",
             ),
             node(
                 collect_class_scores,
                 ["classification_scores", "linear_probe_scores", "fine_tuning_scores"],
                 "class_scores",
+                name="collect_class_scores",
             ),
             node(
                 collect_class_items,
                 ["classification_items", "linear_probe_items", "fine_tuning_items"],
                 "class_items",
+                name="collect_class_items",
             ),
-        ]
+        ],
+        tags=["classification", "evaluation"],
     )

@@ -20,10 +20,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 encode_gap,
                 ["pairs", "corpus", "generated_images", "adapter", "feature_map", "feature_store", diagnostics, run],
                 "gap_embeddings",
+                name="encode_gap",
             ),
-            node(score_gap, ["gap_embeddings", diagnostics], "gap_scores"),
-            node(list_gap_items, ["gap_embeddings"], "gap_items"),
-            node(draw_tsne_figure, ["gap_embeddings", "gap_scores", diagnostics], "tsne_figure"),
-            node(draw_spectra_figure, ["gap_embeddings"], "spectra_figure"),
-        ]
+            node(score_gap, ["gap_embeddings", diagnostics], "gap_scores", name="score_gap"),
+            node(list_gap_items, ["gap_embeddings"], "gap_items", name="list_gap_items"),
+            node(draw_tsne_figure, ["gap_embeddings", "gap_scores", diagnostics], "tsne_figure", name="draw_tsne"),
+            node(draw_spectra_figure, ["gap_embeddings"], "spectra_figure", name="draw_spectra"),
+        ],
+        tags="diagnostics",
     )

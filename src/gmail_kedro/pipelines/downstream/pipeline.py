@@ -16,17 +16,25 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     sources = ["pairs", "corpus", "generated_images", "adapter", "feature_map", "feature_store"]
     return Pipeline(
         [
-            node(open_feature_source, [*sources, run], "feature_source"),
-            node(encode_training_features, ["feature_source", params, ifcap, run], "training_features"),
+            node(open_feature_source, [*sources, run], "feature_source", name="open_feature_source"),
+            node(
+                encode_training_features,
+                ["feature_source", params, ifcap, run],
+                "training_features",
+                name="encode_training_features",
+            ),
             node(
                 train_captioner,
                 ["pairs", "training_features", "checkpoints", params, ifcap, run],
                 ["captioner", "captioner_history"],
+                name="train_captioner",
             ),
             node(
                 tune_text_tower,
                 ["pairs", "training_features", "adapter", "checkpoints", "params:retriever", run],
                 ["text_tower", "retriever_history"],
+                name="tune_text_tower",
             ),
-        ]
+        ],
+        tags="downstream",
     )

@@ -16,19 +16,32 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 encode_benchmark,
                 ["benchmark_corpus", "adapter", "feature_map", "text_tower", "feature_store", evaluation, run],
                 "benchmark",
+                name="encode_benchmark",
             ),
             node(
                 write_captions,
                 ["captioner", "benchmark", evaluation, run, "params:downstream.max_tokens"],
                 "predictions",
+                name="write_captions",
             ),
             node(
                 score_captions,
                 ["predictions", "benchmark", "benchmark_corpus", "feature_store", evaluation],
                 ["captioning_scores", "captioning_items"],
+                name="score_captions",
             ),
-            node(score_retrieval, ["benchmark", evaluation], ["retrieval_scores", "retrieval_items"]),
-            node(collect_items, ["captioning_items", "retrieval_items", "class_items", "gap_items"], "item_scores"),
+            node(
+                score_retrieval,
+                ["benchmark", evaluation],
+                ["retrieval_scores", "retrieval_items"],
+                name="score_retrieval",
+            ),
+            node(
+                collect_items,
+                ["captioning_items", "retrieval_items", "class_items", "gap_items"],
+                "item_scores",
+                name="collect_items",
+            ),
             node(
                 collect_scores,
                 [
@@ -43,6 +56,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     run,
                 ],
                 "scores",
+                name="collect_scores",
             ),
-        ]
+        ],
+        tags="evaluation",
     )

@@ -40,5 +40,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 ["set_card", "set_card_page", "set_card_figure"],
                 name="write_set_card",
             ),
-        ]
+        ],
+        tags="generation",
     )

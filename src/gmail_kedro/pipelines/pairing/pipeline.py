@@ -12,4 +12,4 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         **kwargs: Unused; Kedro's registry may pass some.
     """
     inputs = ["captions", "generated_manifest@blocks", "params:pairing", "params:generation"]
-    return Pipeline([node(pair, inputs, "pairs", name="pair")])
+    return Pipeline([node(pair, inputs, "pairs", name="pair")], tags="pairing")

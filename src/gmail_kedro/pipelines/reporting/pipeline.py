@@ -12,10 +12,16 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     """Returns: Fig. 2, what training took, and the summary of all runs."""
     return Pipeline(
         [
-            node(draw_pairs_figure, ["pairs", "corpus", "generated_images"], "pairs_figure"),
-            node(measure_cost, ["alignment_history", "captioner_history", "retriever_history"], "cost_scores"),
-            node(summarize_runs, ["all_scores", "scores", "params:run_id"], "summary"),
-        ]
+            node(draw_pairs_figure, ["pairs", "corpus", "generated_images"], "pairs_figure", name="draw_pairs"),
+            node(
+                measure_cost,
+                ["alignment_history", "captioner_history", "retriever_history"],
+                "cost_scores",
+                name="measure_cost",
+            ),
+            node(summarize_runs, ["all_scores", "scores", "params:run_id"], "summary", name="summarize_runs"),
+        ],
+        tags="reporting",
     )
 
 
@@ -23,10 +29,16 @@ def create_tables(**kwargs: object) -> Pipeline:
     """Returns: the tables from what the runs of the reproduction left, the fitted laws, and both in Markdown."""
     return Pipeline(
         [
-            node(fill_tables, ["table_definitions", "seeds", "finished_runs"], "tables"),
-            node(fit_laws, ["table_definitions", "tables"], ["laws", "scaling_points"]),
-            node(write_tables, ["table_definitions", "tables", "laws"], ["tables_page", "table_numbers"]),
-        ]
+            node(fill_tables, ["table_definitions", "seeds", "finished_runs"], "tables", name="fill_tables"),
+            node(fit_laws, ["table_definitions", "tables"], ["laws", "scaling_points"], name="fit_laws"),
+            node(
+                write_tables,
+                ["table_definitions", "tables", "laws"],
+                ["tables_page", "table_numbers"],
+                name="write_tables",
+            ),
+        ],
+        tags="tables",
     )
 
 
@@ -39,13 +51,16 @@ def create_comparison(**kwargs: object) -> Pipeline:
                 compare_items,
                 ["item_scores", "baseline_item_scores", "scores", "baseline_scores", *names],
                 ["comparison", "comparison_summary"],
+                name="compare_items",
             ),
             node(
                 draw_captions_figure,
                 ["corpus", "predictions", "baseline_predictions", "item_scores", "baseline_item_scores", *names],
                 "captions_figure",
+                name="draw_captions",
             ),
-        ]
+        ],
+        tags="comparison",
     )
 
 
@@ -57,6 +72,8 @@ def create_report(**kwargs: object) -> Pipeline:
                 write_report,
                 ["tables", "table_definitions", "laws", "finished_runs", "generated_sets", "params:report"],
                 ["report_page", "report_markdown"],
+                name="write_report",
             ),
-        ]
+        ],
+        tags="report",
     )

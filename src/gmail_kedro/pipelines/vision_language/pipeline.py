@@ -15,11 +15,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 train_vision_language_model,
                 ["pairs", "corpus", "generated_images", "adapter", "checkpoints", params, run],
                 ["vision_language_model", "vision_language_history"],
+                name="train_vision_language",
             ),
             node(
                 answer_prompts,
                 ["vision_language_model", "corpus", *questions, "adapter", params, evaluation, run],
                 "vision_language_predictions",
+                name="answer_prompts",
             ),
             node(
                 score_answers,
@@ -34,6 +36,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     run,
                 ],
                 ["vision_language_scores", "vision_language_items"],
+                name="score_answers",
             ),
-        ]
+        ],
+        tags="vision_language",
     )
