@@ -15,7 +15,7 @@ from gmail_kedro.method.gap import (
     short_gap_report,
     trace,
 )
-from gmail_kedro.method.probe import _wins_by_photograph, probe_auc, probe_interval
+from gmail_kedro.method.probe import _wins_by_group, probe_auc, probe_interval
 
 from ..precision import assert_equal_but_rounding
 
@@ -121,10 +121,10 @@ def naive_fold_auc(generated, real):
     return sum(wins) / len(wins)
 
 
-def test_wins_by_photograph_give_the_auc_of_any_resample():
+def test_wins_by_group_give_the_auc_of_any_resample():
     rng = np.random.default_rng(0)
     generated, real, numbers = rng.integers(0, 6, 9), rng.integers(0, 6, 9), np.array([0, 0, 1, 1, 1, 2, 3, 3, 3])
-    wins, sizes = _wins_by_photograph(generated, real, numbers), np.bincount(numbers)
+    wins, sizes = _wins_by_group(generated, real, numbers), np.bincount(numbers)
     for drawn in ([0, 1, 2, 3], [0, 0, 3, 3], [2, 2, 2, 1]):
         weights = np.bincount(drawn, minlength=4)
         rows = np.concatenate([np.flatnonzero(numbers == photograph) for photograph in drawn])
@@ -235,7 +235,7 @@ def test_inputs_are_left_alone():
         (lambda: trace(torch.ones(3)), r"shape \[N, D\]"),
         (lambda: random_cosine(torch.ones(3, 2), torch.ones(3, 2), ["a", "a", "b"], seed=0), "Got 2 of 3"),
         (lambda: random_cosine(torch.ones(3, 2), torch.ones(3, 2), ["a", "b"], seed=0), "one group for each of the 3"),
-        (lambda: probe_auc(torch.ones(4, 2), torch.ones(4, 2), list("aabb"), seed=0), "photographs, 2. Got 5"),
+        (lambda: probe_auc(torch.ones(4, 2), torch.ones(4, 2), list("aabb"), seed=0), "real images, 2. Got 5"),
         (lambda: probe_auc(torch.ones(4, 2), torch.ones(4, 2), list("aabb"), seed=0, folds=1), "between 2 and"),
         (lambda: probe_interval(torch.ones(4, 2), torch.ones(4, 2), list("abcd"), count=0, seed=0), "count, must be"),
     ],

@@ -1,1 +1,6 @@
-"""The paper: its objective and its diagnostics. Tensors in, tensors out; no I/O, no devices, no logging."""
+"""The paper in tensors: its objective, what goes with it, and the diagnostics of the gap.
+
+Tensors in, tensors out: no models, no files, no devices, no logging. ``alignment`` is Eq. 1, ``moments`` what Eq. 1
+cannot see, ``realign`` the alignment without training. ``gap`` is where the diagnostics start; ``probe``,
+``neighbours``, ``spectrum`` and ``frame`` are its sides.
+"""

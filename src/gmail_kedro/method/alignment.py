@@ -1,12 +1,17 @@
 """The paper's alignment objective (Eq. 1) and its pairwise relatives.
 
+Eq. 1 runs one way: generated images are the anchors, and the real candidates come from a frozen teacher. No candidate
+carries a gradient, so candidates cost nothing but a row of a matrix: they may come from other processes, from a queue
+or from a store of embeddings, and a batch of anchors may be cut anywhere (gradient accumulation) without changing the
+gradient. CLIP's own two-way loss (``symmetric_loss``) has neither property.
+
 Tensors in, tensors out: nothing here knows about models, files or processes.
 """
 
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.method.moments import normalize_rows
+from gmail_kedro.method.unit_rows import normalize_rows
 
 
 def alignment_loss(
@@ -29,7 +34,7 @@ def alignment_loss(
         real: Teacher embeddings of real candidates, of shape [M, D] with M >= ``first_positive`` + B.
         temperature: The paper's tau, greater than 0.
         first_positive: Column of row 0's positive; row i's is ``first_positive + i``.
-        same_image: bool of shape [B, M], true where the candidate shows the anchor's own photograph; such
+        same_image: bool of shape [B, M], true where the candidate shows the anchor's own real image; such
             columns are no negatives and are left out, the positive itself excepted.
 
     Returns:
@@ -43,10 +48,11 @@ def alignment_loss(
         tensor(0.3133)
     """
     _check_shapes(generated, real, temperature, first_positive, same_image)
-    scores = normalize_rows(generated) @ normalize_rows(real).T / temperature
-    positives = first_positive + torch.arange(len(generated), device=scores.device)
+    scores = normalize_rows(generated) @ normalize_rows(real).T / temperature  # [B, M]
+    positives = first_positive + torch.arange(len(generated), device=scores.device)  # [B]
     if same_image is not None:
-        excluded = same_image.clone()
+        # One real image has several captions, so several generated images: its other rows are no negatives.
+        excluded = same_image.clone()  # [B, M]
         excluded[torch.arange(len(generated), device=scores.device), positives] = False
         scores = scores.masked_fill(excluded, float("-inf"))
     return F.cross_entropy(scores, positives)
@@ -77,14 +83,14 @@ def sigmoid_alignment_loss(
         ValueError: If the shapes do not fit.
     """
     _check_shapes(generated, real, 1.0, first_positive, same_image)
-    logits = normalize_rows(generated) @ normalize_rows(real).T * scale + bias
-    rows = torch.arange(len(generated), device=logits.device)
-    signs = -torch.ones_like(logits)
+    logits = normalize_rows(generated) @ normalize_rows(real).T * scale + bias  # [B, M]
+    rows = torch.arange(len(generated), device=logits.device)  # [B]
+    signs = -torch.ones_like(logits)  # z of the equation, [B, M]
     signs[rows, first_positive + rows] = 1
-    cells = F.logsigmoid(signs * logits)
+    cells = F.logsigmoid(signs * logits)  # [B, M]
     if same_image is not None:
         cells = cells.masked_fill(same_image & (signs < 0), 0.0)
-    return -cells.sum() / len(generated)
+    return -cells.sum() / len(generated)  # by anchors and not by cells, as SigLIP does
 
 
 def cosine_loss(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 With U the leading directions of Cov(real) + Cov(generated) at a reference time and V the rest, the paired gap
 Delta = real - generated is beta + gamma + delta + zeta: its mean inside U (principal mean bias) and inside V
 (passive orthogonal bias), and what is left of each pair inside U and inside V. The frame stays where it is while
-the student moves, so that times can be compared.
+the student moves, so that times can be compared. Inputs are as in ``gap``.
 """
 
 import math
@@ -66,34 +66,25 @@ class GapDecomposition:
 
 
 def fit_frame(generated: torch.Tensor, real: torch.Tensor, *, rank: int) -> FixedFrame:
-    """Returns the frame of two clouds of unit rows: the leading directions of the sum of their covariances.
-
-    Args:
-        generated: Embeddings of generated images at the reference time [N, D].
-        real: Embeddings of photographs [M, D].
-        rank: r, at least 1 and less than D.
+    """Returns the frame of two clouds [N, D] and [M, D]: the leading directions of the sum of their covariances.
 
     Raises:
-        ValueError: If the rank is out of range, the widths differ, or a row is zero or not finite.
+        ValueError: If the rank r is not between 1 and D - 1, the widths differ, or a row is zero or not finite.
     """
     clouds = unit_clouds(generated, real)
     width = clouds[0].shape[1]
     if not 1 <= rank < width:
         raise ValueError(f"The rank of a fixed frame must be between 1 and {width - 1}. Got {rank} instead.")
-    factor = torch.cat([(rows - rows.mean(dim=0)) / len(rows) ** 0.5 for rows in clouds])
-    directions = torch.linalg.eigh(factor.T @ factor).eigenvectors.flip(1)
+    factor = torch.cat([(rows - rows.mean(dim=0)) / len(rows) ** 0.5 for rows in clouds])  # [N + M, D]
+    # Here the matrix itself and not singular values: V needs all D directions, those without variance too.
+    directions = torch.linalg.eigh(factor.T @ factor).eigenvectors.flip(1)  # [D, D], leading first
     return FixedFrame(principal=directions[:, :rank], orthogonal=directions[:, rank:])
 
 
 def decompose_gap(frame: FixedFrame, generated: torch.Tensor, real: torch.Tensor) -> GapDecomposition:
-    """Returns the parts of the paired gap real - generated, of unit rows, in the frame.
+    """Returns the parts of the paired gap real - generated, of unit rows [N, D], in a frame of the reference time.
 
     ||beta||^2 + ||gamma||^2 is the squared centroid distance; the two traces add up to that of Cov(Delta).
-
-    Args:
-        frame: From ``fit_frame``, at the reference time.
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
 
     Raises:
         ValueError: If the shapes differ, a row is zero or not finite, or the width is not the frame's.
@@ -102,8 +93,8 @@ def decompose_gap(frame: FixedFrame, generated: torch.Tensor, real: torch.Tensor
     width = len(frame.principal)
     if unit_real.shape[1] != width:
         raise ValueError(f"The frame is for embeddings of width {width}. Got {unit_real.shape[1]} instead.")
-    gap = unit_real - unit_generated
-    inside, outside = (gap @ basis.to(gap.device) for basis in (frame.principal, frame.orthogonal))
+    gap = unit_real - unit_generated  # [N, D]
+    inside, outside = (gap @ basis.to(gap.device) for basis in (frame.principal, frame.orthogonal))  # [N, r], [N, D-r]
     mean_inside, mean_outside = inside.mean(dim=0).cpu(), outside.mean(dim=0).cpu()
     return GapDecomposition(
         pmb=frame.principal.cpu() @ mean_inside,
@@ -115,12 +106,7 @@ def decompose_gap(frame: FixedFrame, generated: torch.Tensor, real: torch.Tensor
 
 
 def relative_drift(now: torch.Tensor, reference: torch.Tensor) -> float:
-    """Returns ||now - reference|| / ||reference||, such as the drift of gamma; 0 if neither has a norm.
-
-    Args:
-        now: Vector [D].
-        reference: The same vector at the reference time [D].
-    """
+    """Returns ||now - reference|| / ||reference|| of a vector [D], such as gamma; 0 if neither has a norm."""
     moved, norm = (float(torch.linalg.vector_norm(vector)) for vector in (now - reference, reference))
     return moved / norm if norm else (math.inf if moved else 0.0)
 
@@ -131,4 +117,5 @@ def _angle_to_first_direction(bias: torch.Tensor, rows: torch.Tensor) -> float:
     if length == 0 or not centred.any():
         return 90.0
     first = torch.linalg.svd(centred, full_matrices=False).Vh[0]
+    # A direction has no sign, so the angle is at most 90; rounding can put a cosine a little above 1.
     return math.degrees(math.acos(min(1.0, abs(float(first @ bias)) / length)))

@@ -1,9 +1,14 @@
 """The modality gap: how far apart generated and real embeddings are, seen from many sides.
 
-A pair is one generated image and the photograph whose caption made it. ``paired_cosine`` says how close pairs are,
+A pair is one generated image and the real image whose caption made it. ``paired_cosine`` says how close pairs are,
 ``random_cosine`` how close strangers are, ``centroid_distance`` and ``trace`` how the two clouds lie. Whether they
 can be told apart is in ``probe`` and ``neighbours``, their shapes in ``spectrum``, and which part of the gap is bias
-and which is noise in ``frame``. All look at unit-normalised embeddings.
+and which is noise in ``frame``. No number alone is the gap: a mean shift closes the centroid distance and leaves every
+pair as far apart as before, and a collapsed cloud has high cosines everywhere.
+
+In all diagnostics ``generated`` and ``real`` are embeddings [N, D] of any norm, row i of one belonging to row i of the
+other; ``groups`` names the real image of each pair, which may have several. They raise ``ValueError`` where the shapes
+differ or a row is zero or not finite.
 """
 
 from collections.abc import Sequence
@@ -28,13 +33,6 @@ def paired_cosine(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     Example:
         >>> paired_cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
         tensor([0.7071])
-
-    Args:
-        generated: Embeddings of generated images [N, D], any norm.
-        real: Embeddings of their photographs [N, D], any norm.
-
-    Raises:
-        ValueError: If the shapes differ, or a row is zero or not finite.
     """
     unit_generated, unit_real = unit_pairs(generated, real)
     return (unit_generated * unit_real).sum(dim=1).float()
@@ -44,13 +42,6 @@ def centred_cosine(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """Returns the cosine of every pair after each cloud's own mean is taken away, float32 of shape [N].
 
     What all images of one side share counts for nothing; a row that is its cloud's mean has cosine 0.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
-
-    Raises:
-        ValueError: If the shapes differ, or a row is zero or not finite.
     """
     unit_generated, unit_real = unit_pairs(generated, real)
     centred_generated, centred_real = unit_generated - unit_generated.mean(dim=0), unit_real - unit_real.mean(dim=0)
@@ -60,45 +51,24 @@ def centred_cosine(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 def random_cosine(
     generated: torch.Tensor, real: torch.Tensor, groups: Sequence[str] | np.ndarray, *, seed: int
 ) -> torch.Tensor:
-    """Returns the cosine of every generated image with a random other photograph, float32 of shape [N].
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
-        groups: The photograph of each pair, of shape [N].
-        seed: Seeds the choice.
+    """Returns the cosine of every generated image with a random other real image, float32 of shape [N].
 
     Raises:
-        ValueError: If the shapes differ, a row is zero or not finite, or one photograph has more than half of
-            the pairs, so that not every pair can get a stranger.
+        ValueError: As everywhere, or if one real image has more than half of the pairs, so that not every pair can
+            get a stranger.
     """
-    strangers = torch.as_tensor(_derangement(group_numbers(groups, len(generated)), seed), device=real.device)
+    strangers = torch.as_tensor(_derangement(group_numbers(groups, len(generated)), seed), device=real.device)  # [N]
     return paired_cosine(generated, real[strangers])
 
 
 def centroid_distance(generated: torch.Tensor, real: torch.Tensor) -> float:
-    """Returns ||mu_g - mu_r||, the distance of the means of the unit embeddings, between 0 and 2.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of photographs [M, D].
-
-    Raises:
-        ValueError: If the widths differ, or a row is zero or not finite.
-    """
+    """Returns ||mu_g - mu_r||, the distance of the means of the unit rows [N, D] and [M, D], between 0 and 2."""
     unit_generated, unit_real = unit_clouds(generated, real)
     return float(torch.linalg.vector_norm(unit_generated.mean(dim=0) - unit_real.mean(dim=0)))
 
 
 def trace(embeddings: torch.Tensor) -> float:
-    """Returns E||e - mu||^2 of the unit embeddings: the trace of their covariance, which is 1 - ||mu||^2.
-
-    Args:
-        embeddings: Of shape [N, D], any norm.
-
-    Raises:
-        ValueError: If the shape is not [N, D], or a row is zero or not finite.
-    """
+    """Returns E||e - mu||^2 of the unit rows [N, D]: the trace of their covariance, which is 1 - ||mu||^2."""
     unit = unit_rows(embeddings, "given")
     return float((unit - unit.mean(dim=0)).square().sum(dim=1).mean())
 
@@ -108,14 +78,7 @@ def short_gap_report(
 ) -> dict[str, float]:
     """Returns the main measures of the gap by name; cosines are means over pairs.
 
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
-        groups: The photograph of each pair, of shape [N].
-        seed: Seeds the strangers, the folds and the null.
-
-    Raises:
-        ValueError: As in the single measures.
+    The seed decides the strangers, the folds and the null.
     """
     probe = probe_auc(generated, real, groups, seed=seed, folds=min(5, len(set(groups))))
     return {
@@ -143,15 +106,12 @@ def gap_report(
 
     Args:
         generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
-        groups: The photograph of each pair, of shape [N].
+        real: Embeddings of their real images [N, D].
+        groups: The real image of each pair, of shape [N].
         text: Embeddings of the captions the pairs share [N, D]; adds the two image-text cosines.
         frame: The fixed frame of the decomposition; without it, one of rank 16 or less from these very pairs.
         neighbour_count: Neighbours of the mixing rate; at most all other rows are used.
         seed: Seeds the strangers, the folds and the null.
-
-    Raises:
-        ValueError: As in the single measures.
     """
     report = short_gap_report(generated, real, groups, seed=seed)
     frame = frame or fit_frame(generated, real, rank=usable_rank(generated, FRAME_RANK))
@@ -170,12 +130,7 @@ def gap_report(
 
 
 def usable_rank(embeddings: torch.Tensor, rank: int) -> int:
-    """Returns the rank, or the largest that a centred cloud of N rows of width D leaves room for, at least 1.
-
-    Args:
-        embeddings: Of shape [N, D].
-        rank: The rank asked for.
-    """
+    """Returns the rank, or the largest that a centred cloud [N, D] leaves room for, at least 1."""
     return max(1, min(rank, len(embeddings) - 1, embeddings.shape[1] - 1))
 
 
@@ -188,7 +143,7 @@ def _derangement(numbers: np.ndarray, seed: int) -> np.ndarray:
     largest, count = int(np.bincount(numbers).max()), len(numbers)
     if 2 * largest > count:
         raise ValueError(
-            f"No photograph may have more than half of the pairs, or some have no stranger. Got {largest} of {count}."
+            f"No real image may have more than half of the pairs, or some have no stranger. Got {largest} of {count}."
         )
     rng = np.random.default_rng(seed)
     order = np.lexsort((rng.random(count), rng.permutation(numbers.max() + 1)[numbers]))

@@ -1,15 +1,18 @@
 """Moment matching: what Eq. 1 cannot see, how the whole cloud of generated embeddings lies beside the real one.
 
-Every form compares unit-normalised embeddings of a batch with statistics (or a sample) of real embeddings.
+Eq. 1 is content when every pair is closer than all strangers, and a shift that all generated images share moves every
+score alike. These losses look at the batch as a cloud: its unit rows [B, D] against the mean and covariance of real
+embeddings, or against a sample of them (``mmd_loss``).
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 
-MMD_BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+from gmail_kedro.method.unit_rows import normalize_rows
+
+MMD_BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the samples' mean squared distance; a sum needs no tuned width
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,15 @@ class Moments:
         """A matrix W [D, D] with W^T W = (cov + ridge * tr(cov) / D * I)^-1."""
         width = len(self.mean)
         ridge = self.ridge * self.covariance.trace() / width
+        # Fewer rows than dimensions leave the covariance singular; float64, since small eigenvalues are what counts.
         factor = torch.linalg.cholesky((self.covariance + ridge * torch.eye(width).to(self.covariance)).double())
         return torch.linalg.solve_triangular(factor, torch.eye(width).to(factor), upper=False).to(self.covariance)
 
 
 def embedding_moments(embeddings: torch.Tensor, *, ridge: float = 0.1) -> Moments:
     """Returns the moments of the unit-normalised rows of [N, D], in float32 or wider; for the ridge see ``Moments``."""
-    unit = normalize_rows(embeddings)
-    mean = unit.mean(0)
+    unit = normalize_rows(embeddings)  # [N, D]
+    mean = unit.mean(0)  # [D]
     centred = unit - mean
     return Moments(mean=mean, covariance=centred.T @ centred / len(unit), ridge=ridge)
 
@@ -65,11 +69,11 @@ def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_cov
             "The arguments of moment_loss must be generated [B >= 2, D], mean [D] and covariance [D, D]. Got "
             f"{list(generated.shape)}, {list(real.mean.shape)} and {list(real.covariance.shape)} instead."
         )
+    if form == "whitened_mean":
+        return _whitened_mean(normalize_rows(generated), real)
     batch = embedding_moments(generated)
     means = (batch.mean - real.mean).square().sum()
     covariances = (batch.covariance - real.covariance).square().sum()
-    if form == "whitened_mean":
-        return _whitened_mean(normalize_rows(generated), real)
     forms = {
         "mean": means,
         "covariance": covariances,
@@ -84,8 +88,9 @@ def moment_loss(generated: torch.Tensor, real: Moments, *, form: str = "mean_cov
 
 def _whitened_mean(unit: torch.Tensor, real: Moments) -> torch.Tensor:
     """Returns the mean over pairs i != j of d_i^T cov^-1 d_j, d = row - mean(r)."""
-    distances = (unit - real.mean) @ real.whitener.T
+    distances = (unit - real.mean) @ real.whitener.T  # [B, D]
     count = len(unit)
+    # All pairs less those of a row with itself: the row's own noise squared is what would bias the estimate.
     return (distances.sum(0).square().sum() - distances.square().sum()) / (count * (count - 1))
 
 
@@ -108,16 +113,12 @@ def mmd_loss(generated: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
             f"Got {list(generated.shape)} and {list(real.shape)} instead."
         )
     x, y = normalize_rows(generated), normalize_rows(real)
+    # ||x - y||^2 = 2 - 2 cos on the sphere: [B, B], [M, M], [B, M]
     squared = [(2 - 2 * left @ right.T).clamp_min(0) for left, right in ((x, x), (y, y), (x, y))]
+    # A constant of the step: the student is to move its cloud, not the width of the kernel.
     scale = squared[2].detach().mean().clamp_min(torch.finfo(x.dtype).tiny)
     factors = torch.tensor(MMD_BANDWIDTHS, dtype=x.dtype, device=x.device)[:, None, None]
     xx, yy, xy = (torch.exp(-part / (2 * factors * scale)).sum(0) for part in squared)
     b, m = len(x), len(y)
     within = (xx.sum() - xx.trace()) / (b * (b - 1)) + (yy.sum() - yy.trace()) / (m * (m - 1))
     return within - 2 * xy.mean()
-
-
-def normalize_rows(embeddings: torch.Tensor) -> torch.Tensor:
-    """Returns rows of norm 1, in float32 or wider whatever the input's precision."""
-    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    return F.normalize(wide, dim=-1)

@@ -1,7 +1,8 @@
 """Neighbourhoods: do the two clouds mix, and does a map leave its own cloud's neighbours where they were?
 
 Exact, chunk by chunk. Unit rows are rounded to whole multiples of 2**-26, so that cosines are exact in float64
-and neither the chunk size nor the order of summation can break a tie.
+and neither the chunk size nor the order of summation can break a tie. Inputs are as in ``gap``; ``chunk_rows`` rows are
+compared with all others at once.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import torch
 
 from gmail_kedro.method.unit_rows import unit_clouds, unit_rows
 
-GRID = 2.0**26
+GRID = 2.0**26  # products, and their sums over unit rows, stay within 2**52: float64 holds them exactly
 CHUNK_ROWS = 1024
 
 
@@ -24,7 +25,7 @@ def knn_mixing(
 
     Args:
         generated: Embeddings of generated images [N, D].
-        real: Embeddings of photographs [M, D].
+        real: Embeddings of real images [M, D].
         neighbour_count: k, at least 1 and less than N + M.
         chunk_rows: Rows compared with all others at once.
 
@@ -33,11 +34,11 @@ def knn_mixing(
     """
     clouds = unit_clouds(generated, real)
     _check_count(neighbour_count, len(clouds[0]) + len(clouds[1]))
-    is_real = torch.zeros(len(clouds[0]) + len(clouds[1]), dtype=torch.bool, device=clouds[0].device)
+    is_real = torch.zeros(len(clouds[0]) + len(clouds[1]), dtype=torch.bool, device=clouds[0].device)  # [N + M]
     is_real[len(clouds[0]) :] = True
     total = 0.0
     for rows, cosines in _cosine_chunks(torch.cat(clouds), chunk_rows):
-        weights = _neighbour_weights(rows, cosines, neighbour_count)
+        weights = _neighbour_weights(rows, cosines, neighbour_count)  # [B, N + M]
         total += float((weights * (is_real[rows, None] != is_real[None, :])).sum())
     return total / neighbour_count / len(is_real)
 
@@ -45,7 +46,7 @@ def knn_mixing(
 def neighbour_overlap(
     before: torch.Tensor, after: torch.Tensor, *, neighbour_count: int = 20, chunk_rows: int = CHUNK_ROWS
 ) -> float:
-    """Returns Omega_k: the mean share of a row's k nearest neighbours that it keeps, between 0 and 1.
+    """Returns Omega_k: the mean share of a row's k nearest neighbours that it keeps under a map, between 0 and 1.
 
     Args:
         before: Embeddings of one cloud [N, D].
@@ -59,22 +60,16 @@ def neighbour_overlap(
     first, second = _same_rows(before, after)
     _check_count(neighbour_count, len(first))
     total = 0.0
-    chunks = zip(_cosine_chunks(first, chunk_rows), _cosine_chunks(second, chunk_rows), strict=True)
-    for (rows, cosines), (_, moved) in chunks:
+    for rows, cosines, moved in _cosines_of_both(first, second, chunk_rows):
         weights = [_neighbour_weights(rows, side, neighbour_count) for side in (cosines, moved)]
         total += float(torch.minimum(*weights).sum())
     return total / neighbour_count / len(first)
 
 
 def similarity_correlation(before: torch.Tensor, after: torch.Tensor, *, chunk_rows: int = CHUNK_ROWS) -> float:
-    """Returns Psi: the correlation of the cosines of all pairs of rows before and after a map.
+    """Returns Psi: the correlation of the cosines of all pairs of rows, before [N, D] and after a map [N, E].
 
     Where one side's cosines do not vary there is nothing to keep: 0.
-
-    Args:
-        before: Embeddings of one cloud [N, D], N at least 2.
-        after: The same rows after a map [N, E].
-        chunk_rows: Rows compared with all others at once.
 
     Raises:
         ValueError: If the row counts differ, there is one row, or a row is zero or not finite.
@@ -83,15 +78,14 @@ def similarity_correlation(before: torch.Tensor, after: torch.Tensor, *, chunk_r
     if len(first) < 2:
         raise ValueError("The similarity_correlation needs at least 2 rows. Got 1 instead.")
     sums = torch.zeros(5, dtype=torch.float64)
-    chunks = zip(_cosine_chunks(first, chunk_rows), _cosine_chunks(second, chunk_rows), strict=True)
-    for (rows, cosines), (_, moved) in chunks:
+    for rows, cosines, moved in _cosines_of_both(first, second, chunk_rows):
         others = torch.ones_like(cosines, dtype=torch.bool)
         others[torch.arange(len(rows), device=rows.device), rows] = False
         x, y = cosines[others], moved[others]
         sums += torch.stack([x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]).cpu()
     x_mean, y_mean, xx, yy, xy = (sums / (len(first) * (len(first) - 1))).tolist()
     variances = xx - x_mean**2, yy - y_mean**2
-    if min(variances) <= 1e-14:
+    if min(variances) <= 1e-14:  # rounding of a difference of two numbers near 1
         return 0.0
     return (xy - x_mean * y_mean) / (variances[0] * variances[1]) ** 0.5
 
@@ -128,13 +122,22 @@ def _cosine_chunks(unit: torch.Tensor, chunk_rows: int) -> Iterator[tuple[torch.
         yield rows, (grid[rows] @ grid.T) / GRID**2
 
 
+def _cosines_of_both(
+    first: torch.Tensor, second: torch.Tensor, chunk_rows: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Yields row numbers [B] and their cosines before and after a map, [B, N] each."""
+    chunks = zip(_cosine_chunks(first, chunk_rows), _cosine_chunks(second, chunk_rows), strict=True)
+    for (rows, cosines), (_, moved) in chunks:
+        yield rows, cosines, moved
+
+
 def _neighbour_weights(rows: torch.Tensor, cosines: torch.Tensor, neighbour_count: int) -> torch.Tensor:
     """Returns the weight of every row as a neighbour, [B, N]: 1 or 0, and a fraction where rows tie for the end."""
     others = cosines.clone()
     others[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
-    last = others.topk(neighbour_count, dim=1).values[:, -1:]
+    last = others.topk(neighbour_count, dim=1).values[:, -1:]  # [B, 1]
     above, tied = others > last, others == last
-    places = neighbour_count - above.sum(dim=1, keepdim=True)
+    places = neighbour_count - above.sum(dim=1, keepdim=True)  # left for those that tie, [B, 1]
     return above.double() + tied * (places / tied.sum(dim=1, keepdim=True))
 
 

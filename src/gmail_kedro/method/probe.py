@@ -1,4 +1,9 @@
-"""Can a linear probe still tell generated embeddings from real ones?"""
+"""Can a linear probe still tell generated embeddings from real ones?
+
+Logistic regression on standardised features, tested on real images it has not seen. All embeddings of one real image,
+its own and those of the images generated from its captions, are in one fold: otherwise the probe could know a scene
+again instead of a modality. Inputs are as in ``gap``.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +19,7 @@ class ProbeResult:
     """How well a linear probe tells generated from real embeddings.
 
     Attributes:
-        auc: Area under the ROC curve on held-out photographs; 0.5 cannot tell, 1 always can.
+        auc: Area under the ROC curve on held-out real images; 0.5 cannot tell, 1 always can.
         null_auc: The same after swapping the labels of random pairs: what no gap looks like at this size.
     """
 
@@ -25,25 +30,23 @@ class ProbeResult:
 def probe_auc(
     generated: torch.Tensor, real: torch.Tensor, groups: Sequence[str] | np.ndarray, *, seed: int, folds: int = 5
 ) -> ProbeResult:
-    """Trains a linear probe to tell generated from real and tests it on photographs it has not seen.
+    """Trains a probe on all folds but one and tests it on that one; returns the mean AUC over the folds.
 
-    Logistic regression on standardised features. All images of one photograph, real and generated, are in one
-    fold; the result is the mean over folds. An AUC far below 0.5 is no small gap: it says that the two means were
-    matched on these very rows.
+    An AUC far below 0.5 is no small gap: it says that the two means were matched on these very rows.
 
     Args:
         generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
-        groups: The photograph of each pair, of shape [N].
+        real: Embeddings of their real images [N, D].
+        groups: The real image of each pair, of shape [N].
         seed: Seeds the folds and the swaps of the null.
-        folds: Parts the photographs are divided into, at least 2.
+        folds: Parts the real images are divided into, at least 2.
 
     Raises:
-        ValueError: If the shapes differ, a row is zero or not finite, or there are fewer photographs than folds.
+        ValueError: As in ``gap``, or if there are fewer real images than folds.
     """
     features, numbers = _both_sides(generated, real, groups, folds)
-    swapped = np.random.default_rng(seed).random(len(numbers)) < 0.5
-    is_generated = np.repeat([True, False], len(numbers))
+    swapped = np.random.default_rng(seed).random(len(numbers)) < 0.5  # [N]
+    is_generated = np.repeat([True, False], len(numbers))  # [2N]
     null_labels = is_generated ^ np.concatenate([swapped, swapped])
     return ProbeResult(
         auc=_held_out_auc(features, is_generated, numbers, seed, folds),
@@ -62,13 +65,13 @@ def probe_interval(
 ) -> tuple[float, float]:
     """Returns where the AUC of ``probe_auc`` could have been: its 95 % percentile bootstrap interval.
 
-    The photographs of each held-out fold are resampled; the probes are not trained again, so the interval does
+    The real images of each held-out fold are resampled; the probes are not trained again, so the interval does
     not hold the chance of their training.
 
     Args:
         generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
-        groups: The photograph of each pair, of shape [N].
+        real: Embeddings of their real images [N, D].
+        groups: The real image of each pair, of shape [N].
         count: Resamples, at least 1.
         seed: Seeds the folds, as in ``probe_auc``, and the resampling.
         folds: As in ``probe_auc``.
@@ -84,9 +87,11 @@ def probe_interval(
     total = np.zeros(count)
     for test, scores in _out_of_fold(features, is_generated, numbers, seed, folds):
         side = len(test) // 2  # the fold holds both sides of the same pairs, generated first
-        wins = _wins_by_photograph(scores[:side], scores[side:], numbers[test[:side]])
+        # An AUC is a mean over pairs of rows, so counting wins between real images once makes every resample of
+        # them a product of small matrices, and no resample has to be scored again.
+        wins = _wins_by_group(scores[:side], scores[side:], numbers[test[:side]])  # [P, P]
         drawn = rng.multinomial(len(wins), np.full(len(wins), 1 / len(wins)), size=count).astype(np.float64)
-        sizes = np.unique(numbers[test[:side]], return_counts=True)[1]
+        sizes = np.unique(numbers[test[:side]], return_counts=True)[1]  # [P]
         total += ((drawn @ wins) * drawn).sum(axis=1) / np.square(drawn @ sizes)
     low, high = np.quantile(total / folds, [0.025, 0.975])
     return float(low), float(high)
@@ -95,13 +100,13 @@ def probe_interval(
 def _both_sides(
     generated: torch.Tensor, real: torch.Tensor, groups: Sequence[str] | np.ndarray, folds: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the features [2N, D], generated first, and the photograph number of each pair [N]."""
+    """Returns the features [2N, D], generated first, and the number of each pair's real image [N]."""
     unit_generated, unit_real = unit_pairs(generated, real)
     numbers = group_numbers(groups, len(generated))
-    photograph_count = int(numbers.max()) + 1
-    if not 2 <= folds <= photograph_count:
+    group_count = int(numbers.max()) + 1
+    if not 2 <= folds <= group_count:
         raise ValueError(
-            f"The number of folds must be between 2 and the number of photographs, {photograph_count}. Got {folds}."
+            f"The number of folds must be between 2 and the number of real images, {group_count}. Got {folds}."
         )
     return torch.cat([unit_generated, unit_real]).cpu().numpy(), numbers
 
@@ -128,9 +133,9 @@ def _out_of_fold(
         yield test, probe.decision_function(features[test])
 
 
-def _wins_by_photograph(generated: np.ndarray, real: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Returns how often a generated row of photograph i scores above a real one of j, ties half: [P, P]."""
-    higher = (generated[:, None] > real[None, :]) + 0.5 * (generated[:, None] == real[None, :])
+def _wins_by_group(generated: np.ndarray, real: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Returns how often a generated row of real image i scores above a real row of j, ties half: [P, P]."""
+    higher = (generated[:, None] > real[None, :]) + 0.5 * (generated[:, None] == real[None, :])  # [n, n]
     index = np.unique(numbers, return_inverse=True)[1]
-    member = (index[None, :] == np.arange(index.max() + 1)[:, None]).astype(np.float64)
+    member = (index[None, :] == np.arange(index.max() + 1)[:, None]).astype(np.float64)  # [P, n]
     return member @ higher @ member.T

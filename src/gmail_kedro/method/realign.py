@@ -1,7 +1,8 @@
 """Training-free alignment: maps that move source features (generated images, or texts) to where real images lie.
 
 ReAlign (arXiv 2602.07026, Section 4), C3 and the mean shift need nothing but means and traces of unpaired sets, so
-they are fitted in a few passes over streams, in memory that does not grow with the number of rows.
+they are fitted in a few passes over streams, in memory that does not grow with the number of rows. They are the
+baseline that any training has to beat, and can follow it: behind the student's embeddings instead of the teacher's.
 """
 
 import dataclasses
@@ -13,10 +14,9 @@ import torch
 
 from gmail_kedro.method.unit_rows import unit_rows
 
-KINDS = ("none", "realign", "c3", "mean_shift")
 NOISE_VARIANCE = 0.016
 
-Stream = Callable[[], Iterable[torch.Tensor]]
+Stream = Callable[[], Iterable[torch.Tensor]]  # a function that starts again: maps are fitted in several passes
 
 _STATISTICS = {
     "none": (),
@@ -24,6 +24,7 @@ _STATISTICS = {
     "c3": ("source_mean", "target_mean", "noise_variance"),
     "mean_shift": ("source_mean", "target_mean"),
 }
+KINDS = tuple(_STATISTICS)
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,7 @@ class FeatureMap:
         Raises:
             ValueError: In these cases.
         """
-        _check_kind(self.kind)
-        if sorted(self.tensors()) != sorted(_STATISTICS[self.kind]):
-            raise ValueError(
-                f"A feature map of kind {self.kind!r} needs the statistics {sorted(_STATISTICS[self.kind])}. "
-                f"Got {sorted(self.tensors())} instead. Fit it again."
-            )
+        _check_statistics(self.kind, self.tensors())
 
     def source(self, features: torch.Tensor, *, noise_seed: int | None = None) -> torch.Tensor:
         """Returns mapped source features, unit rows [N, D] in float32 (in float64 for float64 features).
@@ -76,20 +72,19 @@ class FeatureMap:
         unit = self._checked(features, "source")
         if self.kind == "none":
             return unit.to(_wide_dtype(features))
+        source_mean, target_mean = self._at("source_mean", unit), self._at("target_mean", unit)  # [D]
         if self.kind == "realign":
-            moved = _restretched(unit, self._at("source_mean", unit), self._at("target_mean", unit), self._scale())
-            moved = moved - self._at("output_mean", unit) + self._at("target_mean", unit)
+            moved = _restretched(unit, source_mean, target_mean, 1.0 if self.scale is None else float(self.scale))
+            # Back on the sphere the mean is off again: the paper's third step, centroid alignment.
+            moved = moved - self._at("output_mean", unit) + target_mean
         elif self.kind == "mean_shift":
-            moved = unit - self._at("source_mean", unit) + self._at("target_mean", unit)
+            moved = unit - source_mean + target_mean
         else:
-            moved = unit - self._at("source_mean", unit) + self._noise(unit, noise_seed)
+            moved = unit - source_mean + self._noise(unit, noise_seed)
         return unit_rows(moved, "mapped source").to(_wide_dtype(features))
 
     def target(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns target features, unit rows [N, D]: centred for ``c3``, else only normalised.
-
-        Args:
-            features: Target features [N, D], any norm.
+        """Returns target features [N, D] as unit rows: centred for ``c3``, else only normalised.
 
         Raises:
             ValueError: As in ``source``.
@@ -106,21 +101,12 @@ class FeatureMap:
 
     @classmethod
     def from_tensors(cls, kind: str, tensors: Mapping[str, torch.Tensor]) -> "FeatureMap":
-        """Returns the map whose ``tensors()`` were stored.
-
-        Args:
-            kind: The stored kind.
-            tensors: The stored statistics.
+        """Returns the map whose kind and ``tensors()`` were stored.
 
         Raises:
             ValueError: If the kind is unknown or the statistics are not those it needs.
         """
-        _check_kind(kind)
-        if sorted(tensors) != sorted(_STATISTICS[kind]):
-            raise ValueError(
-                f"A feature map of kind {kind!r} needs the statistics {sorted(_STATISTICS[kind])}. "
-                f"Got {sorted(tensors)} instead. Fit it again."
-            )
+        _check_statistics(kind, tensors)  # before the call below, which would name them as unexpected arguments
         return cls(kind, **{name: value.double() for name, value in tensors.items()})
 
     def _checked(self, features: torch.Tensor, name: str) -> torch.Tensor:
@@ -135,13 +121,10 @@ class FeatureMap:
     def _at(self, name: str, rows: torch.Tensor) -> torch.Tensor:
         return getattr(self, name).to(rows.device)
 
-    def _scale(self) -> float:
-        return 1.0 if self.scale is None else float(self.scale)
-
     def _noise(self, rows: torch.Tensor, seed: int | None) -> torch.Tensor:
         if seed is None or self.noise_variance is None:
             return torch.zeros_like(rows)
-        rng = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
         drawn = torch.randn(rows.shape, generator=rng, dtype=torch.float64).to(rows.device)
         return drawn * math.sqrt(float(self.noise_variance))
 
@@ -226,7 +209,7 @@ def _chunks(stream: Stream, name: str, width: int | None, expected: int | None) 
             raise ValueError(f"All features must have the width {width}. Got {unit.shape[1]} in the {name} stream.")
         count += len(unit)
         yield unit
-        del features, unit
+        del features, unit  # before the next chunk is made: one is held at a time
     if count == 0 and expected is None:
         raise ValueError(f"The {name} stream of fit_feature_map is empty: there is nothing to fit the map on.")
     if expected is not None and count != expected:
@@ -239,6 +222,15 @@ def _chunks(stream: Stream, name: str, width: int | None, expected: int | None) 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"The kind of a feature map must be one of {list(KINDS)}. Got {kind!r} instead.")
+
+
+def _check_statistics(kind: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    _check_kind(kind)
+    if sorted(tensors) != sorted(_STATISTICS[kind]):
+        raise ValueError(
+            f"A feature map of kind {kind!r} needs the statistics {sorted(_STATISTICS[kind])}. "
+            f"Got {sorted(tensors)} instead. Fit it again."
+        )
 
 
 def _wide_dtype(features: torch.Tensor) -> torch.dtype:

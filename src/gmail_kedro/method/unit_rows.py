@@ -1,13 +1,24 @@
-"""What every measure of the gap starts from: checked rows of norm 1 in float64, and the photograph of each pair."""
+"""Rows of norm 1: what every loss and every measure here compares.
+
+Losses take ``normalize_rows``, in float32 and with a gradient. Measures take the checked ``unit_rows``, in float64:
+means over many rows need more digits than float32 has, and a row of zeros would become a number that looks like one.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+
+
+def normalize_rows(embeddings: torch.Tensor) -> torch.Tensor:
+    """Returns rows [N, D] of norm 1, in float32 or wider whatever the input's precision."""
+    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    return F.normalize(wide, dim=-1)
 
 
 def unit_rows(embeddings: torch.Tensor, name: str) -> torch.Tensor:
-    """Returns float64 rows of norm 1; means over many rows need more digits than float32 has.
+    """Returns float64 rows [N, D] of norm 1, without a gradient.
 
     Args:
         embeddings: Of shape [N, D], any norm.
@@ -21,8 +32,8 @@ def unit_rows(embeddings: torch.Tensor, name: str) -> torch.Tensor:
             f"The {name} embeddings must have shape [N, D] and not be empty. Got {list(embeddings.shape)} instead."
         )
     rows = embeddings.detach().double()
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    unusable = ~(torch.isfinite(norms) & (norms > 0)).squeeze(1)
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)  # [N, 1]
+    unusable = ~(torch.isfinite(norms) & (norms > 0)).squeeze(1)  # [N]
     if unusable.any():
         row = int(unusable.nonzero()[0])
         raise ValueError(
@@ -33,11 +44,7 @@ def unit_rows(embeddings: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def unit_clouds(generated: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the unit rows [N, D] and [M, D] of two clouds of one width.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of photographs [M, D].
+    """Returns the unit rows [N, D] and [M, D] of two clouds.
 
     Raises:
         ValueError: If the widths differ, or a row is zero or not finite.
@@ -52,11 +59,7 @@ def unit_clouds(generated: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tens
 
 
 def unit_pairs(generated: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the unit rows of both sides of N pairs.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their photographs [N, D].
+    """Returns the unit rows of both sides of N pairs, [N, D] each.
 
     Raises:
         ValueError: If the shapes differ, or a row is zero or not finite.
@@ -70,11 +73,7 @@ def unit_pairs(generated: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tenso
 
 
 def group_numbers(groups: Sequence[str] | np.ndarray, pair_count: int) -> np.ndarray:
-    """Returns the photograph of each pair as a number from 0, int64 of shape [N].
-
-    Args:
-        groups: The photograph of each pair.
-        pair_count: The N that is expected.
+    """Returns the real image of each pair as a number from 0, int64 of shape [N].
 
     Raises:
         ValueError: If there is not one group for each pair.
