@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageSource
 
@@ -51,7 +52,7 @@ def unique_batch_rows(index: int, groups: np.ndarray, *, batch_size: int, seed: 
     sizes = np.bincount(groups)
     starts = np.cumsum(sizes) - sizes
     chosen = batch_rows(index, count=len(sizes), batch_size=batch_size, seed=seed)
-    picks = np.random.default_rng((seed, 1, index)).integers(0, sizes[chosen])
+    picks = stream_rng(seed, Stream.ROW_OF_GROUP, index).integers(0, sizes[chosen])
     return order[starts[chosen] + picks]
 
 
@@ -76,7 +77,7 @@ def mixed_rows(count: int, real_fraction: float, *, seed: int) -> tuple[np.ndarr
         real_fraction: Share of real rows, in [0, 1].
         seed: Seeds the choice where one side gives only some of its rows.
     """
-    rng, larger = np.random.default_rng((seed, 21)), max(real_fraction, 1 - real_fraction)
+    rng, larger = stream_rng(seed, Stream.MIXED_ROWS), max(real_fraction, 1 - real_fraction)
     sizes = [round(count * share / larger) for share in (real_fraction, 1 - real_fraction)]
     real, generated = (np.sort(rng.permutation(count)[:size]) for size in sizes)
     return real, generated

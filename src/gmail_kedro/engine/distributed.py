@@ -1,4 +1,9 @@
-"""Runs jobs on the machines of a Ray cluster: actors hold a model once, and what a lost one was doing is redone."""
+"""Does jobs here or on the machines of a Ray cluster: actors hold a model once, and what a lost one did is redone.
+
+The pool of actors is our own. ``ray.util.ActorPool`` neither grows with the cluster nor survives a lost actor, and a
+task that Ray itself retries waits for its own actor to be restarted, for ever where no machine has room, while others
+are free. Plain tasks would leave models in the GPU memory of idle worker processes, beside the training that follows.
+"""
 
 import logging
 from collections import deque
@@ -72,11 +77,11 @@ class RayMapper:
 
         if not ray.is_initialized():
             ray.init()  # the cluster of RAY_ADDRESS or of this machine; without one, a new one on this machine
-        crew = _Crew(ray.put(build_worker), _Queue(jobs), resource=self._resource(), device=self.device)
+        pool = _ActorPool(ray.put(build_worker), jobs, resource=self._resource(), device=self.device)
         try:
-            yield from crew.work()
+            yield from pool.results()
         finally:
-            crew.dismiss()
+            pool.close()  # also when whoever reads the results stops early
 
     def _resource(self) -> str:
         import ray
@@ -90,79 +95,49 @@ class RayMapper:
 class _Task:
     index: int
     job: Any
-    losses: int = 0
+    losses: int = 0  # workers that ended while they did it
 
 
-class _Queue:
-    """The jobs that wait: those that were lost first, then the next of the stream."""
+class _ActorPool:
+    """The actors of one map, what each is doing, and the jobs that wait: lost ones before the stream's next."""
 
-    def __init__(self, jobs: Iterable[Any]) -> None:
-        self._stream = enumerate(jobs)
-        self._waiting: deque[_Task] = deque()
-
-    def count(self, limit: int) -> int:
-        """Returns how many wait, at most ``limit``; reads no further."""
-        self._waiting.extend(_Task(*pair) for pair in islice(self._stream, max(0, limit - len(self._waiting))))
-        return min(limit, len(self._waiting))
-
-    def take(self) -> _Task:
-        """Returns the next task; there must be one."""
-        return self._waiting.popleft()
-
-    def put_back(self, task: _Task) -> None:
-        """Takes a task whose actor was lost.
-
-        Raises:
-            RuntimeError: If that happened too often.
-        """
-        losses = task.losses + 1
-        if losses == MAX_LOSSES:
-            raise RuntimeError(
-                f"Job {task.index} lost its worker {losses} times, so it may be what ends them (out of memory?). "
-                "Finished shards are kept. See the logs of the Ray session; lower the batch size and start again."
-            )
-        logger.warning("The worker of job %d was lost; the job is redone (loss %d).", task.index, losses)
-        self._waiting.appendleft(replace(task, losses=losses))
-
-
-class _Crew:
-    """The actors of one map and what each is doing."""
-
-    def __init__(self, build_worker: Any, queue: _Queue, *, resource: str, device: str) -> None:
+    def __init__(self, build_worker: Any, jobs: Iterable[Any], *, resource: str, device: str) -> None:
         import ray
 
-        self._build_worker, self._queue, self._resource, self._device = build_worker, queue, resource, device
+        self._build_worker, self._resource, self._device = build_worker, resource, device
+        self._stream = enumerate(jobs)  # read as it is done: a plan of millions of jobs is never in memory
+        self._waiting: deque[_Task] = deque()
         self._actor_class: Any = ray.remote(_Actor).options(num_cpus=1, num_gpus=int(resource == "GPU"), max_restarts=0)
-        self._busy: dict[Any, tuple[Any, _Task | None]] = {}
+        self._busy: dict[Any, tuple[Any, _Task | None]] = {}  # by what is waited for; no task: the worker is built
 
-    def work(self) -> Iterator[Any]:
+    def results(self) -> Iterator[Any]:
         """Yields results in order of the jobs until nothing is left to do."""
         import ray
 
         finished: dict[int, Any] = {}
         wanted = 0
-        while self._hire() or self._busy:
-            done, _ = ray.wait(list(self._busy), timeout=POLL_SECONDS)
+        while self._grow() or self._busy:
+            done, _ = ray.wait(list(self._busy), timeout=POLL_SECONDS)  # looks for new machines now and then
             for reference in done:
                 finished.update(self._collect(reference))
             while wanted in finished:
                 yield finished.pop(wanted)
                 wanted += 1
 
-    def dismiss(self) -> None:
-        """Ends all actors; what they were doing is lost."""
+    def close(self) -> None:
+        """Ends all actors, and so frees their GPUs; what they were doing is lost."""
         import ray
 
         for actor, _ in self._busy.values():
             ray.kill(actor)
         self._busy.clear()
 
-    def _hire(self) -> bool:
+    def _grow(self) -> bool:
         """Starts actors while jobs wait and the cluster has room; says whether jobs wait."""
         import ray
 
         room = int(ray.cluster_resources().get(self._resource, 0))
-        waiting = self._queue.count(max(1, room))
+        waiting = self._count_waiting(max(1, room))
         if waiting and not room and not self._busy:
             raise RuntimeError(
                 f"The Ray cluster has no {self._resource} for run.device: {self._device}. Add a machine that has one "
@@ -184,14 +159,29 @@ class _Crew:
             result = ray.get(reference)
         except (RayActorError, ObjectLostError, OutOfMemoryError):
             if task is not None:
-                self._queue.put_back(task)
+                self._put_back(task)
             return {}
         except RayTaskError as error:
             raise error.cause from error
-        if self._queue.count(1):
-            following = self._queue.take()
+        if self._count_waiting(1):
+            following = self._waiting.popleft()
             self._busy[actor.run.remote(following.job)] = actor, following
         return {} if task is None else {task.index: result}
+
+    def _count_waiting(self, limit: int) -> int:
+        """Returns how many jobs wait, at most ``limit``; reads the stream no further."""
+        self._waiting.extend(_Task(*pair) for pair in islice(self._stream, max(0, limit - len(self._waiting))))
+        return min(limit, len(self._waiting))
+
+    def _put_back(self, task: _Task) -> None:
+        losses = task.losses + 1
+        if losses == MAX_LOSSES:
+            raise RuntimeError(
+                f"Job {task.index} lost its worker {losses} times, so it may be what ends them (out of memory?). "
+                "Finished shards are kept. See the logs of the Ray session; lower the batch size and start again."
+            )
+        logger.warning("The worker of job %d was lost; the job is redone (loss %d).", task.index, losses)
+        self._waiting.appendleft(replace(task, losses=losses))
 
 
 class _Actor:
