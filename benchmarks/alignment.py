@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +36,8 @@ from gmail_kedro.engine.optim import build_adamw
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.params import AlignmentParams, RunParams
+from gmail_kedro.params.alignment import AlignmentParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.alignment.preparation import build_objective, build_student, frozen_blocks, load_data
 from gmail_kedro.pipelines.alignment.training import AlignmentStep
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
@@ -135,7 +136,7 @@ class World:
 
 def our_step(world: World, params: AlignmentParams, *, precision: str = "auto", plain: bool = False) -> Step:
     """Returns whole optimizer steps of the project's loop."""
-    step, parameters = world.ours(replace(params, batch_size=world.setting.batch_size))
+    step, parameters = world.ours(params.replace(**{"training.batch_size": world.setting.batch_size}))
     optimizer = build_adamw(parameters, learning_rate=1e-4, weight_decay=0.01)
 
     def run(index: int) -> None:
@@ -153,7 +154,7 @@ def our_step(world: World, params: AlignmentParams, *, precision: str = "auto", 
 
 def bare_step(world: World) -> Step:
     """Returns the student's forward, backward and update alone: pixels are tensors already, no data, no loop."""
-    params = replace(EQ1, batch_size=world.setting.batch_size)
+    params = EQ1.replace(**{"training.batch_size": world.setting.batch_size})
     student = build_student(params, world.run, device=DEVICE)
     student.train()
     optimizer = build_adamw(student.parameters(), learning_rate=1e-4, weight_decay=0.01)
@@ -175,7 +176,7 @@ def peft_student(world: World):
     from peft import LoraConfig, get_peft_model
 
     student = world.teacher()
-    config = LoraConfig(r=EQ1.lora_rank, lora_alpha=EQ1.lora_alpha, target_modules=list(student.lora_targets))
+    config = LoraConfig(r=EQ1.lora.rank, lora_alpha=EQ1.lora.alpha, target_modules=list(student.lora_targets))
     student.image_tower = get_peft_model(student.image_tower, config).train()
     return student, [parameter for parameter in student.image_tower.parameters() if parameter.requires_grad]
 
@@ -272,7 +273,7 @@ def measure_peak_memory(world: World) -> dict[str, float]:
     """Returns the process's peak resident memory after steps of 256, then of 4,096 in parts of 256, in MiB."""
     peaks = {}
     for size in (256, 4096):
-        params = replace(EQ1, batch_size=size, micro_batch_size=256)
+        params = EQ1.replace(**{"training.batch_size": size, "training.micro_batch_size": 256})
         step, parameters = world.ours(params)
         with fast_arithmetic(DEVICE, precision="auto"):
             for index in range(2):
@@ -291,15 +292,15 @@ def options(world: World) -> dict[str, Step]:
         "as it is": our_step(world, EQ1),
         "plain attention kernel": our_step(world, EQ1, plain=True),
         "bfloat16": our_step(world, EQ1, precision="bfloat16"),
-        f"LoRA in the last {half} of {blocks} blocks": our_step(world, replace(EQ1, lora_blocks=half)),
-        "the same, frozen blocks cached": our_step(world, replace(EQ1, lora_blocks=half, cache_prefix=True)),
-        "half of the patches dropped": our_step(world, replace(EQ1, patch_dropout=0.5)),
-        "activations recomputed": our_step(world, replace(EQ1, checkpoint_activations=True)),
-        "torch.compile": our_step(world, replace(EQ1, compile=True)),
+        f"LoRA in the last {half} of {blocks} blocks": our_step(world, EQ1.replace(**{"lora.blocks": half})),
+        "the same, frozen blocks cached": our_step(world, EQ1.replace(cache_prefix=True, **{"lora.blocks": half})),
+        "half of the patches dropped": our_step(world, EQ1.replace(patch_dropout=0.5)),
+        "activations recomputed": our_step(world, EQ1.replace(**{"training.checkpoint_activations": True})),
+        "torch.compile": our_step(world, EQ1.replace(compile=True)),
         "micro-batches of a quarter": our_step(
-            world, replace(EQ1, micro_batch_size=max(1, world.setting.batch_size // 4))
+            world, EQ1.replace(**{"training.micro_batch_size": max(1, world.setting.batch_size // 4)})
         ),
-        "Eq. 1 + whitened mean": our_step(world, replace(EQ1, moment_weight=1.0)),
+        "Eq. 1 + whitened mean": our_step(world, EQ1.replace(moment_weight=1.0)),
     }
 
 

@@ -36,13 +36,22 @@ from gmail_kedro.generated_sets.stored import (
 )
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageRecord
-from gmail_kedro.params import QualityParams
+from gmail_kedro.params.quality import QualityParams
 
 Pass = Callable[[np.ndarray], Iterator[Image.Image]]
 WHOLE = "whole shards, every hash checked"
 RESULTS = Path(__file__).with_name("generated_sets.json")
 SETTINGS = {"generator": "none", "revision": "1", "steps": 1, "guidance": 1.0, "resolution": 256, "jpeg_quality": 95}
-QUALITY = QualityParams(8, 4.0, 3, None, 0, 0.02, 200, 0.001)
+QUALITY = QualityParams(
+    black_level=8,
+    min_deviation=4.0,
+    duplicate_distance=3,
+    min_caption_score=None,
+    retries=0,
+    max_quarantined=0.02,
+    limit_after=200,
+    max_unreadable=0.001,
+)
 SHARD_SIZE = 1000
 
 

@@ -29,7 +29,8 @@ from gmail_kedro.generated_sets.generation_work import GenerationWork
 from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.models.generators.known_generators import build_generator, find_generator
 from gmail_kedro.models.generators.sampling import Sampling
-from gmail_kedro.params import GenerationParams, QualityParams
+from gmail_kedro.params.generation import GenerationParams
+from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 RESULTS = Path(__file__).with_name("generation.json")

@@ -29,7 +29,7 @@ import yaml
 from gmail_kedro.datasets.blocks import BlocksDataset
 from gmail_kedro.generated_sets.shards import ShardWriter
 from gmail_kedro.interfaces import ImageRecord
-from gmail_kedro.params import GenerationParams, PairingParams
+from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.pipelines.generation.nodes import plan_generation
 from gmail_kedro.pipelines.pairing.nodes import pair
 

@@ -12,7 +12,7 @@ import yaml
 
 from gmail_kedro.configuration.settings_text import parse_settings
 from gmail_kedro.generated_sets.verify import verify_set
-from gmail_kedro.params import GenerationParams
+from gmail_kedro.params.generation import GenerationParams
 
 from .generated_sets.painting import folder_bytes
 

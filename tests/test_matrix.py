@@ -103,20 +103,20 @@ def test_a_change_runs_its_own_stages_and_no_others(project: Path, repro: Repro)
     assert repro() == []
 
     def change_rank(experiments: dict) -> None:
-        experiments["runs"]["rank_2_tuned"]["alignment.lora_rank"] = 3
+        experiments["runs"]["rank_2_tuned"]["alignment.lora.rank"] = 3
 
     edit(project, "experiments.yml", change_rank)
     assert "rank_2_tuned-0" in (ran := repro()) and set(ran) <= {"rank_2_tuned-0", "--pipeline=tables"}
 
     def add_row(experiments: dict) -> None:
-        experiments["runs"]["rank_9"] = {"alignment.lora_rank": 9}
+        experiments["runs"]["rank_9"] = {"alignment.lora.rank": 9}
         experiments["reproduce"]["mini_sd"].append("rank_9")
 
     edit(project, "experiments.yml", add_row)
     assert repro() == ["rank_9-0", "--pipeline=tables"]
 
     def change_base(experiments: dict) -> None:
-        experiments["runs"]["clipcap_base"]["downstream.steps"] = 7
+        experiments["runs"]["clipcap_base"]["downstream.training.steps"] = 7
 
     edit(project, "experiments.yml", change_base)
     assert repro()[:1] == ["clipcap_base-0"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gmail_kedro.mini.corpus import DATASET_FILE, write_mini_world
-from gmail_kedro.params import MiniWorldParams
+from gmail_kedro.params.mini_world import MiniWorldParams
 
 from .pipelines.conftest import make_project
 from .reporting.reproductions import write_reproduction

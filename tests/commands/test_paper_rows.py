@@ -14,7 +14,8 @@ from gmail_kedro.corpora.class_sets import CLASS_SETS
 from gmail_kedro.models.encoders.clip_vision import load_clip_vision
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.inventory import KINDS
-from gmail_kedro.params import GenerationParams, Parameters
+from gmail_kedro.params.generation import GenerationParams
+from gmail_kedro.params.groups import GROUPS, SETTINGS
 from gmail_kedro.pipeline_registry import register_pipelines
 from gmail_kedro.preflight.requirements import MODELS, read_requirements
 from gmail_kedro.reporting.tables import read_tables
@@ -86,14 +87,12 @@ def test_the_rows_are_the_papers_58_and_those_of_the_mini_world():
 @pytest.mark.parametrize("name", sorted(set(ROWS.values())))
 def test_a_row_resolves_to_parameters_models_a_set_and_corpora_that_exist(name):
     changes = changes_of(PAPER, name)
-    plain = compose(PAPER, {})["parameters"]
-    for key in changes.keys() - {"set", "corpus", "benchmark_corpus"}:
-        group, _, field = key.partition(".")
-        assert field in plain[group], key
+    assert changes.keys() - {"set", "corpus", "benchmark_corpus"} <= SETTINGS.keys()
     configuration = compose(PAPER, changes)
     parameters = configuration["parameters"]
-    built = {kind.GROUP: kind(**parameters[kind.GROUP]) for kind in Parameters.__subclasses__()}
-    assert all(parameters[key.split(".")[0]][key.split(".")[1]] == changes[key] for key in changes if "." in key)
+    built = {name: group(**parameters[name]) for name, group in GROUPS.items()}
+    flat = {key: value for group in built.values() for key, value in group.flat().items()}
+    assert all(flat[key] == changes[key] for key in changes if "." in key)
     for kind in KINDS.values():
         group, field = kind.name_setting.split(".")
         model = getattr(built[group], field)
@@ -155,7 +154,7 @@ def test_the_work_of_a_table_is_that_of_its_sets_and_runs(profile, number):
         work = ["tuning_large" if is_large else "tuning"]
         if "vision_language" in pipelines_of(project, name):
             work = ["tuning_large"] * (changes.get("alignment.tune") != "none")
-            work += ["language_tuning"] * (changes.get("vision_language.steps") != 0)
+            work += ["language_tuning"] * (changes.get("vision_language.training.steps") != 0)
         work += ["fine_tuning_imagenet"] * ("imagenet" in changes.get("fine_tuning.sets", ()))
         counted |= {one: counted.get(one, 0) + 1 for one in work}
     counted = {name.replace("set_train2014", "set_coco_train2014"): count for name, count in counted.items()}

@@ -13,11 +13,11 @@ from gmail_kedro.generated_sets.stored import SetDescription, write_description
 
 ROWS = {
     "base": {"alignment.tune": "none"},
-    "tuned": {"alignment.lora_rank": 2, "starts_from": "base", "set": "small", "pipelines": ["experiment", "transfer"]},
+    "tuned": {"alignment.lora.rank": 2, "starts_from": "base", "set": "small", "pipelines": ["experiment", "transfer"]},
 }
 LARGE = {
     "base": {"run.encoder": "clip_vit_b_32"},
-    "other": {"like": "tuned", "alignment.lora_rank": 4, "set": "big"},
+    "other": {"like": "tuned", "alignment.lora.rank": 4, "set": "big"},
     "tuned": None,
     "again": {"like": "base", "run.encoder": "clip_vit_l_14"},
 }

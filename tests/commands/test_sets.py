@@ -18,7 +18,9 @@ from gmail_kedro.generated_sets.generate import generate_shards
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.generated_sets.stored import StoredImages, read_description
-from gmail_kedro.params import GenerationParams, QualityParams, RunParams
+from gmail_kedro.params.generation import GenerationParams
+from gmail_kedro.params.quality import QualityParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.generation.nodes import prepare_generation
 
 from ..generated_sets.painting import make_captions

@@ -10,7 +10,8 @@ import yaml
 from gmail_kedro.commands import main
 from gmail_kedro.configuration.checks import check_profile
 from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
-from gmail_kedro.params import GROUPS, ParameterError
+from gmail_kedro.params.base import ParameterError
+from gmail_kedro.params.groups import GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -66,12 +67,20 @@ def test_a_run_does_not_take_the_folder_of_something_else(taken: str):
     [
         ({"run_idd": "x"}, "no 'run_idd'. Did you mean run_id"),
         ({"alignmnt": {"steps": 3}}, "no 'alignmnt'. Did you mean alignment"),
-        ({"alignment": {"stepz": 3}}, "no 'alignment.stepz'. Did you mean alignment.steps"),
-        ({"steps": 3}, "Did you mean alignment.steps or downstream.steps"),
+        (
+            {"alignment": {"training": {"stepz": 3}}},
+            "stepz'. Did you mean alignment.training.steps?",
+        ),
+        ({"alignment": {"steps": 3}}, "no 'alignment.steps'. Did you mean alignment.training.steps?"),
+        ({"steps": 3}, "Did you mean alignment.training.steps or downstream.training.steps"),
         ({"generation.steps": 3}, "no 'generation.steps'"),
         ({"alignment": 3}, "alignment must be a mapping"),
-        ({"alignment": {"steps": "sixty"}}, "alignment.steps must be an integer. Got 'sixty'"),
-        ({"alignment": {"lora_rank": -1}}, "alignment.lora_rank must be greater than 0"),
+        ({"alignment": {"training": 3}}, "alignment.training must be a mapping"),
+        (
+            {"alignment": {"training": {"steps": "sixty"}}},
+            "steps must be a valid integer. Got 'sixty'",
+        ),
+        ({"alignment": {"lora": {"rank": -1}}}, "alignment.lora.rank must be greater than 0"),
         ({"alignment": {"temperature": float("nan")}}, "alignment.temperature must be a finite number"),
         ({"run": {"_target_": "os.system"}}, "no 'run._target_'"),
         ({"corpus": "coco_karpathy"}, "no 'corpus'"),  # a setting of the profile paper
@@ -88,8 +97,8 @@ def test_a_command_line_that_names_what_is_not_there_is_refused(given: dict[str,
     ("file", "changes", "told"),
     [
         ("base/parameters_alignment.yml", {"alignmnt": {"steps": 3}}, "there is no 'alignmnt'. Did you mean alignment"),
-        ("base/parameters_alignment.yml", {"alignment__stepz": 3}, "no 'alignment.stepz'. Did you mean alignment"),
-        ("base/parameters_alignment.yml", {"alignment__steps": "3"}, "alignment.steps must be an integer. Got '3'"),
+        ("base/parameters_alignment.yml", {"alignment__lora__rnak": 3}, "no 'alignment.lora.rnak'. Did you mean"),
+        ("base/parameters_alignment.yml", {"alignment__training__steps": "3"}, "must be a valid integer. Got '3'"),
         ("base/parameters_alignment.yml", {"alignment__temperature": float("nan")}, "must be a finite number"),
         ("base/parameters_generation.yml", {"generation__steps": -1}, "must be greater than 0. Got -1"),
         ("paper/parameters.yml", {"run_id": "mine"}, "run_id must be said in globals.yml"),
@@ -98,9 +107,9 @@ def test_a_command_line_that_names_what_is_not_there_is_refused(given: dict[str,
         ("own_corpus/globals.yml", {"tables": "/x"}, "tables must be a name"),
         ("own_corpus/globals.yml", {"runid": "x"}, "there is no 'runid'. Did you mean run_id"),
         ("base/experiments.yml", {"runs__eq1": {"lik": "gmail"}}, "runs.eq1: there is no 'lik'. Did you mean like"),
-        ("base/experiments.yml", {"runs__eq1": {"aligment.lora_rank": 2}}, "Did you mean alignment.lora_rank"),
+        ("base/experiments.yml", {"runs__eq1": {"aligment.lora_rank": 2}}, "Did you mean alignment.lora.rank"),
         ("base/experiments.yml", {"runs__eq1": {"run_id": "x"}}, "runs.eq1: there is no 'run_id'"),
-        ("base/experiments.yml", {"runs__eq1": {"alignment.lora_rank": "two"}}, "runs.eq1: .*must be an integer"),
+        ("base/experiments.yml", {"runs__eq1": {"alignment.lora.rank": "two"}}, "runs.eq1: .*must be a valid integer"),
         ("base/experiments.yml", {"runs__eq1": {"set": 7}}, "runs.eq1: set must be text. It was read as 7"),
         ("base/experiments.yml", {"runs__eq1": {"starts_from": "clipcap_bse"}}, "Did you mean clipcap_base"),
         ("base/experiments.yml", {"reproduce__mini_sd": ["eq2"]}, "mini_sd: there is no 'eq2'. Did you mean eq1"),
@@ -110,7 +119,7 @@ def test_a_command_line_that_names_what_is_not_there_is_refused(given: dict[str,
         ("base/sets.yml", {"sets": {"a/b": {}}}, "the name of a set must be a name"),
         ("base/sets.yml", {"sets": {"mini_sd": {"parms": "x=1"}}}, "mini_sd: there is no 'parms'. Did you mean params"),
         ("base/sets.yml", {"sets": {"mini_sd": {"params": "generation.stepz=1"}}}, "mini_sd.params: .*stepz"),
-        ("base/sets.yml", {"sets": {"mini_sd": {"params": {"generation.steps": "x"}}}}, "must be an integer"),
+        ("base/sets.yml", {"sets": {"mini_sd": {"params": {"generation.steps": "x"}}}}, "must be a valid integer"),
         ("base/study.yml", {"screen__seeds": ["a"]}, "screen.seeds must be a list of integers"),
         ("base/study.yml", {"screen__variant": {}}, "screen: there is no 'variant'. Did you mean variants"),
         ("base/study.yml", {"screen__baseline": "frozn"}, "screen.baseline: there is no 'frozn'. Did you mean frozen"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gmail_kedro.configuration.files import read_file
-from gmail_kedro.params import ParameterError
+from gmail_kedro.params.base import ParameterError
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]

@@ -3,7 +3,7 @@
 import pytest
 
 from gmail_kedro.configuration.settings_text import nest, parse_settings
-from gmail_kedro.params import ParameterError
+from gmail_kedro.params.base import ParameterError
 
 NEGATIVE, TEMPLATE = "generation.negative_prompt", "generation.prompt_template"
 

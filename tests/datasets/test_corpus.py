@@ -14,7 +14,7 @@ from gmail_kedro.datasets.mini_world import MiniWorldDataset
 from gmail_kedro.hooks.catalog_hooks import CatalogHooks
 from gmail_kedro.mini import corpus as mini_corpus
 from gmail_kedro.mini.questions import TASKS
-from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
+from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 from gmail_kedro.pipelines.mini_world import create_pipeline
 from gmail_kedro.pipelines.mini_world.nodes import build_mini_world
 

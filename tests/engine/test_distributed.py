@@ -16,7 +16,8 @@ from gmail_kedro.engine.distributed import RayMapper, job_mapper, map_here
 from gmail_kedro.engine.inference import Encoding, FeatureStore, RemoteEncoder, encode_images
 from gmail_kedro.generated_sets.generate import generate_shards
 from gmail_kedro.generated_sets.generation_work import GenerationWork
-from gmail_kedro.params import ParameterError, RunParams
+from gmail_kedro.params.base import ParameterError
+from gmail_kedro.params.run import RunParams
 
 from ..generated_sets import painting
 

@@ -7,7 +7,7 @@ from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.hardware import fast_arithmetic, multiplies_bfloat16, resolve_device, resolve_precision
 from gmail_kedro.hooks.catalog_hooks import ModelHooks
-from gmail_kedro.params import RunParams
+from gmail_kedro.params.run import RunParams
 
 from ..test_params import load
 

@@ -6,7 +6,7 @@ import torch
 
 from gmail_kedro.evaluation.benchmark import RECALLS, Benchmark, score_retrieval
 from gmail_kedro.interfaces import FeatureOrigin
-from gmail_kedro.params import EvaluationParams
+from gmail_kedro.params.evaluation import EvaluationParams
 
 PARAMS = EvaluationParams(
     split="test", image_count=None, beam_size=1, caption_tokenizer="simple", meteor=False, word_vectors=None,

@@ -9,7 +9,8 @@ import yaml
 from gmail_kedro.corpora.class_sets import CLASS_SETS
 from gmail_kedro.evaluation.measured_sets import check_class_sets, open_class_sets
 from gmail_kedro.interfaces import ClassificationTask
-from gmail_kedro.params import EvaluationParams, FineTuningParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
 
 from ..corpora.class_set_files import COPIES
 

@@ -13,7 +13,8 @@ from PIL import Image
 from gmail_kedro.generated_sets.generation_work import GenerationWork
 from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.interfaces import Decoded
-from gmail_kedro.params import GenerationParams, QualityParams
+from gmail_kedro.params.generation import GenerationParams
+from gmail_kedro.params.quality import QualityParams
 
 RESOLUTION = 32
 REVISION = "paint-1"

@@ -6,7 +6,7 @@ import pytest
 
 from gmail_kedro.generated_sets.pairing import PAIR_COLUMNS, is_held_out, pair_by_caption
 from gmail_kedro.generated_sets.plan import plan_images
-from gmail_kedro.params import PairingParams
+from gmail_kedro.params.generation import PairingParams
 
 from .painting import generation_params, make_captions
 

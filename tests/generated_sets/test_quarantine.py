@@ -16,7 +16,7 @@ from gmail_kedro.generated_sets.shards import probe_shard, read_shard
 from gmail_kedro.generated_sets.stored import StoredImages, missing_shards, read_description
 from gmail_kedro.generated_sets.tally import QuarantineError
 from gmail_kedro.images.decoding import decode_image
-from gmail_kedro.params import PairingParams
+from gmail_kedro.params.generation import PairingParams
 
 from .painting import (
     REASONS,

@@ -13,7 +13,7 @@ from gmail_kedro.mini import corpus, layouts
 from gmail_kedro.mini.corpus import holds_world, open_world, write_mini_world
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import render_scene
-from gmail_kedro.params import MiniWorldParams
+from gmail_kedro.params.mini_world import MiniWorldParams
 
 PARAMS = MiniWorldParams(train_count=12, val_count=4, test_count=6, seed=3)
 

@@ -11,7 +11,7 @@ from gmail_kedro.mini.captions import TEENS, TENS, UNITS, describe_at_length
 from gmail_kedro.mini.corpus import _draw_pages, holds_world, open_world, write_mini_world
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.worlds import KINDS
-from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
+from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 
 MAIN = MiniWorldParams(train_count=6, val_count=1, test_count=300, seed=0)
 BENCHMARKS = MiniBenchmarksParams(flickr_count=300, long_caption_count=60, seed=0)
@@ -91,8 +91,12 @@ def test_each_kind_is_read_as_the_corpus_it_stands_for(tmp_path):
 def test_a_world_is_of_one_kind_and_depends_on_its_own_size_alone(tmp_path):
     small = MiniBenchmarksParams(flickr_count=2, long_caption_count=4, seed=0)
     write_mini_world(tmp_path / "flickr", small, "flickr")
-    assert holds_world(tmp_path / "flickr", MiniBenchmarksParams(2, 9, 0), "flickr")
-    assert not holds_world(tmp_path / "flickr", MiniBenchmarksParams(3, 4, 0), "flickr")
+    assert holds_world(
+        tmp_path / "flickr", MiniBenchmarksParams(flickr_count=2, long_caption_count=9, seed=0), "flickr"
+    )
+    assert not holds_world(
+        tmp_path / "flickr", MiniBenchmarksParams(flickr_count=3, long_caption_count=4, seed=0), "flickr"
+    )
     assert not holds_world(tmp_path / "flickr") and not holds_world(tmp_path / "flickr", kind="long_captions")
     with pytest.raises(ValueError, match="must be of the kind 'main'. Got 'flickr'.*Delete the folder"):
         open_world(tmp_path / "flickr")

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 TINY = {
     "mini_world": {"train_count": 40, "val_count": 8, "test_count": 24},
     "mini_benchmarks": {"flickr_count": 20, "long_caption_count": 16},
     "generation": {"image_count": 30, "steps": 2, "batch_size": 10, "shard_size": 20},
-    "alignment": {"steps": 6, "batch_size": 12, "checkpoint_every": 2},
-    "downstream": {"steps": 8, "batch_size": 12, "checkpoint_every": 4},
-    "retriever": {"steps": 4, "batch_size": 12, "checkpoint_every": 2},
+    "alignment": {"training": {"steps": 6, "batch_size": 12, "checkpoint_every": 2}},
+    "downstream": {"training": {"steps": 8, "batch_size": 12, "checkpoint_every": 4}},
+    "retriever": {"training": {"steps": 4, "batch_size": 12, "checkpoint_every": 2}},
     "diagnostics": {"bootstrap_count": 50, "tsne_count": 20},
     "evaluation": {"bootstrap_count": 50, "beam_size": 2},
     "run": {"precision": "float32"},
@@ -37,12 +38,7 @@ def run_in() -> Run:
         from kedro.framework.session import KedroSession
         from kedro.framework.startup import bootstrap_project
 
-        merged = {name: dict(group) for name, group in TINY.items()}
-        for name, value in parameters.items():
-            if isinstance(value, dict):
-                merged.setdefault(name, {}).update(value)
-            else:
-                merged[name] = value
+        merged = OmegaConf.to_container(OmegaConf.merge(TINY, parameters))
         bootstrap_project(project)
         with KedroSession.create(project_path=project, env=env, runtime_params=merged) as session:
             session.run(pipeline_names=list(pipelines))

@@ -1,6 +1,5 @@
 """The alignment step with the real mini CLIP: cached equals online, parts equal the whole, each option does its job."""
 
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,8 @@ from PIL import Image
 from gmail_kedro.engine.inference import Encoding, FeatureStore, encode_images, encode_texts
 from gmail_kedro.method.alignment import alignment_loss
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.params import AlignmentParams, RunParams
+from gmail_kedro.params.alignment import AlignmentParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
     aligned_rows,
     build_objective,
@@ -33,7 +33,9 @@ CPU = torch.device("cpu")
 PAIRS, PHOTOGRAPHS = 18, 6
 BASE = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)["parameters"]
 RUN = RunParams(**{**BASE["run"], "precision": "float32"})
-EQ1 = AlignmentParams(**{**BASE["alignment"], "moment_weight": 0.0, "batch_size": 10, "steps": 4})
+EQ1 = AlignmentParams(**BASE["alignment"]).replace(
+    moment_weight=0.0, **{"training.batch_size": 10, "training.steps": 4}
+)
 SHARED = {"topology": "shared", "real_path": "lora_proj", "projection": "linear"}
 TEXTS = {"generated_text_weight": 1.0, "real_text_weight": 1.0}
 
@@ -162,13 +164,15 @@ OPTIONS = {
 @pytest.mark.parametrize("size", [3, 5])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_micro_batches_give_the_whole_batchs_gradient(world, name, size):
-    params = replace(EQ1, **OPTIONS[name])
-    assert_close(gradients(world(params)), gradients(world(replace(params, micro_batch_size=size))), 1e-5)
+    params = EQ1.replace(**OPTIONS[name])
+    assert_close(
+        gradients(world(params)), gradients(world(params.replace(**{"training.micro_batch_size": size}))), 1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["eq1", "queue", "cache", "patches", "sigmoid", "cosine", "preservation"])
 def test_what_is_separable_needs_one_forward_pass(world, name):
-    built = world(replace(EQ1, **OPTIONS[name], micro_batch_size=3))
+    built = world(EQ1.replace(**OPTIONS[name], **{"training.micro_batch_size": 3}))
     seen = []
     built.student.encoder.image_tower.register_forward_hook(lambda *_: seen.append(1))
     built.step(0)
@@ -177,7 +181,7 @@ def test_what_is_separable_needs_one_forward_pass(world, name):
 
 
 def test_micro_batches_are_exact_in_float64(pairs, world):
-    built, split = world(EQ1), world(replace(EQ1, micro_batch_size=3))
+    built, split = world(EQ1), world(EQ1.replace(**{"training.micro_batch_size": 3}))
     for each in (built, split):
         each.student.encoder.image_tower.double()
         each.student.encoder.projection = each.student.encoder.projection.double()
@@ -193,26 +197,28 @@ def test_micro_batches_are_exact_in_float64(pairs, world):
 
 @pytest.mark.parametrize("blocks", [None, 1, 3])
 def test_the_cached_prefix_changes_nothing(world, blocks):
-    params = replace(EQ1, lora_blocks=blocks)
-    assert_close(gradients(world(params)), gradients(world(replace(params, cache_prefix=True))), 1e-6)
+    params = EQ1.replace(**{"lora.blocks": blocks})
+    assert_close(gradients(world(params)), gradients(world(params.replace(cache_prefix=True))), 1e-6)
 
 
 def test_recomputed_activations_change_nothing(world):
-    assert_close(gradients(world(EQ1)), gradients(world(replace(EQ1, checkpoint_activations=True))), 1e-6)
+    assert_close(
+        gradients(world(EQ1)), gradients(world(EQ1.replace(**{"training.checkpoint_activations": True}))), 1e-6
+    )
 
 
 def test_compiled_kernels_change_nothing_but_the_rounding(world):
-    assert_close(gradients(world(EQ1)), gradients(world(replace(EQ1, compile=True))), 1e-5)
+    assert_close(gradients(world(EQ1)), gradients(world(EQ1.replace(compile=True))), 1e-5)
 
 
 def test_without_a_compiler_nothing_is_begun(world, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match="needs a C\\+\\+ compiler; there is no no-such-compiler on the PATH"):
-        world(replace(EQ1, compile=True))
+        world(EQ1.replace(compile=True))
 
 
 def test_negatives_never_show_the_positives_photograph(world):
-    built = world(replace(EQ1, negatives="cache"))
+    built = world(EQ1.replace(negatives="cache"))
     assert sorted(built.data.image_ids[built.step._negatives(0)]) == [0, 1, 2, 3, 4]
     rows = built.step._batch(0)
     ids = built.data.image_ids
@@ -229,17 +235,17 @@ def test_negatives_never_show_the_positives_photograph(world):
 
 
 def test_the_queue_holds_the_last_photographs_each_once_whatever_came_before(world):
-    built = world(replace(EQ1, negatives="queue", queue_size=3))
+    built = world(EQ1.replace(negatives="queue", queue_size=3))
     assert len(built.step._negatives(0)) == 0
     queue = built.step._negatives(2)
     ids = built.data.image_ids[queue]
     assert len(set(ids)) == len(queue) == 3
     assert set(queue) <= set(built.step._batch(1)) | set(built.step._batch(0))
-    assert np.array_equal(queue, world(replace(EQ1, negatives="queue", queue_size=3)).step._negatives(2))
+    assert np.array_equal(queue, world(EQ1.replace(negatives="queue", queue_size=3)).step._negatives(2))
 
 
 def test_a_queue_larger_than_the_world_does_not_walk_back_to_the_first_step(world, monkeypatch):
-    built = world(replace(EQ1, negatives="queue", queue_size=1000))
+    built = world(EQ1.replace(negatives="queue", queue_size=1000))
     seen, batch = [], built.step._batch
     monkeypatch.setattr(built.step, "_batch", lambda index: seen.append(index) or batch(index))
     assert len(built.step._negatives(5000)) == PHOTOGRAPHS - 1  # all of the training split
@@ -247,7 +253,7 @@ def test_a_queue_larger_than_the_world_does_not_walk_back_to_the_first_step(worl
 
 
 def test_unique_per_batch_never_draws_a_photograph_twice_and_visits_all(world):
-    built = world(replace(EQ1, same_image="unique_per_batch", batch_size=5))
+    built = world(EQ1.replace(same_image="unique_per_batch", **{"training.batch_size": 5}))
     for index in range(5):
         ids = built.data.image_ids[built.step._batch(index)]
         assert sorted(ids) == [0, 1, 2, 3, 4]
@@ -257,7 +263,7 @@ def test_unique_per_batch_never_draws_a_photograph_twice_and_visits_all(world):
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_stop_gradient_decides_whether_eq1_moves_the_real_head(world, stop):
-    params = replace(EQ1, **SHARED, stop_gradient_real=stop)
+    params = EQ1.replace(**SHARED, stop_gradient_real=stop)
     built = world(params)
     built.step(0)["loss"].backward()
     moved = built.student.heads.real.weight.grad is not None
@@ -266,7 +272,7 @@ def test_stop_gradient_decides_whether_eq1_moves_the_real_head(world, stop):
 
 
 def test_validation_looks_at_held_out_pairs_without_dropout_or_gradient(world):
-    built = world(replace(EQ1, lora_dropout=0.5, validate_every=1))
+    built = world(EQ1.replace(**{"lora.dropout": 0.5, "training.validate_every": 1}))
     built.student.train()
     assert built.step.validate() == built.step.validate()
     assert built.student.encoder.image_tower.training
@@ -274,7 +280,7 @@ def test_validation_looks_at_held_out_pairs_without_dropout_or_gradient(world):
 
 
 def test_patch_dropout_is_for_training_alone(world):
-    built = world(replace(EQ1, patch_dropout=0.5))
+    built = world(EQ1.replace(patch_dropout=0.5))
     built.student.train()
     pictures = built.data.generated[[0, 1]]
     assert built.student.encoder.pool_image(pictures)[1].shape[1] == 32
@@ -284,6 +290,6 @@ def test_patch_dropout_is_for_training_alone(world):
 
 def test_few_photographs_are_the_first_of_the_training_split_with_all_their_pairs(pairs):
     assert set(pairs["split"][aligned_rows(pairs, EQ1)]) == {"train"}
-    rows = aligned_rows(pairs, replace(EQ1, photograph_count=2))
+    rows = aligned_rows(pairs, EQ1.replace(photograph_count=2))
     first = list(dict.fromkeys(pairs["image_id"][pairs["split"] == "train"]))[:2]
     assert list(rows) == list(np.flatnonzero(pairs["image_id"].isin(first)))

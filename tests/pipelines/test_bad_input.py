@@ -97,11 +97,8 @@ def test_empty_captions_file(own, photographs):
         ({"generation": {"generator": "sd9"}}, "no generator 'sd9'. Known names: .*mini_stable_diffusion"),
         ({"alignment": {"temperature": -0.1}}, "alignment.temperature must be greater than 0. Got -0.1"),
         ({"alignment": {"lora_rnak": 8}}, "lora_rnak"),
-        (
-            {"alignment": {"align_form": "eq2"}},
-            r"alignment.align_form must be one of \['softmax', 'sigmoid', 'cosine'\]",
-        ),
-        ({"alignment": {"lora_rank": "four"}}, "alignment.lora_rank must be an integer. Got 'four'"),
+        ({"alignment": {"align_form": "eq2"}}, "alignment.align_form must be 'softmax', 'sigmoid' or 'cosine'"),
+        ({"alignment": {"lora": {"rank": "four"}}}, "alignment.lora.rank must be a valid integer. Got 'four'"),
     ],
 )
 def test_bad_parameters_stop_the_run_before_its_first_node(own, photographs, parameters, message):

@@ -17,7 +17,10 @@ from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
 from gmail_kedro.models.inventory import check_models
 from gmail_kedro.models.weight_sources import MissingWeightsError
-from gmail_kedro.params import DownstreamParams, EvaluationParams, IfcapParams, ParameterError, RunParams
+from gmail_kedro.params.base import ParameterError
+from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
 from gmail_kedro.pipelines.downstream.examples import add_noise
 from gmail_kedro.pipelines.downstream.features import TrainingFeatures, gather
@@ -31,18 +34,19 @@ BASE = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)["
 RUN = RunParams(**{**BASE["run"], "precision": "float32", "device": "cpu"})
 RUNS = yaml.safe_load((ROOT / "conf/base/experiments.yml").read_text())["runs"]
 COUNT, D = 24, 12
-TINY = {"steps": 6, "batch_size": 8, "checkpoint_every": 2, "mapper_layers": 2, "max_tokens": 16}
+TRAINING = {"training.steps": 6, "training.batch_size": 8, "training.checkpoint_every": 2}
+TINY = TRAINING | {"mapper_layers": 2, "max_tokens": 16}
 ORIGIN = FeatureOrigin("mini_clip", ("generated",), real_route="a" * 64, student="s", feature_map="none 0")
 KINDS = {
     "mlp": {},
     "transformer": {"mapper": "transformer", "tune_language_model": "none"},
-    "lora": {"tune_language_model": "lora", "lora_rank": 4, "lora_dropout": 0.2},
+    "lora": {"tune_language_model": "lora", "lora.rank": 4, "lora.dropout": 0.2},
     "ifcap": {"model": "ifcap"},
 }
 
 
 def downstream(**changes) -> DownstreamParams:
-    return DownstreamParams(**{**BASE["downstream"], **TINY, **changes})
+    return DownstreamParams(**BASE["downstream"]).replace(**TINY | changes)
 
 
 def ifcap(**changes) -> IfcapParams:
@@ -134,12 +138,12 @@ def test_a_stored_captioner_knows_its_origin_and_can_be_taken_without_training(k
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_training_goes_on_from_a_stored_captioner(kind, pairs, features, tmp_path):
     first, before = train_captioner(
-        pairs, features, Checkpoints(tmp_path), downstream(**KINDS[kind], steps=20), ifcap(), RUN
+        pairs, features, Checkpoints(tmp_path), downstream(**KINDS[kind], **{"training.steps": 20}), ifcap(), RUN
     )
     first.save_pretrained(tmp_path / "captioner")
     changes = {**KINDS[kind], "start_from": str(tmp_path / "captioner")}
     second, after = train_captioner(pairs, features, Checkpoints(tmp_path / "b"), downstream(**changes), ifcap(), RUN)
-    assert len(after) == TINY["steps"] and after["loss"].iloc[0] < before["loss"].iloc[0]
+    assert len(after) == TINY["training.steps"] and after["loss"].iloc[0] < before["loss"].iloc[0]
     assert weights_of(second, tmp_path / "second") != weights_of(first, tmp_path / "first")
     assert [name for name, value in second.named_parameters() if value.requires_grad]
 
@@ -269,11 +273,12 @@ def distinct_captioners() -> list[str]:
 
 @pytest.mark.parametrize("name", distinct_captioners())
 def test_every_named_run_builds_its_captioner_and_learns_from_it(name, pairs, features):
-    groups = {group: dict(BASE[group]) for group in ("downstream", "ifcap")}
+    changes: dict[str, dict] = {"downstream": {}, "ifcap": {}}
     for key, value in RUNS[name].items():
         group, _, field = key.partition(".")
-        groups.get(group, {})[field] = value
-    params, settings = DownstreamParams(**groups["downstream"]), IfcapParams(**groups["ifcap"])
+        changes.get(group, {})[field] = value
+    params = DownstreamParams(**BASE["downstream"]).replace(**changes["downstream"])
+    settings = IfcapParams(**BASE["ifcap"]).replace(**changes["ifcap"])
     examples = prepare_captioner(pairs, features, params, settings, RUN, device=CPU)
     examples.loss(np.arange(4), 0).backward()
     learned = dict(examples.captioner.named_parameters())
@@ -311,7 +316,7 @@ def test_a_stored_captioner_of_another_encoder_stops_the_run_before_its_first_no
     taken = downstream(pretrained=str(tmp_path / "captioner"))
     check_models({"run": RUN, "downstream": taken, "ifcap": ifcap()})
     with pytest.raises(ValueError, match="trained with the encoder 'mini_clip'; this run's is 'mini_siglip'"):
-        check_models({"run": replace(RUN, encoder="mini_siglip"), "downstream": taken})
+        check_models({"run": RUN.replace(encoder="mini_siglip"), "downstream": taken})
     with pytest.raises(MissingWeightsError, match="There is no captioner at nowhere"):
         check_models({"run": RUN, "downstream": downstream(pretrained="nowhere")})
     with pytest.raises(MissingWeightsError, match="vocabulary of nouns was to be read from words.txt"):

@@ -17,13 +17,23 @@ from gmail_kedro.evaluation.benchmark import real_route
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import StoredStudent, StudentSpec
-from gmail_kedro.params import EvaluationParams, FineTuningParams, RunParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.classification import nodes
 
 from ..corpora.class_set_files import COPIES, LISTINGS, TRAINED
 
-CLIP = RunParams(0, "cpu", "float32", "mini_clip", None, 4, "local")
-SYNCLR = replace(CLIP, encoder="mini_synclr")
+CLIP = RunParams(
+    seed=0,
+    device="cpu",
+    precision="float32",
+    encoder="mini_clip",
+    encoder_path=None,
+    image_batch_size=4,
+    engine="local",
+)
+SYNCLR = CLIP.replace(encoder="mini_synclr")
 CORPUS = SimpleNamespace(name="coco", labels={})
 NO_MAP = SimpleNamespace(kind="none")
 SHORT = {

@@ -13,7 +13,8 @@ from gmail_kedro.interfaces import Corpus
 from gmail_kedro.method.frame import decompose_gap, fit_frame
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.student import student
-from gmail_kedro.params import DiagnosticsParams, RunParams
+from gmail_kedro.params.diagnostics import DiagnosticsParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.diagnostics.nodes import (
     GapEmbeddings,
     GapViews,

@@ -11,7 +11,8 @@ from gmail_kedro.evaluation import benchmark as benchmarks
 from gmail_kedro.evaluation.benchmark import Benchmark
 from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import FeatureOrigin
-from gmail_kedro.params import EvaluationParams, ParameterError
+from gmail_kedro.params.base import ParameterError
+from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
 from gmail_kedro.pipelines.evaluation import scoring
 
@@ -69,7 +70,7 @@ def test_a_missing_photograph_or_caption_stops_a_protocol(images, captions):
 def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path):
     """Fault test 25: a picture missing on disk is an error that names it, never a smaller benchmark."""
     from gmail_kedro.models.encoders.known_encoders import build_encoder
-    from gmail_kedro.params import RunParams
+    from gmail_kedro.params.run import RunParams
 
     class OneMissing:
         def read(self, key):
@@ -79,7 +80,18 @@ def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path
 
     teacher = build_encoder("mini_clip", None, device=torch.device("cpu"))
     monkeypatch.setattr(benchmarks, "real_route", lambda adapter, run, device: teacher)
-    corpus, run = corpus_of(6, 2), RunParams(0, "cpu", "float32", "mini_clip", None, 4, "local")
+    corpus, run = (
+        corpus_of(6, 2),
+        RunParams(
+            seed=0,
+            device="cpu",
+            precision="float32",
+            encoder="mini_clip",
+            encoder_path=None,
+            image_batch_size=4,
+            engine="local",
+        ),
+    )
     corpus.images = OneMissing()
     with pytest.raises(FileNotFoundError, match="no photograph '3'"):
         benchmarks.encode_benchmark(

@@ -2,7 +2,6 @@
 
 import io
 import math
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -24,12 +23,22 @@ from gmail_kedro.models.encoders.classifier import (
 )
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.weight_sources import MissingWeightsError
-from gmail_kedro.params import FineTuningParams, ParameterError, RunParams
+from gmail_kedro.params.base import ParameterError
+from gmail_kedro.params.fine_tuning import FineTuningParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.classification import training
 from gmail_kedro.pipelines.classification.measuring import predict_classes
 from gmail_kedro.pipelines.classification.pictures import Pictures, load_batches, seeded
 
-RUN = RunParams(0, "cpu", "float32", "mini_synclr", None, 6, "local")
+RUN = RunParams(
+    seed=0,
+    device="cpu",
+    precision="float32",
+    encoder="mini_synclr",
+    encoder_path=None,
+    image_batch_size=6,
+    engine="local",
+)
 CHANGES = {
     "sets": ["light"], "epochs": 10, "warmup_epochs": 1, "batch_size": 8, "micro_batch_size": 4, "ema_decay": 0.8,
     "base_learning_rate": 0.1, "checkpoint_every": 3,
@@ -86,7 +95,7 @@ def test_loss_falls_and_the_average_tells_the_classes(light, params, tmp_path):
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(light, params, tmp_path, monkeypatch):
-    params = replace(params, epochs=4, random_erasing=0.9)
+    params = params.replace(epochs=4, random_erasing=0.9)
     straight, history = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path / "straight"), params, RUN)
     take = training.FineTuningStep.__call__
 
@@ -107,12 +116,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(light, params, tmp_path
 
 
 def test_a_finished_state_is_not_trained_again_and_a_foreign_one_is_refused(light, params, tmp_path):
-    params = replace(params, epochs=2)
+    params = params.replace(epochs=2)
     first, _ = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
-    again, rows = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), replace(params, loader_workers=1), RUN)
+    again, rows = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params.replace(loader_workers=1), RUN)
     assert len(rows) == 4 and all(torch.equal(first[name], again[name]) for name in first)
     with pytest.raises(ValueError, match="belongs to another run: fine_tuning.mixup was '0.8' and is now '0.5'"):
-        training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), replace(params, mixup=0.5), RUN)
+        training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params.replace(mixup=0.5), RUN)
 
 
 def test_workers_change_nothing(light, params):
@@ -222,4 +231,4 @@ def test_a_classifier_belongs_to_its_route_and_classes(light, tmp_path):
 )
 def test_a_recipe_that_contradicts_itself_is_refused(params, changes, message):
     with pytest.raises(ParameterError, match=f"fine_tuning.{message}"):
-        replace(params, **changes)
+        params.replace(**changes)

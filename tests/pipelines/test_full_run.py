@@ -26,7 +26,7 @@ from kedro.framework.startup import bootstrap_project
 
 project = Path(sys.argv[1])
 bootstrap_project(project)
-parameters = {**TINY, "run_id": sys.argv[3], "alignment": TINY["alignment"] | {"steps": 12}}
+parameters = {**TINY, "run_id": sys.argv[3], "alignment": {"training": TINY["alignment"]["training"] | {"steps": 12}}}
 with KedroSession.create(project_path=project, runtime_params=parameters) as session:
     session.run(pipeline_names=["align"])
 """
@@ -141,7 +141,7 @@ def test_mlflow_has_one_finished_run_with_curves_parameters_adapter_and_lineage(
         if run.data.params.get("mini_world.train_count") == "40" and run.data.tags["run_name"] == "main"
     ]
     assert len(runs) == 1 and runs[0].info.status == "FINISHED"
-    assert runs[0].data.params["alignment.lora_rank"] == "4" and runs[0].data.params["alignment"] == "alignment"
+    assert runs[0].data.params["alignment.lora.rank"] == "4" and runs[0].data.params["alignment"] == "alignment"
     assert len(client.get_metric_history(runs[0].info.run_id, "alignment/loss")) == 6
     assert "captioning/cider" in runs[0].data.metrics
     assert {"generated_set", "weights"} <= runs[0].data.tags.keys()
@@ -171,8 +171,8 @@ def test_without_tuning_the_student_is_the_teacher(project, run_in, monkeypatch)
 def test_algorithm_1_leaves_every_zero_shot_number_as_clip_has_it(project, run_in, monkeypatch):
     """Real images go through the frozen teacher, so no tuning can move them, not by one bit."""
     monkeypatch.chdir(project)
-    run_in(project, "experiment", run_id="clip", alignment={"tune": "none"}, retriever={"steps": 0})
-    run_in(project, "experiment", run_id="eq1", alignment={"moment_weight": 0}, retriever={"steps": 0})
+    run_in(project, "experiment", run_id="clip", alignment={"tune": "none"}, retriever={"training": {"steps": 0}})
+    run_in(project, "experiment", run_id="eq1", alignment={"moment_weight": 0}, retriever={"training": {"steps": 0}})
     clip, eq1 = (
         json.loads((project / f"data/08_reporting/{name}/scores.json").read_text()) for name in ("clip", "eq1")
     )

@@ -16,7 +16,8 @@ from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.interfaces import Corpus, ImageSource
 from gmail_kedro.models.generators import known_generators as generators
 from gmail_kedro.models.generators.sampling import Sampling
-from gmail_kedro.params import GenerationParams, PairingParams, RunParams
+from gmail_kedro.params.generation import GenerationParams, PairingParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.generation import create_pipeline
 from gmail_kedro.pipelines.generation.card import write_set_card
 from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest

@@ -6,7 +6,7 @@ from kedro.runner import SequentialRunner
 
 from gmail_kedro.datasets.blocks import BlocksDataset
 from gmail_kedro.generated_sets.plan import plan_images
-from gmail_kedro.params import PairingParams
+from gmail_kedro.params.generation import PairingParams
 from gmail_kedro.pipelines.pairing import create_pipeline
 from gmail_kedro.pipelines.pairing.nodes import pair
 

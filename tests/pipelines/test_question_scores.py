@@ -4,7 +4,7 @@ import pytest
 
 from gmail_kedro.interfaces import Question
 from gmail_kedro.metrics.vqa import mmmu_result, scienceqa_result
-from gmail_kedro.params import EvaluationParams
+from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.pipelines.vision_language.scoring import score_questions
 
 EQUAL = Question("1", None, "2 + 2?", ("four", "five", "four", "six"), ("C",), "", "sums")

@@ -11,7 +11,7 @@ from PIL import Image
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import render_scene, sample_scene
 from gmail_kedro.models.weight_sources import packaged_weights
-from gmail_kedro.params import RunParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, identify_scorer, scorer_name
 
 RUN = RunParams(
@@ -46,18 +46,18 @@ def test_pictures_score_higher_with_their_own_captions() -> None:
 
 def test_a_vision_only_encoder_cannot_score() -> None:
     with pytest.raises(ValueError, match="min_caption_score needs an encoder that reads captions; 'mini_synclr'"):
-        build_scorer(replace(RUN, encoder="mini_synclr"))
+        build_scorer(RUN.replace(encoder="mini_synclr"))
 
 
 def test_the_scorer_is_named_by_encoder_and_folder() -> None:
     assert scorer_name(RUN) == "mini_clip"
-    assert scorer_name(replace(RUN, encoder_path="/weights")) == "mini_clip of /weights"
+    assert scorer_name(RUN.replace(encoder_path="/weights")) == "mini_clip of /weights"
 
 
 def test_a_scorer_is_told_from_another_in_the_same_folder(tmp_path) -> None:
     folder = tmp_path / "clip"
     shutil.copytree(packaged_weights("clip"), folder)
-    run = replace(RUN, encoder_path=str(folder))
+    run = RUN.replace(encoder_path=str(folder))
     before = identify_scorer(run)
     assert before.startswith(f"mini_clip of {folder} (") and before == identify_scorer(run)
     config = json.loads((folder / "open_clip_config.json").read_text())

@@ -17,7 +17,7 @@ from gmail_kedro.datasets.image_shards import ImageShardsDataset
 from gmail_kedro.generated_sets.shard_check import Problem
 from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.interfaces import Corpus
-from gmail_kedro.params import PairingParams
+from gmail_kedro.params.generation import PairingParams
 from gmail_kedro.pipelines import generation, pairing
 from gmail_kedro.pipelines.generation.card import check_card
 

@@ -74,8 +74,8 @@ def project(tmp_path, repository, monkeypatch):
             "baseline": "frozen",
             "seeds": [0, 1],
             "columns": ["probe_auc"],
-            "shared": {"set": "small", "alignment.steps": 3},
-            "variants": {"frozen": {"alignment.tune": "none"}, "ours": {"alignment.steps": 5}},
+            "shared": {"set": "small", "alignment.training.steps": 3},
+            "variants": {"frozen": {"alignment.tune": "none"}, "ours": {"alignment.training.steps": 5}},
         }
     }
     for profile in ("base", "local"):

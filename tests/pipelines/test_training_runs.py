@@ -31,7 +31,8 @@ take = loop._take_step
 loop._take_step = lambda *args: (time.sleep(0.3), take(*args))[1]
 project = Path(sys.argv[1])
 bootstrap_project(project)
-parameters = {**TINY, "run_id": "stopped", "downstream": TINY["downstream"] | {"checkpoint_every": 1000}}
+training = TINY["downstream"]["training"] | {"checkpoint_every": 1000}
+parameters = {**TINY, "run_id": "stopped", "downstream": {"training": training}}
 with KedroSession.create(project_path=project, runtime_params=parameters) as session:
     session.run(pipeline_names=["downstream"])
 """
@@ -128,7 +129,7 @@ def test_a_training_that_is_asked_to_stop_ends_with_75_and_the_same_command_goes
     models = project / MODELS / "stopped"
     assert (models / "checkpoints/captioner.safetensors").is_file() and not (models / "captioner").exists()
     steps.clear()
-    run_in(project, "downstream", run_id="stopped", downstream={"checkpoint_every": 1000})
+    run_in(project, "downstream", run_id="stopped", downstream={"training": {"checkpoint_every": 1000}})
     assert 0 < steps[0] < 8
     captioner = "captioner/prefix_mapper.safetensors"
     assert (models / captioner).read_bytes() == (project / MODELS / "main" / captioner).read_bytes()
@@ -153,7 +154,7 @@ def test_a_run_is_written_by_one_process_and_others_go_on_beside_it(project, run
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    with pytest.raises(Exception, match="alignment.steps"):
-        run_in(project, "align", run_id="held", alignment={"steps": -1})
+    with pytest.raises(Exception, match="alignment.training.steps"):
+        run_in(project, "align", run_id="held", alignment={"training": {"steps": -1}})
     run_in(project, "align", run_id="held")  # the dead process holds nothing, and neither does the run that failed
     assert lock.read_text() == ""

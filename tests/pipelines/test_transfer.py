@@ -1,7 +1,6 @@
 """Runs measured on corpora that nothing was trained on, through the real session, catalog and models."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -9,9 +8,12 @@ import pytest
 
 from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import Corpus
-from gmail_kedro.params import EvaluationParams, ParameterError, TransferParams
+from gmail_kedro.params.base import ParameterError
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.transfer import TransferParams
 from gmail_kedro.pipelines.transfer.nodes import collect_transfer_items, plan_transfer
 
+PROTOCOLS = TransferParams(flickr_protocol="flickr30k_1k", long_caption_protocol="sharegpt4v_1k")
 NO_PROTOCOLS = TransferParams(flickr_protocol=None, long_caption_protocol=None)
 EVALUATION = EvaluationParams(
     split="val", image_count=3, beam_size=1, caption_tokenizer="simple", meteor=False, word_vectors=None,
@@ -38,9 +40,9 @@ def read(project, run_id):
 
 
 def test_whole_test_splits_are_measured_whatever_tuning_looks_at():
-    flickr, long, facts = plan_transfer(COCO, FLICKR, LONG, TransferParams("flickr30k_1k", "sharegpt4v_1k"), EVALUATION)
+    flickr, long, facts = plan_transfer(COCO, FLICKR, LONG, PROTOCOLS, EVALUATION)
     assert (flickr.split, flickr.image_count, flickr.retrieval_protocol) == ("test", None, "flickr30k_1k")
-    assert long == replace(flickr, retrieval_protocol="sharegpt4v_1k")
+    assert long == flickr.replace(retrieval_protocol="sharegpt4v_1k")
     assert facts["flickr"] == {"corpus": "flickr30k", "split": "test", "trained_picture_count": 0}
     with pytest.raises(ValueError, match="'flickr30k_1k' ranks 1000 photographs with 5000 captions.* Got 2 with 2"):
         evaluation_rows(FLICKR, flickr)

@@ -15,7 +15,9 @@ from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.models.inventory import check_models
 from gmail_kedro.models.vision_language.vision_language_model import RouteError
-from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 from gmail_kedro.pipelines.vision_language.nodes import answer_prompts, score_answers, train_vision_language_model
 
 from ..models.tiny import promising_nothing
@@ -103,13 +105,15 @@ def params(folders, **changes):
         "model": "llava_1_5_7b", "model_path": str(folders / "llava"), "dtype": "float32", "chat_format": "auto",
         "feature_layer": -2, "feature_select": "default", "train_on": "generated", "real_fraction": 0.5,
         "caption_prompt": "Provide a one-sentence caption for the provided image.", "questions_per_image": 1,
-        "lora_rank": 2, "lora_alpha": 4, "lora_dropout": 0.1, "lora_targets": ["q_proj", "up_proj"],
-        "train_projector": True, "learning_rate": 0.01, "projector_learning_rate": 0.01, "weight_decay": 0.0,
-        "warmup_steps": 1, "steps": 6, "batch_size": 4, "micro_batch_size": 4, "clip_norm": 1.0,
-        "checkpoint_every": 2, "checkpoint_activations": False, "cache_gib": 1.0, "max_tokens": 4,
-        "answer_batch_size": 3,
+        "lora": {"rank": 2, "alpha": 4, "dropout": 0.1, "targets": ["q_proj", "up_proj"]},
+        "train_projector": True, "training": {
+            "steps": 6, "batch_size": 4, "micro_batch_size": 4, "learning_rate": 0.01, "projector_learning_rate": 0.01,
+            "weight_decay": 0.0, "schedule": "cosine", "warmup_steps": 1, "clip_norm": 1.0, "checkpoint_every": 2,
+            "checkpoint_activations": False,
+        },
+        "cache_gib": 1.0, "max_tokens": 4, "answer_batch_size": 3,
     }  # fmt: skip
-    return VisionLanguageParams(**(values | changes))
+    return VisionLanguageParams(**values).replace(**changes)
 
 
 def train(folders, data, student, work, **changes):
@@ -171,10 +175,10 @@ def test_a_checkpoint_of_another_student_is_refused(folders, data, tmp_path, sto
 
 
 def test_memory_settings_do_not_change_the_result(folders, data, tmp_path):
-    student = make_student(folders, tmp_path / "student")
-    whole, _ = train(folders, data, student, tmp_path / "whole", lora_dropout=0.0)
-    uncached, _ = train(folders, data, student, tmp_path / "uncached", lora_dropout=0.0, cache_gib=0.0)
-    parts, _ = train(folders, data, student, tmp_path / "parts", lora_dropout=0.0, micro_batch_size=3)
+    student, whole_rows = make_student(folders, tmp_path / "student"), {"lora.dropout": 0.0}
+    whole, _ = train(folders, data, student, tmp_path / "whole", **whole_rows)
+    uncached, _ = train(folders, data, student, tmp_path / "uncached", cache_gib=0.0, **whole_rows)
+    parts, _ = train(folders, data, student, tmp_path / "parts", **whole_rows, **{"training.micro_batch_size": 3})
     assert not differ(whole, uncached)
     assert all(torch.allclose(whole[key], parts[key], atol=1e-4) for key in whole)
 
@@ -197,7 +201,7 @@ def test_the_tuned_tower_reaches_the_training_on_generated_pictures_only(folders
 @pytest.mark.parametrize(("source", "real", "generated"), [("generated", 0, 10), ("real", 10, 0), ("mixed", 10, 10)])
 def test_only_pictures_of_the_declared_source_are_opened(source, real, generated, folders, data, tmp_path):
     student = make_student(folders, tmp_path / "student")
-    train(folders, data, student, tmp_path / "work", train_on=source, steps=8)
+    train(folders, data, student, tmp_path / "work", train_on=source, **{"training.steps": 8})
     assert (len(data[1].images.reads), len(data[2].reads)) == (real, generated)
 
 
@@ -213,7 +217,7 @@ QUESTIONS = [
 @pytest.mark.parametrize("steps", [0, 2])
 def test_published_and_trained_models_are_measured(steps, name, folder, folders, data, tmp_path):
     student = make_student(folders, tmp_path / "student")
-    own = {"model": name, "model_path": str(folders / folder), "steps": steps}
+    own = {"model": name, "model_path": str(folders / folder), "training.steps": steps}
     stored, history = train(folders, data, student, tmp_path, **own)
     assert len(history) == steps and bool(stored) == bool(steps)
     inputs = (data[1], QUESTIONS[:1], QUESTIONS, student, params(folders, **own), EVALUATION, run_params(folders))

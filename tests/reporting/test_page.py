@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmail_kedro.params import ReportParams
+from gmail_kedro.params.report import ReportParams
 from gmail_kedro.reporting.cells import label, read_tables
 from gmail_kedro.reporting.galleries import build_galleries
 from gmail_kedro.reporting.page import Picture, render_markdown, render_page

@@ -54,7 +54,7 @@ def record(journal: Journal, folder: Path) -> None:
 def check(store: SimpleNamespace, run_id: str) -> None:
     run = store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params == {"alignment.steps": "3"}
+    assert run.data.params == {"alignment.training.steps": "3"}
     assert run.data.metrics == {"alignment/loss": 1.0, "cider": 61.0} and run.data.tags["run_name"] == "main"
     history = store.client.get_metric_history(run_id, "alignment/loss")
     assert [(point.step, point.value) for point in history] == [(0, 3.0), (1, 2.0), (2, 1.0)]

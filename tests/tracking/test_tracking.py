@@ -2,7 +2,6 @@
 
 import logging
 import subprocess
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import pytest
 
 from gmail_kedro.hooks.tracking_hooks import RunnerHooks, TrackingHooks
 from gmail_kedro.interfaces import Corpus
+from gmail_kedro.params.base import NestedParams
 from gmail_kedro.tracking import tracking
 from gmail_kedro.tracking.run_store import default_uri, open_store
 
@@ -40,15 +40,17 @@ def run(store: str):
 
 
 def test_parameters_are_flattened_by_dotted_name():
-    @dataclass(frozen=True)
-    class Group:
-        lora_rank: int
-        lora_targets: list[str]
+    class Lora(NestedParams):
+        rank: int
+        targets: list[str]
 
-    groups = {"alignment": Group(4, ["attn"]), "run_id": "main", "nested": {"a": {"b": None}}}
+    class Group(NestedParams):
+        lora: Lora
+
+    groups = {"alignment": Group(lora=Lora(rank=4, targets=["attn"])), "run_id": "main", "nested": {"a": {"b": None}}}
     assert tracking.flatten_parameters(groups) == {
-        "alignment.lora_rank": "4",
-        "alignment.lora_targets": "['attn']",
+        "alignment.lora.rank": "4",
+        "alignment.lora.targets": "['attn']",
         "run_id": "main",
         "nested.a.b": "None",
     }

@@ -19,7 +19,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,9 @@ def regenerate(project: Project, options: argparse.Namespace) -> int:
     """Makes one picture again from its row and prints how far it is from the stored one; returns 1 if it differs."""
     from gmail_kedro.generated_sets.compare import compare_pictures
     from gmail_kedro.generated_sets.pictures import PictureMaker
-    from gmail_kedro.params import GenerationParams, QualityParams, RunParams
+    from gmail_kedro.params.generation import GenerationParams
+    from gmail_kedro.params.quality import QualityParams
+    from gmail_kedro.params.run import RunParams
     from gmail_kedro.pipelines.generation.nodes import prepare_generation
 
     finished = open_set(project.folder(options.name))
@@ -188,12 +189,12 @@ ACTIONS: dict[str, tuple[Callable[[Project, argparse.Namespace], int], str]] = {
 
 def _with(params: Any, settings: Mapping[str, Any]) -> Any:
     """Returns a parameter group with what a set's settings say of its fields."""
-    return replace(params, **{field.name: settings[field.name] for field in fields(params) if field.name in settings})
+    return params.replace(**{name: settings[name] for name in params.leaves() if name in settings})
 
 
 def _generator_entry(project: Project, finished: FinishedSet) -> dict[str, Any]:
     """Returns what the set's own card says of the generator, or what the weights here say where there is no card."""
-    from gmail_kedro.params import GenerationParams
+    from gmail_kedro.params.generation import GenerationParams
     from gmail_kedro.pipelines.generation.card import describe_generator, read_card
 
     try:

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gmail_kedro.configuration.files import REFERENCE, leaves, read_file
 from gmail_kedro.configuration.settings_text import parse_settings
 from gmail_kedro.definitions import FILES
-from gmail_kedro.params import GROUPS, ParameterError
+from gmail_kedro.params.base import ParameterError, unknown_name
+from gmail_kedro.params.groups import GROUPS, SETTINGS
 from gmail_kedro.params.names import check_name, check_run_id
 
 GLOBALS = ("run_id", "set", "baseline", "reproduction", "tables", "report")
@@ -117,10 +117,19 @@ def _check_nested(profile: Profile, where: str, settings: Mapping[str, Any]) -> 
         elif name == "set":
             check_name(f"{where}set", value, taken=OTHER_SETS)
         elif name in GROUPS:
-            group = _mapping(f"{where}{name}", value)
-            _check_row(profile, where, {f"{name}.{field}": content for field, content in group.items()})
+            _check_row(profile, where, dict(_settings_of(where, name, value)))
         else:
-            _refuse_unknown(where, name, {*GROUPS, *NAMES, *profile.catalog_settings}, also=_settings())
+            _refuse_unknown(where, name, {*GROUPS, *NAMES, *profile.catalog_settings}, also=SETTINGS)
+
+
+def _settings_of(where: str, name: str, content: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the values of a group, and of the groups in it, by their names with dots."""
+    for key, value in _mapping(f"{where}{name}", content).items():
+        inner = f"{name}.{key}"
+        if any(setting.startswith(f"{inner}.") for setting in SETTINGS):
+            yield from _settings_of(where, inner, value)
+        else:
+            yield inner, value
 
 
 def _check_experiments(profile: Profile, file: str, content: Mapping[str, Any]) -> None:
@@ -182,36 +191,27 @@ def _check_seeds(where: str, seeds: Any) -> None:
 
 def _check_row(profile: Profile, where: str, row: Any, beside: Collection[str] = ()) -> None:
     """Refuses a row of settings by their names with dots; ``beside`` them it may have keys of its own."""
-    known = {*_settings(), *profile.catalog_settings, *beside}
+    known = {*SETTINGS, *profile.catalog_settings, *beside}
     for name, value in _mapping(where.removesuffix(": "), row).items():
         _refuse_unknown(where, name, known)
         if name == "set":
             check_name(f"{where}set", value, taken=OTHER_SETS, dots=False)
-        elif name in _settings() and not (isinstance(value, str) and REFERENCE.search(value)):
+        elif name in SETTINGS and not (isinstance(value, str) and REFERENCE.search(value)):
             _check_value(where, name, value)
 
 
 def _check_value(where: str, name: str, value: Any) -> None:
-    group, _, field = name.partition(".")
+    group, setting = SETTINGS[name]
     try:
-        GROUPS[group].check_value(field, value)
+        group.check_value(setting, value)
     except ParameterError as error:
         raise ParameterError(f"{where}{error}") from None
 
 
-@cache
-def _settings() -> set[str]:
-    return {f"{group}.{name}" for group, kind in GROUPS.items() for name in kind.types()}
-
-
 def _refuse_unknown(where: str, name: Any, known: Collection[str], *, also: Collection[str] = ()) -> None:
     """Refuses a name that is not known, and says which ones are close to it, among the known ones and others."""
-    if name in known:
-        return
-    candidates = sorted({*known, *also})
-    close = get_close_matches(str(name), candidates, n=1) or [key for key in candidates if key.endswith(f".{name}")]
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known))}."
-    raise ParameterError(f"{where}there is no {name!r}. {hint}")
+    if name not in known:
+        raise unknown_name(where, name, known, also=also)
 
 
 _CHECKS: dict[str, Callable[[Profile, str, Mapping[str, Any]], None]] = {

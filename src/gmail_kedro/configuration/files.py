@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from gmail_kedro.params import ParameterError
+from gmail_kedro.params.base import ParameterError
 
 REFERENCE = re.compile(r"\$\{\s*(?P<resolver>[\w.]+)\s*:\s*(?P<name>[\w.]+)")
 RESOLVERS = ("globals", "runtime_params")

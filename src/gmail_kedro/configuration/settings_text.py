@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from gmail_kedro.params import ParameterError, declared_type, is_text
+from gmail_kedro.params.base import ParameterError
+from gmail_kedro.params.groups import SETTINGS, is_text, may_be_null
 
 _QUOTED = r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\""""
 _SETTING = re.compile(rf"\s*([\w.-]+)\s*=\s*({_QUOTED}|.*?)\s*(?:,(?=\s*[\w.-]+\s*=)|\Z)", re.DOTALL)
@@ -46,7 +47,7 @@ def parse_settings(text: str) -> dict[str, Any]:
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns ``{"alignment.lora_rank": 2}`` into ``{"alignment": {"lora_rank": 2}}``.
+    """Turns ``{"alignment.lora.rank": 2}`` into ``{"alignment": {"lora": {"rank": 2}}}``.
 
     Args:
         flat: Settings by their names with dots.
@@ -70,12 +71,11 @@ def _read(name: str, value: str) -> Any:
     """Returns a value as its setting's declared type; what no parameter group declares is text."""
     if "${" in value:
         raise ParameterError(f"{name} must not contain ${{, which refers to other settings in files. Got {value!r}.")
-    declared = declared_type(name)
-    if declared is not None and not is_text(declared):
+    if name in SETTINGS and not is_text(name):
         return _as_yaml(name, value.rstrip(","))
     if re.fullmatch(_QUOTED, value, re.DOTALL):
         return _as_yaml(name, value)
-    return None if declared == str | None and value in ("null", "~", "") else value
+    return None if name in SETTINGS and may_be_null(name) and value in ("null", "~", "") else value
 
 
 def _as_yaml(name: str, value: str) -> Any:

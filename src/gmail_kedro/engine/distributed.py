@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from gmail_kedro.params import RunParams
+from gmail_kedro.params.run import RunParams
 
 logger = logging.getLogger(__name__)
 MAX_LOSSES = 3

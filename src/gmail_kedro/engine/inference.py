@@ -21,7 +21,7 @@ from gmail_kedro.engine.batches import PixelBatches
 from gmail_kedro.engine.distributed import JobMapper, job_mapper, map_here
 from gmail_kedro.hardware import fast_arithmetic, resolve_device, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
-from gmail_kedro.params import RunParams
+from gmail_kedro.params.run import RunParams
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from gmail_kedro.engine.cost import CostMeter
 from gmail_kedro.engine.optim import EarlyStopping, build_adamw, build_schedule, trainable_parameters
 from gmail_kedro.engine.stopping import stopping_between_steps
 from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.params.training import TrainingParams
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,20 @@ class TrainingPlan:
     warmup_steps: int
     restarts: int = 1
     floor: float = 0.0
+
+    @classmethod
+    def of(cls, title: str, params: TrainingParams) -> "TrainingPlan":
+        """Returns the plan that the group ``training`` of a trainer's parameters describes."""
+        return cls(
+            title=title,
+            steps=params.steps,
+            learning_rate=params.learning_rate,
+            weight_decay=params.weight_decay,
+            clip_norm=params.clip_norm,
+            schedule=params.schedule,
+            warmup_steps=params.warmup_steps,
+            restarts=params.restarts,
+        )
 
 
 def train(

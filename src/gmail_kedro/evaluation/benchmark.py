@@ -18,7 +18,8 @@ from gmail_kedro.interfaces import Corpus, FeatureOrigin
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import EvaluationParams, RunParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.run import RunParams
 
 RECALLS = tuple(f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10))
 

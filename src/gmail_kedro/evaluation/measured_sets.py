@@ -6,7 +6,8 @@ from functools import cache
 from gmail_kedro.corpora.class_splits import check_set, with_val
 from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import ClassificationTask, Corpus, LabelledImages, TrainingSplits
-from gmail_kedro.params import EvaluationParams, FineTuningParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
 
 ClassSets = Mapping[str, Callable[[], LabelledImages]]
 

@@ -12,7 +12,7 @@ from gmail_kedro.generated_sets.plan import PLAN_COLUMNS
 from gmail_kedro.generated_sets.quality import QualityGate, Scorer
 from gmail_kedro.generated_sets.stored import SetDescription, describe_set
 from gmail_kedro.interfaces import ImageGenerator
-from gmail_kedro.params import QualityParams
+from gmail_kedro.params.quality import QualityParams
 
 SETTINGS = ("generator", "revision", "steps", "guidance", "resolution", "jpeg_quality")
 

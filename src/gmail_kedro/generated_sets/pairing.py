@@ -15,7 +15,7 @@ from gmail_kedro.generated_sets.captions import SPLITS, TRAIN, CaptionIndex, ind
 from gmail_kedro.generated_sets.manifest import MADE, QUARANTINED
 from gmail_kedro.generated_sets.plan import Choice, choose_captions
 from gmail_kedro.generated_sets.tables import Table, as_dataset, hash_texts, read_blocks, stable_numbers, take_rows
-from gmail_kedro.params import GenerationParams, PairingParams
+from gmail_kedro.params.generation import GenerationParams, PairingParams
 
 logger = logging.getLogger(__name__)
 MANIFEST_COLUMNS = ("caption_id", "image_id", "sample_index", "prompt", "key", "status", "reason")

@@ -16,7 +16,7 @@ from scipy.fft import dctn
 
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageRecord
-from gmail_kedro.params import QualityParams
+from gmail_kedro.params.quality import QualityParams
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 from gmail_kedro.definitions import read_definitions
 from gmail_kedro.evaluation.measured_sets import check_class_sets
 from gmail_kedro.models.inventory import check_models
-from gmail_kedro.params import RunParams
+from gmail_kedro.params.run import RunParams
 
 PARAMETERS = "params:"
 BENCHMARK, CLASS_SETS = "benchmark_corpus", "class_sets"

@@ -24,7 +24,7 @@ from gmail_kedro.mini.questions import ask
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import render_scene, sample_scene
 from gmail_kedro.mini.worlds import KINDS, MAIN, find_kind
-from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
+from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 from gmail_kedro.whole_files import SUMS, KnownFolder, know_folder
 
 WorldParams = MiniWorldParams | MiniBenchmarksParams

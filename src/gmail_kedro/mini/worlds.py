@@ -13,7 +13,7 @@ from typing import Any
 
 from gmail_kedro.mini.captions import USUAL_MANNER, Manner
 from gmail_kedro.mini.scenes import USUAL_MIX, SceneMix
-from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
+from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 
 MAIN, FLICKR, LONG_CAPTIONS = "main", "flickr", "long_captions"
 

@@ -20,7 +20,10 @@ from gmail_kedro.models.weight_sources import (
     look_up,
     packaged_weights,
 )
-from gmail_kedro.params import DownstreamParams, GenerationParams, IfcapParams, RunParams, VisionLanguageParams
+from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
+from gmail_kedro.params.generation import GenerationParams
+from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 
 # Where open_clip's tags are on the hub; open_clip would say it too, but takes seconds to import.
 OPEN_CLIP_HUB = {

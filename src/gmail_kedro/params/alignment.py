@@ -1,175 +1,105 @@
-"""How the student is tuned towards the teacher: every reading of Section 3.2 of the paper as a declared value."""
+"""How the student is tuned towards the teacher: every reading of Section 3.2 of the paper as a declared value.
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+The defaults are the paper: Eq. 1 as printed, Algorithm 1 and Appendix A. ``[paper]`` marks a value that is printed
+there; the others are our reading of what it leaves open. ``conf/base`` sets the mini world's values and our preset.
+"""
 
-from gmail_kedro.params.base import Parameters, rules
+from typing import ClassVar, Literal, Self
 
-TRAINING_FREE = ("none", "realign", "c3", "mean_shift")
-_CHOICES = {
-    "align_form": ("softmax", "sigmoid", "cosine"),
-    "direction": ("generated_to_real", "symmetric"),
-    "same_image": ("mask", "unique_per_batch", "keep"),
-    "negatives": ("batch", "queue", "cache"),
-    "level": ("pooled", "patch_mean", "both"),
-    "text_form": ("model", "softmax", "sigmoid"),
-    "moment_form": ("mean", "covariance", "mean_covariance", "trace", "whitened_mean", "mmd"),
-    "moment_reference": ("cache", "queue"),
-    "training_free": TRAINING_FREE,
-    "topology": ("two_tower", "shared"),
-    "real_path": ("frozen", "proj", "lora_proj"),
-    "projection": ("none", "linear", "residual", "mlp"),
-    "tune": ("lora", "dora", "full", "none"),
-    "schedule": ("constant", "linear", "cosine"),
-}
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from gmail_kedro.params.base import BelowOne, Parameters, Texts
+from gmail_kedro.params.training import LoraParams, Schedule, TrainingParams
+
+# Maps fitted to finished features, without training (method/realign.py).
+TrainingFree = Literal["none", "realign", "c3", "mean_shift"]
 
 
-@dataclass(frozen=True)
+class AlignmentTraining(TrainingParams):
+    """The paper's Appendix A."""
+
+    steps: PositiveInt = 50_000  # [paper] Appendix A; table 12 has 60,000 "to convergence"
+    batch_size: PositiveInt = 256  # [paper] pairs a step
+    micro_batch_size: PositiveInt | None = None  # pairs in memory at once; null: all. The gradient is the same
+    learning_rate: PositiveFloat = 1e-4  # [paper]
+    weight_decay: NonNegativeFloat = 0.01  # [paper]
+    schedule: Schedule = "cosine"  # [paper] with warm restarts
+    restarts: PositiveInt = 5  # T_0 = 10,000 steps
+    clip_norm: PositiveFloat = 1.0  # the paper says "gradient clipping"
+    checkpoint_every: PositiveInt = 1000
+    validate_every: PositiveInt | None = None  # steps between two losses on the validation pairs; null: none
+    patience: PositiveInt | None = None  # evaluations without a better loss until training stops; keeps the best
+    checkpoint_activations: bool = False  # recompute them in the backward pass, to save memory
+
+
+class AlignmentLora(LoraParams):
+    """The student's adapter."""
+
+    rank: PositiveInt = 4  # [paper]
+    alpha: PositiveFloat = 8.0
+    dropout: BelowOne = 0.0
+    targets: Texts | None = None
+    blocks: PositiveInt | None = None  # so many last transformer blocks get one; null: all
+
+
 class AlignmentParams(Parameters):
-    """What is minimised, what is tuned, which path serves real images, and how long.
-
-    Attributes:
-        align_weight: Weight of Eq. 1, generated images against the real images of their captions.
-        align_form: ``softmax`` (Eq. 1), ``sigmoid`` (SigLIP's pairwise form) or ``cosine`` (1 - cos of pairs).
-        direction: ``generated_to_real`` (Eq. 1) or ``symmetric``.
-        temperature: The paper's tau, 0.07.
-        learn_temperature: Whether tau is trained too.
-        sigmoid_bias: Start of the bias in the sigmoid form.
-        stop_gradient_real: Whether real embeddings are constants in Eq. 1; they always are without a real head.
-        same_image: What happens to negatives that show the positive's own photograph: ``mask`` leaves them out,
-            ``unique_per_batch`` never draws them, ``keep`` keeps them.
-        negatives: Real candidates beside the batch's own: none (``batch``), the last ``queue_size`` seen
-            (``queue``), or all (``cache``).
-        queue_size: Photographs in the queue.
-        level: Which features Eq. 1 sees: ``pooled``, ``patch_mean`` or ``both``.
-        generated_text_weight: Weight of the contrast of generated images with their captions.
-        real_text_weight: Weight of the contrast of real images with their captions.
-        text_form: ``model`` (as the encoder was pre-trained), ``softmax`` or ``sigmoid``.
-        text_temperature: Temperature of the two text terms, or null for the encoder's own.
-        moment_weight: Weight of moment matching (ours).
-        moment_form: ``mean``, ``covariance``, ``mean_covariance``, ``trace``, ``whitened_mean`` or ``mmd``.
-        moment_ridge: In ``whitened_mean``, what is added to the variances before they are inverted, as a fraction
-            of their mean.
-        moment_reference: Real embeddings the moments are those of: ``cache`` (all) or ``queue``.
-        preservation_weight: Weight of 1 - cos(student, teacher) on real images (ours).
-        training_free: Map fitted to the tuned features, without training: ``none``, ``realign``, ``c3`` or
-            ``mean_shift``.
-        topology: ``two_tower`` (frozen teacher and tuned student, Algorithm 1) or ``shared`` (one tuned encoder
-            for both modalities).
-        real_path: What real images go through at test time: ``frozen`` (the teacher), ``proj`` (the teacher's
-            tower and the real head) or ``lora_proj`` (the tuned tower and, where there is one, the real head).
-        projection: Heads for generated and for real: ``none`` (CLIP's own projection), ``linear``, ``residual``
-            or ``mlp``.
-        projection_batch_norm: Whether the heads end in batch normalisation.
-        tune: ``lora``, ``dora``, ``full`` or ``none`` (the student is the teacher; nothing is trained).
-        tune_text: Whether the text tower is tuned in the same way; needs a text term.
-        lora_rank: Rank of the adapter.
-        lora_alpha: Scale numerator of the adapter.
-        lora_dropout: Dropout before the adapter.
-        lora_targets: Modules that get an adapter, as PEFT names them, or null for the encoder family's own.
-        lora_blocks: Number of last transformer blocks that get one, or null for all.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
-        schedule: ``constant``, ``linear`` or ``cosine``.
-        warmup_steps: Linear warm-up, in steps.
-        restarts: Equally long cosine cycles (warm restarts).
-        steps: Optimizer steps.
-        batch_size: Pairs a step.
-        micro_batch_size: Pairs that are in memory at once, or null for the whole batch; the gradient is the same.
-        clip_norm: Largest gradient norm.
-        checkpoint_every: Steps between two checkpoints.
-        validate_every: Steps between two looks at the validation pairs, or null for none.
-        patience: Looks without a better loss before training stops and the best weights are kept, or null.
-        photograph_count: Largest number of training photographs whose pairs are aligned, or null for all; whatever
-            is trained on the features sees all pairs.
-        patch_dropout: Share of patches the student does not see in training.
-        checkpoint_activations: Whether activations are recomputed in the backward pass, to save memory.
-        cache_prefix: Whether the output of the frozen blocks below the first adapter is computed once and kept.
-        compile: Whether ``torch.compile`` makes kernels for the student; needs a C++ compiler, and Triton on a GPU.
-    """
-
-    align_weight: float
-    align_form: str
-    direction: str
-    temperature: float
-    learn_temperature: bool
-    sigmoid_bias: float
-    stop_gradient_real: bool
-    same_image: str
-    negatives: str
-    queue_size: int
-    level: str
-    generated_text_weight: float
-    real_text_weight: float
-    text_form: str
-    text_temperature: float | None
-    moment_weight: float
-    moment_form: str
-    moment_ridge: float
-    moment_reference: str
-    preservation_weight: float
-    training_free: str
-    topology: str
-    real_path: str
-    projection: str
-    projection_batch_norm: bool
-    tune: str
-    tune_text: bool
-    lora_rank: int
-    lora_alpha: float
-    lora_dropout: float
-    lora_targets: list[str] | None
-    lora_blocks: int | None
-    learning_rate: float
-    weight_decay: float
-    schedule: str
-    warmup_steps: int
-    restarts: int
-    steps: int
-    batch_size: int
-    micro_batch_size: int | None
-    clip_norm: float
-    checkpoint_every: int
-    validate_every: int | None
-    patience: int | None
-    photograph_count: int | None
-    patch_dropout: float
-    checkpoint_activations: bool
-    cache_prefix: bool
-    compile: bool
+    """What is minimised (a weighted sum), what is tuned, which path serves real images, and how long."""
 
     GROUP: ClassVar[str] = "alignment"
-    RULES: ClassVar[dict[str, Any]] = (
-        rules(
-            positive="temperature moment_ridge queue_size text_temperature lora_rank lora_alpha lora_blocks "
-            "learning_rate restarts steps batch_size micro_batch_size clip_norm checkpoint_every validate_every "
-            "patience photograph_count",
-            not_negative="align_weight generated_text_weight real_text_weight moment_weight preservation_weight "
-            "weight_decay warmup_steps",
-            fraction="lora_dropout",
-            below_one="patch_dropout",
-            not_empty="lora_targets",
-        )
-        | _CHOICES
-    )
 
-    def __post_init__(self) -> None:
-        """Refuses wrong values, and values that contradict one another.
+    # Eq. 1: generated images against the real images of their captions
+    align_weight: NonNegativeFloat = 1.0
+    align_form: Literal["softmax", "sigmoid", "cosine"] = "softmax"  # Eq. 1, SigLIP's pairwise form, 1 - cos of pairs
+    direction: Literal["generated_to_real", "symmetric"] = "generated_to_real"
+    temperature: PositiveFloat = 0.07  # [paper] tau
+    learn_temperature: bool = False
+    sigmoid_bias: float = -10.0  # where it starts
+    stop_gradient_real: bool = True  # real embeddings are constants in Eq. 1; without a real head they always are
+    # Negatives that show the positive's own photograph: left out, never drawn, or kept.
+    same_image: Literal["mask", "unique_per_batch", "keep"] = "mask"
+    # Real candidates beside the batch's own: none, the last queue_size seen, or all.
+    negatives: Literal["batch", "queue", "cache"] = "batch"
+    queue_size: PositiveInt = 1024  # photographs
+    level: Literal["pooled", "patch_mean", "both"] = "pooled"  # the features that Eq. 1 sees
 
-        Raises:
-            ParameterError: At the first of them.
-        """
-        super().__post_init__()
+    # Contrast with captions
+    generated_text_weight: NonNegativeFloat = 0.0
+    real_text_weight: NonNegativeFloat = 0.0
+    text_form: Literal["model", "softmax", "sigmoid"] = "model"  # as the encoder was pre-trained
+    text_temperature: PositiveFloat | None = None  # null: the encoder's own
+
+    # Ours: moment matching, and 1 - cos(student, teacher) on real images
+    moment_weight: NonNegativeFloat = 0.0
+    moment_form: Literal["mean", "covariance", "mean_covariance", "trace", "whitened_mean", "mmd"] = "whitened_mean"
+    moment_ridge: PositiveFloat = 0.1  # added to the variances before they are inverted, as a fraction of their mean
+    moment_reference: Literal["cache", "queue"] = "cache"  # moments of all real embeddings, or of the queue's
+    preservation_weight: NonNegativeFloat = 0.0
+
+    training_free: TrainingFree = "none"  # fitted after tuning, to what the two modality paths give
+
+    # Which encoder serves which modality
+    topology: Literal["two_tower", "shared"] = "two_tower"  # teacher and student (Algorithm 1), or one tuned encoder
+    # Real images at test time: the teacher; its tower and the real head; the tuned tower and the real head, if any.
+    real_path: Literal["frozen", "proj", "lora_proj"] = "frozen"
+    projection: Literal["none", "linear", "residual", "mlp"] = "none"  # heads; none: CLIP's own projection
+    projection_batch_norm: bool = False  # at the heads' end
+
+    # What is tuned
+    tune: Literal["lora", "dora", "full", "none"] = "lora"  # none: the student is the teacher
+    tune_text: bool = False  # the text tower in the same way; needs a text term
+    lora: AlignmentLora = AlignmentLora()
+    training: AlignmentTraining = AlignmentTraining()
+    photograph_count: PositiveInt | None = None  # align on the pairs of so many photographs; consumers see all pairs
+    patch_dropout: BelowOne = 0.0  # share of patches that the student does not see in training
+    cache_prefix: bool = False  # compute the frozen blocks below the first adapter once, and keep their output
+    compile: bool = False  # torch.compile for the student; needs a C++ compiler, and Triton on a GPU
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
         self._check_paths()
         self._check_terms()
-        self.refuse_unless(
-            self.patience is None or self.validate_every is not None, "patience", "null without validate_every"
-        )
-        self.refuse_unless(
-            not self.cache_prefix or (self.topology == "two_tower" and self.tune == "lora" and not self.patch_dropout),
-            "cache_prefix",
-            "false unless topology is two_tower, tune is lora and patch_dropout is 0",
-        )
+        self._check_training()
+        return self
 
     def _check_paths(self) -> None:
         has_heads, is_shared = self.projection != "none", self.topology == "shared"
@@ -203,16 +133,28 @@ class AlignmentParams(Parameters):
         self.refuse_unless(
             not self.moment_weight or self.real_path == "frozen", "moment_weight", "0 unless real_path is frozen"
         )
+
+    def _check_training(self) -> None:
         has_negatives = not self.align_weight or self.align_form != "softmax" or self.negatives != "batch"
         self.refuse_unless(
-            self.batch_size > 1 or self.tune == "none" or (not self.moment_weight and has_negatives),
-            "batch_size",
+            self.training.batch_size > 1 or self.tune == "none" or (not self.moment_weight and has_negatives),
+            "training.batch_size",
             "2 or greater: one pair has neither negatives nor moments",
         )
         self.refuse_unless(
-            self.micro_batch_size is None or not self.projection_batch_norm,
-            "micro_batch_size",
+            self.training.micro_batch_size is None or not self.projection_batch_norm,
+            "training.micro_batch_size",
             "null with projection_batch_norm, whose statistics are the batch's",
+        )
+        self.refuse_unless(
+            self.training.patience is None or self.training.validate_every is not None,
+            "training.patience",
+            "null without validate_every",
+        )
+        self.refuse_unless(
+            not self.cache_prefix or (self.topology == "two_tower" and self.tune == "lora" and not self.patch_dropout),
+            "cache_prefix",
+            "false unless topology is two_tower, tune is lora and patch_dropout is 0",
         )
 
     @property

@@ -1,60 +1,107 @@
-"""What all parameter groups share: field types and rules, checked before the first node runs."""
+"""What all parameter groups share: strict pydantic models whose refusals name parameter, finding and remedy.
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+Kedro builds a group from ``conf/`` for every node that annotates an input with its class. pydantic alone would read
+``true`` as 1 and ``"3"`` as 3, ignore unknown keys and take nan; a configuration must not.
+"""
+
+from difflib import get_close_matches
 from functools import cache
-from types import NoneType, UnionType
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+JpegQuality = Annotated[int, Field(ge=1, le=95)]
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[str], Field(min_length=1)]
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 class ParameterError(ValueError):
     """A parameter that cannot be used; the message names it, what was expected, what came and the file."""
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """Checks shared by all groups: field types, and the rules each group lists in ``RULES``.
+class NestedParams(BaseModel):
+    """A group inside a group, such as ``alignment.training``."""
 
-    Attributes:
-        GROUP: The key of the group in ``conf/``.
-        RULES: For each field, a rule by name (see ``_RULES``) or the tuple of allowed values.
-    """
-
-    GROUP: ClassVar[str] = ""
-    RULES: ClassVar[dict[str, Any]] = {}
-
-    def __post_init__(self) -> None:
-        """Refuses a value of the wrong type or against its rule.
-
-        Raises:
-            ParameterError: At the first such value.
-        """
-        for field in fields(self):
-            self.check_value(field.name, getattr(self, field.name))
-
-    @classmethod
-    def check_value(cls, name: str, value: Any) -> None:
-        """Refuses a value of the wrong type or against its rule.
-
-        Args:
-            name: The field.
-            value: What is to be its value.
-
-        Raises:
-            ParameterError: If it cannot be.
-        """
-        where = f"{cls.GROUP}.{name}"
-        _check_type(where, value, cls.types()[name])
-        if name in cls.RULES and value is not None:
-            _check_rule(where, value, cls.RULES[name])
+    model_config = STRICT | ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     @cache
-    def types(cls) -> dict[str, Any]:
-        """Returns the declared type of each field."""
-        hints = get_type_hints(cls)
-        return {field.name: hints[field.name] for field in fields(cls)}
+    def leaves(cls) -> dict[str, FieldInfo]:
+        """Returns the settings by their names with dots: ``steps``, ``training.batch_size``."""
+        found: dict[str, FieldInfo] = {}
+        for name, field in cls.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, NestedParams):
+                found |= {f"{name}.{leaf}": info for leaf, info in inner.leaves().items()}
+            else:
+                found[name] = field
+        return found
+
+
+class Parameters(NestedParams):
+    """A group at the top, such as ``alignment``.
+
+    Attributes:
+        GROUP: Its key in ``conf/``.
+    """
+
+    GROUP: ClassVar[str] = ""
+
+    def __init__(self, **values: Any) -> None:
+        """Builds the group.
+
+        Raises:
+            ParameterError: At the first value that is missing, unknown or wrong.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refusal(self.GROUP, error, self.leaves()) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any, **_: Any) -> Self:
+        """Builds the group as Kedro does, which calls this; pydantic's own would wrap our sentence in its report."""
+        if not isinstance(obj, dict):
+            raise ParameterError(f"{cls.GROUP} must be a mapping. Got {obj!r} instead.")
+        return cls(**obj)
+
+    @classmethod
+    def check_value(cls, name: str, value: Any) -> None:
+        """Refuses a value that the setting ``name``, such as ``training.steps``, cannot have.
+
+        Raises:
+            ParameterError: If it cannot.
+        """
+        try:
+            _adapter(cls, name).validate_python(value)
+        except ValidationError as error:
+            raise _refusal(f"{cls.GROUP}.{name}", error, ()) from None
+
+    def flat(self) -> dict[str, Any]:
+        """Returns the values by their whole names: ``{"alignment.training.steps": 60, …}``."""
+        return {f"{self.GROUP}.{name}": attrgetter(name)(self) for name in self.leaves()}
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with other values, checked as these were.
+
+        Args:
+            **changes: By name; ``**{"training.steps": 3}`` for what lies deeper.
+        """
+        values = self.model_dump()
+        for name, value in changes.items():
+            *groups, last = name.split(".")
+            place = values
+            for group in groups:
+                place = place[group]
+            place[last] = value
+        return type(self)(**values)
 
     def __str__(self) -> str:
         """Returns the group's name alone: MLflow's plug-in records this text, and each value has a row of its own."""
@@ -65,65 +112,51 @@ class Parameters:
 
         Args:
             holds: Whether the two go together.
-            name: The field to blame.
+            name: The setting to blame.
             expected: What it must be, such as ``"lora_proj only with topology: shared"``.
 
         Raises:
             ParameterError: If they do not.
         """
         if not holds:
-            raise ParameterError(_sentence(f"{self.GROUP}.{name}", expected, getattr(self, name)))
+            raise ParameterError(_sentence(f"{self.GROUP}.{name}", expected, attrgetter(name)(self)))
 
 
-def is_text(annotation: Any) -> bool:
-    """Says whether a declared type is text, perhaps text or null."""
-    return annotation is str or str in get_args(annotation) and isinstance(annotation, UnionType)
+def unknown_name(where: str, name: Any, known: Any, *, also: Any = ()) -> ParameterError:
+    """Returns the refusal of a name that is not known; says which ones are close, among the known ones and others."""
+    candidates = sorted({*known, *also})
+    group, _, last = str(name).rpartition(".")
+    deeper = [key for key in candidates if key.startswith(group) and key.endswith(f".{last}")]
+    close = deeper or get_close_matches(str(name), candidates, n=1)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known))}."
+    return ParameterError(f"{where}there is no {name!r}. {hint}")
 
 
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "positive": (lambda value: value > 0, "greater than 0"),
-    "not_negative": (lambda value: value >= 0, "0 or greater"),
-    "fraction": (lambda value: 0 <= value <= 1, "between 0 and 1"),
-    "below_one": (lambda value: 0 <= value < 1, "at least 0 and less than 1"),
-    "not_empty": (lambda value: len(value) > 0, "not empty"),
-    "jpeg_quality": (lambda value: 1 <= value <= 95, "between 1 and 95"),
-}
+@cache
+def _adapter(kind: type[Parameters], name: str) -> TypeAdapter[Any]:
+    field = kind.leaves()[name]
+    constrained: Any = Annotated[field.annotation, field]
+    return TypeAdapter(constrained, config=STRICT)
 
 
-def rules(**names: str) -> dict[str, Any]:
-    """Returns rules by field from the field names of each rule: ``rules(positive="steps batch_size")``."""
-    return {name: rule for rule, words in names.items() for name in words.split()}
+def _refusal(where: str, error: ValidationError, known: Any) -> ParameterError:
+    """Returns the first finding of pydantic's report as one sentence of ours."""
+    first = error.errors(include_url=False)[0]
+    ours = first.get("ctx", {}).get("error")
+    if isinstance(ours, ParameterError):  # of ``refuse_unless``
+        return ours
+    names = [part for part in first["loc"] if isinstance(part, str)]  # without places in lists
+    if first["type"] == "extra_forbidden":
+        return unknown_name("", f"{where}.{'.'.join(names)}", [f"{where}.{name}" for name in known])
+    return ParameterError(_sentence(".".join([where, *names]), _expectation(first), first["input"]))
 
 
-_KINDS = {float: "a number", int: "an integer", str: "a string", bool: "true or false", list: "a list"}
-
-
-def _check_type(where: str, value: Any, annotation: Any) -> None:
-    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    if value is None and NoneType in kinds:
-        return
-    kind = get_origin(kinds[0]) or kinds[0]
-    if not _is_a(value, kind):
-        raise ParameterError(_sentence(where, _KINDS[kind], value))
-    if kind is float and not math.isfinite(value):
-        raise ParameterError(_sentence(where, "a finite number", value))
-    for item in value if kind is list else ():
-        _check_type(where, item, get_args(kinds[0])[0])
-
-
-def _is_a(value: Any, kind: type) -> bool:
-    if isinstance(value, bool) or kind is bool:  # Python counts True as the integer 1; a configuration must not
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, (float, int) if kind is float else kind)
-
-
-def _check_rule(where: str, value: Any, rule: str | tuple[Any, ...]) -> None:
-    if isinstance(rule, tuple):
-        holds, words = value in rule, f"one of {list(rule)}"
-    else:
-        holds, words = _RULES[rule][0](value), _RULES[rule][1]
-    if not holds:
-        raise ParameterError(_sentence(where, words, value))
+def _expectation(found: ErrorDetails) -> str:
+    if found["type"] == "missing":
+        return "given"
+    if found["type"] in ("too_short", "string_too_short"):
+        return "not empty"
+    return found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _sentence(where: str, expected: str, value: Any) -> str:

@@ -1,38 +1,26 @@
 """How the gap between generated and real embeddings is measured."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from gmail_kedro.params.base import Parameters, rules
+from pydantic import NonNegativeInt, PositiveInt
+
+from gmail_kedro.params.base import JpegQuality, Parameters
 
 
-@dataclass(frozen=True)
 class DiagnosticsParams(Parameters):
-    """How the gap between generated and real embeddings is measured on held-out pairs.
+    """How the gap is measured on held-out pairs, before and after alignment.
 
-    Attributes:
-        pair_count: Largest number of held-out photographs, or null for all.
-        neighbour_count: Neighbours of the mixing rate and of the preserved neighbourhoods.
-        frame_rank: Directions that the fixed frame counts as principal.
-        codec_size: Shorter side of the codec-matched pictures, in pixels.
-        codec_quality: JPEG quality of the codec-matched pictures, 1 to 95.
-        bootstrap_count: Resamples behind each interval.
-        tsne_count: Pairs in the t-SNE figure.
-        seed: Seeds resampling, probes, strangers and t-SNE.
+    The codec-matched control puts both sides through one resize and JPEG before they are encoded: what it takes away
+    was the codec's.
     """
 
-    pair_count: int | None
-    neighbour_count: int
-    frame_rank: int
-    codec_size: int
-    codec_quality: int
-    bootstrap_count: int
-    tsne_count: int
-    seed: int
-
     GROUP: ClassVar[str] = "diagnostics"
-    RULES: ClassVar[dict[str, Any]] = rules(
-        positive="pair_count neighbour_count frame_rank codec_size bootstrap_count tsne_count",
-        not_negative="seed",
-        jpeg_quality="codec_quality",
-    )
+
+    pair_count: PositiveInt | None  # largest number of held-out photographs; null: all
+    neighbour_count: PositiveInt  # of the mixing rate and of the preserved neighbourhoods
+    frame_rank: PositiveInt  # directions that the fixed frame counts as principal
+    codec_size: PositiveInt  # shorter side of the codec-matched images, in pixels
+    codec_quality: JpegQuality
+    bootstrap_count: PositiveInt  # resamples behind each interval
+    tsne_count: PositiveInt  # pairs in the t-SNE figure
+    seed: NonNegativeInt  # of resampling, probes, strangers and t-SNE

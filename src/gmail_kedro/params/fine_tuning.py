@@ -1,79 +1,44 @@
 """How an image tower is fine-tuned on a classification set."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
-from gmail_kedro.params.base import Parameters, rules
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from gmail_kedro.params.base import BelowOne, Fraction, Parameters, Text
 
 
-@dataclass(frozen=True)
 class FineTuningParams(Parameters):
-    """SynCLR's fine-tuning of a vision-only tower, all weights, on the run's real route.
-
-    Attributes:
-        sets: Names of the sets that are fine-tuned on, of those that are measured; the others are left to linear
-            probes. SynCLR fine-tunes on ImageNet alone.
-        epochs: How often each training picture is seen.
-        base_learning_rate: AdamW's, for 256 pictures a step; a batch of another size scales it.
-        min_learning_rate: Where its cosine ends.
-        layer_decay: Each block learns slower than the next by this factor.
-        warmup_epochs: Linear warm-up, in epochs.
-        weight_decay: AdamW's; biases, norms, class token and positions have none.
-        drop_path: Largest share of pictures that skip a block; it grows with depth.
-        auto_augment: timm's name of the augmentation policy, or null for none; policies change colours.
-        flip: Share of pictures that are mirrored; 0 where left and right matter.
-        random_erasing: Share of pictures of which a rectangle is erased.
-        mixup: Alpha of mixup; 0 for none.
-        cutmix: Alpha of CutMix; 0 for none.
-        label_smoothing: Share of the target that is spread over all classes.
-        ema_decay: Of the moving average of the weights, which is what is measured.
-        crop_share: Share of the resized picture's side that is looked at when measured.
-        batch_size: Pictures a step.
-        micro_batch_size: Pictures at once; mixup and CutMix join pictures of one part. An even number.
-        loader_workers: Processes that decode and augment; 0: none beside the run's own.
-        checkpoint_every: Steps between two checkpoints.
-    """
-
-    sets: list[str]
-    epochs: int
-    base_learning_rate: float
-    min_learning_rate: float
-    layer_decay: float
-    warmup_epochs: int
-    weight_decay: float
-    drop_path: float
-    auto_augment: str | None
-    flip: float
-    random_erasing: float
-    mixup: float
-    cutmix: float
-    label_smoothing: float
-    ema_decay: float
-    crop_share: float
-    batch_size: int
-    micro_batch_size: int
-    loader_workers: int
-    checkpoint_every: int
+    """SynCLR's fine-tuning of a vision-only tower, all weights, on the run's path for real images."""
 
     GROUP: ClassVar[str] = "fine_tuning"
-    RULES: ClassVar[dict[str, Any]] = rules(
-        positive="epochs base_learning_rate batch_size micro_batch_size checkpoint_every",
-        not_negative="min_learning_rate warmup_epochs weight_decay mixup cutmix loader_workers",
-        fraction="flip random_erasing layer_decay crop_share",
-        below_one="drop_path label_smoothing ema_decay",
-        not_empty="auto_augment",
-    )
 
-    def __post_init__(self) -> None:
-        """Refuses values that contradict one another.
+    sets: list[str]  # of those that are measured; the others are left to linear probes. SynCLR's: ImageNet alone
+    epochs: PositiveInt
+    base_learning_rate: PositiveFloat  # for 256 images a step; a batch of another size scales it
+    min_learning_rate: NonNegativeFloat  # where its cosine ends
+    layer_decay: Fraction  # each block learns slower than the next by this factor
+    warmup_epochs: NonNegativeInt  # linear
+    weight_decay: NonNegativeFloat  # biases, norms, class token and positions have none
+    drop_path: BelowOne  # largest share of images that skip a block; it grows with depth
+    auto_augment: Text | None  # timm's name of a policy, such as rand-m9-mstd0.5-inc1; policies change colours
+    flip: Fraction  # share of images that are mirrored; 0 where left and right matter
+    random_erasing: Fraction  # share of images of which a rectangle is erased
+    mixup: NonNegativeFloat  # alpha; 0: none
+    cutmix: NonNegativeFloat  # alpha; 0: none
+    label_smoothing: BelowOne
+    ema_decay: BelowOne  # of the moving average of the weights, which is what is measured
+    crop_share: Fraction  # of the resized image's side, when it is measured
+    batch_size: PositiveInt
+    micro_batch_size: PositiveInt  # images at once; mixup and CutMix join images of one part
+    loader_workers: NonNegativeInt  # processes that decode and augment; 0: none beside the run's own
+    checkpoint_every: PositiveInt  # steps
 
-        Raises:
-            ParameterError: At the first such value.
-        """
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
         self.refuse_unless(self.warmup_epochs < self.epochs, "warmup_epochs", "less than epochs")
         self.refuse_unless(
             self.min_learning_rate <= self.base_learning_rate, "min_learning_rate", "base_learning_rate or less"
         )
-        for name in ("batch_size", "micro_batch_size"):  # mixup joins pictures in pairs
+        for name in ("batch_size", "micro_batch_size"):  # mixup joins images in pairs
             self.refuse_unless(getattr(self, name) % 2 == 0, name, "an even number")
+        return self

@@ -1,90 +1,50 @@
 """How generated sets are made, and how they are paired with photographs."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Literal, Self
 
-from gmail_kedro.params.base import Parameters, rules
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from gmail_kedro.params.base import Fraction, JpegQuality, Parameters, Text
 
 
-@dataclass(frozen=True)
 class GenerationParams(Parameters):
-    """How the generated set is made.
-
-    Attributes:
-        generator: Name of the image generator.
-        generator_path: Local folder of its weights, or null for the packaged or published weights.
-        image_count: Largest number of training photographs to generate for, or null for all.
-        captions_per_image: How many of a photograph's captions are used, in file order.
-        samples_per_caption: Pictures generated for each caption.
-        dedupe_prompts: Whether equal captions of different photographs share their pictures.
-        seed: Base seed; each picture's own seed is a hash of it, the caption id and the sample index.
-        steps: Denoising steps.
-        guidance: Guidance scale: classifier-free, or the one a guidance-distilled generator is told.
-        scheduler: Name of a diffusers scheduler, or null for the shipped one.
-        resolution: Height and width, in pixels.
-        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``, for text encoders and denoising.
-        negative_prompt: What classifier-free guidance leads away from; empty for the unconditional prompt.
-        prompt_template: Text with one ``{}`` for the caption.
-        max_prompt_tokens: Length of FLUX's T5 prompt, in tokens, or null for the generator's own.
-        variant: ``none``, or a declared cache or distilled sampler, which makes another set.
-        batch_size: Pictures denoised at once.
-        shard_size: Pictures in one tar shard.
-        jpeg_quality: 1 to 95; real COCO photographs are JPEG too.
-    """
-
-    generator: str
-    generator_path: str | None
-    image_count: int | None
-    captions_per_image: int
-    samples_per_caption: int
-    dedupe_prompts: bool
-    seed: int
-    steps: int
-    guidance: float
-    scheduler: str | None
-    resolution: int
-    precision: str
-    negative_prompt: str
-    prompt_template: str
-    max_prompt_tokens: int | None
-    variant: str
-    batch_size: int
-    shard_size: int
-    jpeg_quality: int
+    """How the generated set is made."""
 
     GROUP: ClassVar[str] = "generation"
-    RULES: ClassVar[dict[str, Any]] = rules(
-        positive="image_count captions_per_image samples_per_caption steps resolution batch_size shard_size "
-        "max_prompt_tokens",
-        jpeg_quality="jpeg_quality",
-        not_negative="seed guidance",
-        not_empty="generator scheduler",
-    ) | {
-        "precision": ("auto", "float32", "bfloat16", "float16"),
-        "variant": ("none", "deepcache", "lcm", "turbo", "attention_broadcast", "taylorseer"),
-    }
 
-    def __post_init__(self) -> None:
-        """Refuses a value of the wrong type or against its rule, and a template without exactly one place.
+    generator: Text
+    generator_path: str | None  # local folder of its weights; null: the packaged or published ones
+    image_count: PositiveInt | None  # training photographs to generate for; null: all, as the paper
+    captions_per_image: PositiveInt = 5  # [paper] in file order; 560,000 images on COCO
+    samples_per_caption: PositiveInt
+    dedupe_prompts: bool  # equal captions of different photographs share their images
+    seed: NonNegativeInt  # each image's own seed is a hash of it, the caption id and the sample index
+    steps: PositiveInt = 50  # [paper] denoising steps
+    guidance: NonNegativeFloat  # classifier-free, or what a guidance-distilled generator is told
+    scheduler: Text | None  # of diffusers; null: the shipped one
+    resolution: PositiveInt  # height and width, in pixels
+    # Of text encoders and denoising; auto is what the machine multiplies fastest.
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    negative_prompt: str  # what classifier-free guidance leads away from; empty: the unconditional prompt
+    prompt_template: str  # with one {} for the caption
+    max_prompt_tokens: PositiveInt | None  # FLUX: length of the T5 prompt; null: the generator's own
+    # A declared cache or distilled sampler, which makes another set: of Stable Diffusion the first three, of FLUX the
+    # last two.
+    variant: Literal["none", "deepcache", "lcm", "turbo", "attention_broadcast", "taylorseer"]
+    batch_size: PositiveInt  # images denoised at once
+    shard_size: PositiveInt  # images in one tar shard
+    jpeg_quality: JpegQuality  # real COCO images are JPEG too
 
-        Raises:
-            ParameterError: At the first such value.
-        """
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
         self.refuse_unless(self.prompt_template.count("{}") == 1, "prompt_template", "a text with exactly one {}")
+        return self
 
 
-@dataclass(frozen=True)
 class PairingParams(Parameters):
-    """How pairs are split.
-
-    Attributes:
-        val_fraction: Share of the photographs whose pairs are held out for validation.
-        seed: Seeds the split.
-    """
-
-    val_fraction: float
-    seed: int
+    """How pairs are split; all pairs of one photograph share a split."""
 
     GROUP: ClassVar[str] = "pairing"
-    RULES: ClassVar[dict[str, Any]] = rules(not_negative="seed", fraction="val_fraction")
+
+    val_fraction: Fraction  # of the photographs
+    seed: NonNegativeInt

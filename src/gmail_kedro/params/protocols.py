@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,15 @@ PROTOCOLS: Mapping[str, RetrievalProtocol] = MappingProxyType(
         "sharegpt4v_1k": RetrievalProtocol("ShareGPT4V, the first 1,000 long captions", 1_000, 1),
     }
 )
+
+
+def _known(name: str) -> str:
+    if name not in PROTOCOLS:
+        raise ValueError(f"one of {list(PROTOCOLS)}")
+    return name
+
+
+ProtocolName = Annotated[str, AfterValidator(_known)]
 
 
 def check_protocol(name: str, *, image_count: int, caption_count: int) -> None:

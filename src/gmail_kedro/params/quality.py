@@ -1,39 +1,24 @@
-"""What makes a picture unfit for training, and how many such pictures a run may meet."""
+"""What makes a generated image unfit for training, and how many such images a run may meet."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from gmail_kedro.params.base import Parameters, rules
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from gmail_kedro.params.base import Fraction, Parameters
 
 
-@dataclass(frozen=True)
 class QualityParams(Parameters):
-    """What makes a picture unfit for training, and how many such pictures a run may meet.
-
-    Attributes:
-        black_level: A picture without a brighter pixel (0 to 255, any channel) is black.
-        min_deviation: Least standard deviation of a channel's pixels (0 to 255); below it a picture is near-constant.
-        duplicate_distance: Largest distance, of 192 bits, of the colour hashes of two pictures of one shard of which
-            the later is a near-duplicate; null: not checked.
-        min_caption_score: Least cosine of a picture and its caption by the run's encoder; null: not checked.
-        retries: How many other seeds a refused picture is made anew with before it is quarantined.
-        max_quarantined: Largest share of the generated pictures that may be quarantined; above it the run fails.
-        limit_after: Pictures that are judged before that share is watched while the run goes on.
-        max_unreadable: Largest share of the training photographs that may be unreadable; above it the run fails.
-    """
-
-    black_level: int
-    min_deviation: float
-    duplicate_distance: int | None
-    min_caption_score: float | None
-    retries: int
-    max_quarantined: float
-    limit_after: int
-    max_unreadable: float
+    """What makes a generated image unfit for training, and how many such images a run may meet."""
 
     GROUP: ClassVar[str] = "quality"
-    RULES: ClassVar[dict[str, Any]] = rules(
-        not_negative="black_level min_deviation duplicate_distance retries",
-        fraction="max_quarantined max_unreadable",
-        positive="limit_after",
-    )
+
+    black_level: NonNegativeInt  # an image without a brighter pixel (0 to 255, any channel) is black
+    min_deviation: NonNegativeFloat  # of a channel's pixels (0 to 255); below it an image is near-constant
+    # Largest distance, of 192 bits, of the colour hashes of two images of one shard of which the later is a
+    # near-duplicate; null: not checked.
+    duplicate_distance: NonNegativeInt | None
+    min_caption_score: float | None  # cosine of an image and its caption by the run's encoder; null: not checked
+    retries: NonNegativeInt  # other seeds that a refused image is made anew with before it is quarantined
+    max_quarantined: Fraction  # share of the generated images; above it the run fails
+    limit_after: PositiveInt  # images that are judged before that share is watched while the run goes on
+    max_unreadable: Fraction  # share of the training photographs; above it the run fails

@@ -1,30 +1,19 @@
 """Which tables and runs the figures of the reproduction's report are drawn from."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from gmail_kedro.params.base import Parameters, rules
+from pydantic import PositiveInt
+
+from gmail_kedro.params.base import Parameters, Texts
 
 
-@dataclass(frozen=True)
 class ReportParams(Parameters):
-    """Which tables and runs the figures of the reproduction's report are drawn from.
-
-    Attributes:
-        gap_table: Table whose rows the charts of the gap show.
-        scaling_table: Table whose rows differ in the size of their generated sets.
-        scaling_columns: Its columns that are drawn.
-        cost_table: Table of what training took.
-        figure_runs: Runs whose planes and training curves are shown, by name.
-    """
-
-    gap_table: int
-    scaling_table: int
-    scaling_columns: list[str]
-    cost_table: int
-    figure_runs: list[str]
+    """Tables by their numbers in ``tables.yml``, runs by their names in ``experiments.yml``."""
 
     GROUP: ClassVar[str] = "report"
-    RULES: ClassVar[dict[str, Any]] = rules(
-        positive="gap_table scaling_table cost_table", not_empty="scaling_columns figure_runs"
-    )
+
+    gap_table: PositiveInt  # its rows are shown by the charts of the gap
+    scaling_table: PositiveInt  # its rows differ in the size of their generated sets
+    scaling_columns: Texts  # the columns of it that are drawn
+    cost_table: PositiveInt  # of what training took
+    figure_runs: Texts  # whose planes and training curves are shown

@@ -1,50 +1,31 @@
 """What all pipelines of one run share."""
 
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import ClassVar, Literal, Self
 
-from gmail_kedro.params.base import Parameters, rules
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+from gmail_kedro.params.base import Parameters, Text
 
 
-@dataclass(frozen=True)
 class RunParams(Parameters):
-    """What all pipelines of one run share.
-
-    Attributes:
-        seed: Seeds every random choice of the run.
-        device: ``auto``, ``cpu`` or a CUDA device.
-        precision: ``auto``, ``float32`` or ``bfloat16``, for training and encoding.
-        encoder: Name of the image-text encoder.
-        encoder_path: Local folder of its weights, or null for the packaged or published weights.
-        image_batch_size: Pictures encoded at once.
-        engine: ``local`` (this process) or ``ray`` (the workers of a Ray cluster), for generation and the teacher's
-            features.
-    """
-
-    seed: int
-    device: str
-    precision: str
-    encoder: str
-    encoder_path: str | None
-    image_batch_size: int
-    engine: str
+    """What all pipelines of one run share."""
 
     GROUP: ClassVar[str] = "run"
-    RULES: ClassVar[dict[str, Any]] = rules(positive="image_batch_size", not_negative="seed", not_empty="encoder") | {
-        "precision": ("auto", "float32", "bfloat16"),
-        "engine": ("local", "ray"),
-    }
 
-    def __post_init__(self) -> None:
-        """Refuses wrong values, and an engine that is not installed.
+    seed: NonNegativeInt  # of every random choice of the run
+    device: str  # auto, cpu, or a CUDA device such as cuda:0
+    precision: Literal["auto", "float32", "bfloat16"]  # auto: bfloat16 where the hardware multiplies in it
+    encoder: Text  # a name of models/encoders/known_encoders.py
+    encoder_path: str | None  # folder or file of weights of this very encoder; null: the packaged or published ones
+    image_batch_size: PositiveInt  # images encoded at once
+    engine: Literal["local", "ray"]  # this process, or a Ray cluster's, for generation and the teacher's features
 
-        Raises:
-            ParameterError: At the first of them.
-        """
-        super().__post_init__()
+    @model_validator(mode="after")
+    def _is_installed(self) -> Self:
         self.refuse_unless(
             self.engine != "ray" or find_spec("ray") is not None,
             "engine",
             "local, or ray after: pip install 'gmail_kedro[distributed]'",
         )
+        return self

@@ -1,97 +1,52 @@
 """How a LLaVA is trained on generated images, and how it writes."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Literal, Self
 
-from gmail_kedro.params.base import Parameters, rules
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from gmail_kedro.params.base import Fraction, Parameters, Text, Texts
+from gmail_kedro.params.training import LoraParams, TrainingParams
 
 
-@dataclass(frozen=True)
+class VisionLanguageTraining(TrainingParams):
+    """0 steps measure the model as it is published."""
+
+    micro_batch_size: PositiveInt  # conversations in memory at once; the gradient is the same
+    projector_learning_rate: PositiveFloat  # learning_rate is the adapters'
+    checkpoint_activations: bool  # recompute them in the backward pass, to save memory
+
+
+class VisionLanguageLora(LoraParams):
+    """Adapters in the language model."""
+
+    rank: NonNegativeInt  # 0 trains the projector alone
+    targets: Texts
+
+
 class VisionLanguageParams(Parameters):
-    """How a vision-language model is trained (projector and LoRA, tower frozen) and asked.
-
-    Attributes:
-        model: Name of the vision-language model.
-        model_path: Local folder of its weights (of the language model, where the zoo puts the model together), or
-            null for the published weights.
-        dtype: Of the frozen weights; what is trained is float32.
-        chat_format: ``auto`` (the model's own chat template), ``vicuna_v1.5`` or ``llama_3``.
-        feature_layer: Hidden state of the tower that is read.
-        feature_select: ``default`` leaves the class token out, ``full`` keeps it.
-        train_on: ``generated`` (through the student), ``real`` (through the real route) or ``mixed`` (both).
-        real_fraction: Share of real rows in ``mixed``.
-        caption_prompt: What a caption is asked for with.
-        questions_per_image: Questions that the mini world asks about a caption, beside the caption itself; 0 for
-            corpora of photographs.
-        lora_rank: Rank of the adapters in the language model; 0 trains the projector alone.
-        lora_alpha: The adapters' update is scaled by ``lora_alpha / lora_rank``.
-        lora_dropout: Dropout before the adapters.
-        lora_targets: Linear modules of the language model that get adapters.
-        train_projector: Whether the projector learns.
-        learning_rate: AdamW's, for the adapters.
-        projector_learning_rate: AdamW's, for the projector.
-        weight_decay: AdamW's.
-        warmup_steps: Linear warm-up, then cosine decay to zero.
-        steps: Optimizer steps; 0 measures the model as it is published.
-        batch_size: Conversations a step.
-        micro_batch_size: Conversations at once; the gradient is the same.
-        clip_norm: Largest gradient norm.
-        checkpoint_every: Steps between two checkpoints.
-        checkpoint_activations: Whether activations are computed again in the backward pass, to save memory.
-        cache_gib: Memory for what the tower saw, in GiB; what does not fit is computed again every time.
-        max_tokens: Longest caption or answer, in tokens.
-        answer_batch_size: Prompts answered at once.
-    """
-
-    model: str
-    model_path: str | None
-    dtype: str
-    chat_format: str
-    feature_layer: int
-    feature_select: str
-    train_on: str
-    real_fraction: float
-    caption_prompt: str
-    questions_per_image: int
-    lora_rank: int
-    lora_alpha: float
-    lora_dropout: float
-    lora_targets: list[str]
-    train_projector: bool
-    learning_rate: float
-    projector_learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    steps: int
-    batch_size: int
-    micro_batch_size: int
-    clip_norm: float
-    checkpoint_every: int
-    checkpoint_activations: bool
-    cache_gib: float
-    max_tokens: int
-    answer_batch_size: int
+    """How a vision-language model is trained (projector and LoRA, tower frozen) and asked."""
 
     GROUP: ClassVar[str] = "vision_language"
-    RULES: ClassVar[dict[str, Any]] = rules(
-        positive="lora_alpha learning_rate projector_learning_rate batch_size micro_batch_size clip_norm "
-        "checkpoint_every max_tokens answer_batch_size",
-        not_negative="questions_per_image lora_rank weight_decay warmup_steps steps cache_gib",
-        fraction="real_fraction",
-        below_one="lora_dropout",
-        not_empty="model caption_prompt lora_targets",
-    ) | {
-        "dtype": ("float32", "bfloat16", "float16"),
-        "chat_format": ("auto", "vicuna_v1.5", "llama_3"),
-        "feature_select": ("default", "full"),
-        "train_on": ("generated", "real", "mixed"),
-    }
 
-    def __post_init__(self) -> None:
-        """Refuses wrong values, and a training in which nothing would be trained.
+    model: Text  # a name of models/vision_language/llava.py
+    model_path: str | None  # local folder of its weights (of the language model, where the two are joined)
+    dtype: Literal["float32", "bfloat16", "float16"]  # of the frozen weights; what is trained is float32
+    chat_format: Literal["auto", "vicuna_v1.5", "llama_3"]  # auto: the model's own chat template
+    feature_layer: int  # hidden state of the vision tower that is read
+    feature_select: Literal["default", "full"]  # default leaves the class token out
+    # Images through the student, real ones through the real path, or both.
+    train_on: Literal["generated", "real", "mixed"]
+    real_fraction: Fraction  # of the rows in mixed
+    caption_prompt: Text  # what a caption is asked for with
+    questions_per_image: NonNegativeInt  # about the caption, by the mini world's grammar; 0 for photographs
+    lora: VisionLanguageLora
+    train_projector: bool
+    training: VisionLanguageTraining
+    cache_gib: NonNegativeFloat  # memory for the tower's tokens; what does not fit is computed every time
+    max_tokens: PositiveInt  # of a caption or answer
+    answer_batch_size: PositiveInt
 
-        Raises:
-            ParameterError: At the first one.
-        """
-        super().__post_init__()
-        self.refuse_unless(self.lora_rank > 0 or self.train_projector, "train_projector", "true with lora_rank: 0")
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        self.refuse_unless(self.lora.rank > 0 or self.train_projector, "train_projector", "true with lora.rank: 0")
+        return self

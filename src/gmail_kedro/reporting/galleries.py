@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from gmail_kedro.params import ReportParams
+from gmail_kedro.params.report import ReportParams
 from gmail_kedro.reporting import charts
 from gmail_kedro.reporting.cells import label
 from gmail_kedro.reporting.page import Gallery, Picture, data_uri

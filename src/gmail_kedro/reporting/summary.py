@@ -88,7 +88,7 @@ def where_to_look(run_id: str) -> str:
         f"adapter       data/06_models/{run_id}/adapter (PEFT)",
         "summary       data/08_reporting/summary.md",
         "compare runs  make ui  (MLflow on http://127.0.0.1:5000)",
-        'next          kedro run --pipeline=experiment --params="run_id=rank2,alignment.lora_rank=2"  (and this run\'s '
+        'next          kedro run --pipeline=experiment --params="run_id=rank2,alignment.lora.rank=2"  (and this run\'s '
         "--env, if it had one)",
     ]
     return "\n".join(["## Where to look", "", *(f"    {line}" for line in lines)])

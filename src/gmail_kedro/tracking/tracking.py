@@ -11,10 +11,10 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from gmail_kedro.params.base import NestedParams
 from gmail_kedro.redaction import redact, redact_values
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RunRecorder:
         self._write = write
 
     def log_parameters(self, groups: Mapping[str, Any]) -> None:
-        """Records parameter groups, flattened to names like ``alignment.lora_rank``; secrets are hidden."""
+        """Records parameter groups, flattened to names like ``alignment.lora.rank``; secrets are hidden."""
         flat = redact_values(flatten_parameters(groups))
         self._write({"params": {name: value[:VALUE_LIMIT] for name, value in flat.items()}})
 
@@ -132,16 +132,16 @@ def _chunks(items: list[Item], size: int) -> Iterator[list[Item]]:
 
 
 def flatten_parameters(groups: Mapping[str, Any]) -> dict[str, str]:
-    """Returns parameters as text by dotted name; dataclasses and mappings are opened, lists are not.
+    """Returns parameters as text by dotted name; groups and mappings are opened, lists are not.
 
     Example:
-        >>> flatten_parameters({"alignment": {"lora_rank": 4, "lora_targets": ["attn"]}})
-        {'alignment.lora_rank': '4', 'alignment.lora_targets': "['attn']"}
+        >>> flatten_parameters({"alignment": {"lora": {"rank": 4, "targets": ["attn"]}}})
+        {'alignment.lora.rank': '4', 'alignment.lora.targets': "['attn']"}
     """
     flat: dict[str, str] = {}
     for name, value in groups.items():
-        if is_dataclass(value) and not isinstance(value, type):
-            value = asdict(value)
+        if isinstance(value, NestedParams):
+            value = value.model_dump()
         if isinstance(value, Mapping):
             flat |= flatten_parameters({f"{name}.{key}": inner for key, inner in value.items()})
         else:

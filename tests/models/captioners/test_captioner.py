@@ -274,5 +274,5 @@ def test_errors_name_the_model_and_the_remedy(tmp_path, captioner):
         captioner.caption(torch.ones(1, 12), beam_size=1, max_tokens=3)
     with pytest.raises(ValueError, match="width 128 cannot be shared out among 5 heads"):
         make(replace(TRANSFORMER, heads=5))
-    with pytest.raises(ValueError, match=r"targets \['wq'\] are not in .*'mini_gpt2'.*Set downstream.lora_targets"):
+    with pytest.raises(ValueError, match=r"targets \['wq'\] are not in .*'mini_gpt2'.*Set downstream.lora.targets"):
         make(tuning=replace(LORA, targets=("wq",)))

@@ -8,7 +8,7 @@ import torch
 from kedro.config import OmegaConfigLoader
 
 from gmail_kedro.models.generators.known_generators import GENERATORS
-from gmail_kedro.params import GenerationParams
+from gmail_kedro.params.generation import GenerationParams
 from gmail_kedro.pipelines.generation.nodes import _build_generator
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 

@@ -15,7 +15,7 @@ from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.weight_sources import MissingWeightsError
-from gmail_kedro.params import FineTuningParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
 
 if TYPE_CHECKING:
     from timm.data.mixup import Mixup

@@ -45,7 +45,7 @@ class TuningSpec:
 
 
 def tune_tower(
-    tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int, setting: str = "alignment.lora_targets"
+    tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int, setting: str = "alignment.lora.targets"
 ) -> torch.nn.Module:
     """Returns the tower, or language model, ready to be trained; at first it computes what it did before.
 
@@ -92,7 +92,7 @@ def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str, setting
     fused = [name for name in spec.targets if isinstance(modules[name], torch.nn.MultiheadAttention)]
     if spec.kind == "dora" and fused:
         raise ValueError(
-            f"DoRA cannot decompose the fused attention {fused} of {owner!r}. Set alignment.lora_targets to linear "
+            f"DoRA cannot decompose the fused attention {fused} of {owner!r}. Set alignment.lora.targets to linear "
             "modules, such as [c_fc, c_proj], or alignment.tune: lora."
         )
 

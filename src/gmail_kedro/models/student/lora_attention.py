@@ -65,7 +65,7 @@ class FactoredAttention(MultiheadAttention):
             raise NotImplementedError(
                 "LoRA in fused attention is computed for plain self-attention with one adapter. Got "
                 f"need_weights={need_weights}, options {sorted(others)}, adapters {self.active_adapters}. "
-                "Set alignment.lora_targets to linear modules, such as [c_fc, c_proj]."
+                "Set alignment.lora.targets to linear modules, such as [c_fc, c_proj]."
             )
         layer, adapter = self.get_base_layer(), self.active_adapters[0]
         sequence = query if layer.batch_first else query.transpose(0, 1)

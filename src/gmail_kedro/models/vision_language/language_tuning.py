@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FOLDER = "language_model"
-SETTING = "downstream.lora_targets"
+SETTING = "downstream.lora.targets"
 REMEDY = "Train it again: kedro run --pipeline=downstream"
 
 

@@ -159,6 +159,6 @@ def _check_targets(language_model: torch.nn.Module, spec: TuningSpec) -> None:
     }
     if spec.is_adapter and (missing := [target for target in spec.targets if target not in known]):
         raise ValueError(
-            f"The parameter vision_language.lora_targets must name linear modules of the language model, which has "
+            f"The parameter vision_language.lora.targets must name linear modules of the language model, which has "
             f"{sorted(known)}. Got {missing} besides."
         )

@@ -10,7 +10,8 @@ from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import AlignmentParams, RunParams
+from gmail_kedro.params.alignment import AlignmentParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.alignment.preparation import (
     aligned_rows,
     build_objective,
@@ -88,22 +89,13 @@ def align(
     checkpoint = checkpoints.open(
         "alignment",
         fingerprint_run(student, pairs, generated_images, params, run),
-        every=params.checkpoint_every,
+        every=params.training.checkpoint_every,
         buffers=student.buffers(),
     )
     stopping = None
-    if params.validate_every is not None:
-        stopping = EarlyStopping(step.validate, every=params.validate_every, patience=params.patience)
-    plan = TrainingPlan(
-        title="Aligning",
-        steps=params.steps,
-        learning_rate=params.learning_rate,
-        weight_decay=params.weight_decay,
-        clip_norm=params.clip_norm,
-        schedule=params.schedule,
-        warmup_steps=params.warmup_steps,
-        restarts=params.restarts,
-    )
+    if params.training.validate_every is not None:
+        stopping = EarlyStopping(step.validate, every=params.training.validate_every, patience=params.training.patience)
+    plan = TrainingPlan.of("Aligning", params.training)
     student.train()
     parameters = [*student.parameters(), *objective.trainable_parameters()]
     history = train(

@@ -10,7 +10,7 @@ from gmail_kedro.method.alignment import alignment_loss, cosine_loss, sigmoid_al
 from gmail_kedro.method.moments import Moments, embedding_moments, mmd_loss, moment_loss
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import Student
-from gmail_kedro.params import AlignmentParams
+from gmail_kedro.params.alignment import AlignmentParams
 
 MMD_SAMPLE = 1024
 

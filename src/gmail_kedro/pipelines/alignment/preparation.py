@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,8 @@ from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec
-from gmail_kedro.params import AlignmentParams, RunParams
+from gmail_kedro.params.alignment import AlignmentParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.alignment.objective import Objective
 from gmail_kedro.pipelines.alignment.training import AlignmentData
 
@@ -64,7 +64,7 @@ def build_student(
     )
     if params.patch_dropout:
         encoder.drop_patches(params.patch_dropout)
-    if params.checkpoint_activations:
+    if params.training.checkpoint_activations:
         encoder.checkpoint_activations()
     return Student(encoder, spec, seed=run.seed)
 
@@ -154,7 +154,7 @@ def fingerprint_run(
 ) -> dict[str, str]:
     """Returns what a checkpoint of this run depends on."""
     rows = hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest()
-    settings = {f"alignment.{name}": repr(value) for name, value in asdict(params).items()}
+    settings = {name: repr(value) for name, value in params.flat().items()}
     return settings | {
         "run.seed": str(run.seed),
         "run.precision": run.precision,
@@ -167,19 +167,19 @@ def fingerprint_run(
 
 def _image_tuning(encoder: TowerEncoder, params: AlignmentParams) -> TuningSpec:
     count, blocks = encoder.block_count, None
-    if params.lora_blocks is not None:
-        if params.lora_blocks > count:
+    if params.lora.blocks is not None:
+        if params.lora.blocks > count:
             raise ValueError(
-                f"The encoder {encoder.name!r} has {count} transformer blocks. Got alignment.lora_blocks="
-                f"{params.lora_blocks}. Lower it, or set it to null for all."
+                f"The encoder {encoder.name!r} has {count} transformer blocks. Got alignment.lora.blocks="
+                f"{params.lora.blocks}. Lower it, or set it to null for all."
             )
-        blocks = tuple(range(count - params.lora_blocks, count))
+        blocks = tuple(range(count - params.lora.blocks, count))
     return TuningSpec(
         kind=params.tune,
-        rank=params.lora_rank,
-        alpha=params.lora_alpha,
-        dropout=params.lora_dropout,
-        targets=tuple(params.lora_targets or encoder.lora_targets),
+        rank=params.lora.rank,
+        alpha=params.lora.alpha,
+        dropout=params.lora.dropout,
+        targets=tuple(params.lora.targets or encoder.lora_targets),
         blocks=blocks,
         block_pattern=encoder.block_pattern,
     )
@@ -189,8 +189,8 @@ def _text_tuning(params: AlignmentParams) -> TuningSpec:
     """Returns the same tuning for a text tower; open_clip's all have fused attention."""
     return TuningSpec(
         kind=params.tune if params.tune_text else "none",
-        rank=params.lora_rank,
-        alpha=params.lora_alpha,
-        dropout=params.lora_dropout,
+        rank=params.lora.rank,
+        alpha=params.lora.alpha,
+        dropout=params.lora.dropout,
         targets=("attn",),
     )

@@ -17,7 +17,7 @@ from gmail_kedro.engine.batches import (
 )
 from gmail_kedro.engine.grad_cache import Losses, Views, accumulate_gradients, grad_cache
 from gmail_kedro.models.student.student import Student
-from gmail_kedro.params import AlignmentParams
+from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.pipelines.alignment.objective import Objective
 
 
@@ -88,7 +88,7 @@ class AlignmentStep:
     def __call__(self, index: int) -> Losses:
         """Returns the losses of a step; with micro-batches their gradient is already accumulated."""
         rows, negatives = self._batch(index), self._negatives(index)
-        size = self._params.micro_batch_size
+        size = self._params.training.micro_batch_size
         if size is None or size >= len(rows):
             views = self.embed(rows, following=self._batch(index + 1))
             return self._objective.losses(views, rows, negatives=negatives)
@@ -108,7 +108,7 @@ class AlignmentStep:
         """Returns the loss of all held-out pairs, each other's negatives; batch statistics and dropout off."""
         rows = self._data.val_rows
         self._student.train(False)
-        parts = [self.embed(part) for part in split_rows(rows, self._params.batch_size)]
+        parts = [self.embed(part) for part in split_rows(rows, self._params.training.batch_size)]
         views = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         losses = self._objective.losses(views, rows, negatives=rows[:0])
         self._student.train()
@@ -148,7 +148,7 @@ class AlignmentStep:
         return views
 
     def _batch(self, index: int) -> np.ndarray:
-        data, size = self._data, self._params.batch_size
+        data, size = self._data, self._params.training.batch_size
         if self._params.same_image == "unique_per_batch":
             return data.train_rows[unique_batch_rows(index, self._groups, batch_size=size, seed=self._seed)]
         return data.train_rows[batch_rows(index, count=len(data.train_rows), batch_size=size, seed=self._seed)]
@@ -168,4 +168,4 @@ class AlignmentStep:
 
     def _queue_batches(self) -> int:
         """Returns how far back the queue looks at most: two epochs, or its work would grow with the step."""
-        return 2 * -(-len(self._data.train_rows) // self._params.batch_size)
+        return 2 * -(-len(self._data.train_rows) // self._params.training.batch_size)

@@ -8,7 +8,8 @@ from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import LabelledImages
 from gmail_kedro.models.encoders.classifier import measuring_transform
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.params import FineTuningParams, RunParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.classification.pictures import Pictures, load_batches
 
 

@@ -14,7 +14,9 @@ from gmail_kedro.interfaces import Corpus, LabelledImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.metrics.classification import ClassificationResult
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import EvaluationParams, FineTuningParams, RunParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
+from gmail_kedro.params.run import RunParams
 
 Scored = tuple[dict[str, Any], pd.DataFrame]
 NO_ITEMS = item_rows([], "acc1", np.zeros(0))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,14 @@ from gmail_kedro.engine.loop import TrainingPlan, train
 from gmail_kedro.interfaces import LabelledImages
 from gmail_kedro.models.encoders.classifier import build_classifier, build_mixup, layer_groups, training_transform
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.params import FineTuningParams, RunParams
+from gmail_kedro.params.fine_tuning import FineTuningParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.classification.pictures import Pictures, Place, load_batches, seeded
 
 PICTURES_OF_BASE_RATE = 256
 NO_CLIPPING = math.inf  # the recipe does not clip
-NO_MATTER = ("sets", "loader_workers", "checkpoint_every")  # to what comes of a run
+# What does not matter to what comes of a run.
+NO_MATTER = ("fine_tuning.sets", "fine_tuning.loader_workers", "fine_tuning.checkpoint_every")
 
 
 class FineTuningStep:
@@ -103,7 +104,7 @@ def fine_tune_on(
     labels = {**splits.labels["train"], **splits.labels["val"]}
     if len(labels) < 2:
         raise ValueError(f"The set {found.name!r} must have two training pictures or more. Got {len(labels)} instead.")
-    facts = {f"fine_tuning.{name}": repr(value) for name, value in asdict(params).items() if name not in NO_MATTER} | {
+    facts = {name: repr(value) for name, value in params.flat().items() if name not in NO_MATTER} | {
         "run.seed": str(run.seed),
         "run.precision": run.precision,
         "encoder": encoder.fingerprint,

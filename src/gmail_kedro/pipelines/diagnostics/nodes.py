@@ -15,7 +15,8 @@ from gmail_kedro.evaluation.benchmark import item_rows
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageSource
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import DiagnosticsParams, RunParams
+from gmail_kedro.params.diagnostics import DiagnosticsParams
+from gmail_kedro.params.run import RunParams
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapDetails
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.language_tuning import TunedLanguageModel
-from gmail_kedro.params import DownstreamParams, IfcapParams, RunParams
+from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.downstream.examples import CaptionExamples, ClipcapExamples, IfcapExamples, add_noise
 from gmail_kedro.pipelines.downstream.features import TrainingFeatures
 
@@ -145,10 +146,10 @@ def _find_nouns(pairs: pd.DataFrame, ifcap: IfcapParams) -> dict[str, list[str]]
 def _tuning(params: DownstreamParams) -> TuningSpec:
     return TuningSpec(
         kind=params.tune_language_model,
-        rank=params.lora_rank,
-        alpha=params.lora_alpha,
-        dropout=params.lora_dropout,
-        targets=tuple(params.lora_targets or ()),
+        rank=params.lora.rank,
+        alpha=params.lora.alpha,
+        dropout=params.lora.dropout,
+        targets=tuple(params.lora.targets or ()),
     )
 
 

@@ -13,7 +13,8 @@ from gmail_kedro.interfaces import Corpus, FeatureOrigin, GeneratedImages
 from gmail_kedro.method.realign import FeatureMap, fit_feature_map
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import DownstreamParams, IfcapParams, RunParams
+from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
+from gmail_kedro.params.run import RunParams
 
 
 @dataclass(frozen=True)

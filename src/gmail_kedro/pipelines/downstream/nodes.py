@@ -1,7 +1,6 @@
 """Nodes of the downstream pipeline: features on the declared route, then the captioner and the text tower."""
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,9 @@ from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import DownstreamParams, IfcapParams, Parameters, RetrieverParams, RunParams
+from gmail_kedro.params.base import Parameters
+from gmail_kedro.params.downstream import DownstreamParams, IfcapParams, RetrieverParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.downstream.features import FeatureSource, TrainingFeatures, gather
 
 
@@ -73,18 +74,18 @@ def train_captioner(
     if params.start_from is not None:
         start_from(captioner, Path(params.start_from), device=device)
     is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()
-    step = captioner_step(examples, np.flatnonzero(is_train), batch_size=params.batch_size, seed=run.seed)
+    step = captioner_step(examples, np.flatnonzero(is_train), batch_size=params.training.batch_size, seed=run.seed)
     facts = _fingerprint(training_features, pairs, params, run) | _settings(ifcap)
     if params.start_from is not None:
         facts["start"] = hash_tensors(captioner.state_dict())
-    checkpoint = checkpoints.open("captioner", facts, every=params.checkpoint_every)
+    checkpoint = checkpoints.open("captioner", facts, every=params.training.checkpoint_every)
     captioner.train()
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)  # of the dropout in a language model
         history = train(
             step,
             captioner.learned(),
-            _plan("Captioner", params, "linear"),
+            TrainingPlan.of("Captioner", params.training),
             checkpoint,
             device=device,
             precision=run.precision,
@@ -92,7 +93,7 @@ def train_captioner(
     captioner.eval()
     with fast_arithmetic(device, precision=run.precision):
         held_out = np.flatnonzero(~is_train)
-        history.rows[-1]["val_loss"] = validation_loss(examples, held_out, batch_size=params.batch_size)
+        history.rows[-1]["val_loss"] = validation_loss(examples, held_out, batch_size=params.training.batch_size)
     return captioner, pd.DataFrame(history.rows)
 
 
@@ -118,7 +119,7 @@ def tune_text_tower(
 
     device = resolve_device(run.device)
     encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=device), adapter, "real")
-    if params.steps == 0 or encoder.text_tower is None:
+    if params.training.steps == 0 or encoder.text_tower is None:
         return TunedTextTower(None, encoder.fingerprint), pd.DataFrame({"step": [], "loss": []})
     chosen = pairs.iloc[training_features.rows]
     is_train = (chosen["split"] == "train").to_numpy().copy()
@@ -132,29 +133,17 @@ def tune_text_tower(
         device=device,
     )
     facts = _fingerprint(training_features, pairs, params, run) | {"encoder": encoder.fingerprint}
-    checkpoint = checkpoints.open("retriever", facts, every=params.checkpoint_every)
+    checkpoint = checkpoints.open("retriever", facts, every=params.training.checkpoint_every)
     tower = encoder.text_tower.train().requires_grad_(True)
     history = train(
         step,
         tower.parameters(),
-        _plan("Retriever", params, "cosine"),
+        TrainingPlan.of("Retriever", params.training),
         checkpoint,
         device=device,
         precision=run.precision,
     )
     return TunedTextTower(tower.eval(), encoder.fingerprint), pd.DataFrame(history.rows)
-
-
-def _plan(title: str, params: DownstreamParams | RetrieverParams, schedule: str) -> TrainingPlan:
-    return TrainingPlan(
-        title=title,
-        steps=params.steps,
-        learning_rate=params.learning_rate,
-        weight_decay=params.weight_decay,
-        clip_norm=params.clip_norm,
-        schedule=schedule,
-        warmup_steps=params.warmup_steps,
-    )
 
 
 def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame, params: Parameters, run: RunParams) -> dict[str, str]:
@@ -172,4 +161,4 @@ def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame, params: Parame
 
 
 def _settings(params: Parameters) -> dict[str, str]:
-    return {f"{params.GROUP}.{name}": repr(value) for name, value in asdict(params).items()}
+    return {name: repr(value) for name, value in params.flat().items()}

@@ -8,7 +8,7 @@ import torch
 from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.method.alignment import sigmoid_alignment_loss, symmetric_loss
-from gmail_kedro.params import RetrieverParams
+from gmail_kedro.params.downstream import RetrieverParams
 from gmail_kedro.pipelines.downstream.examples import CaptionExamples, count_words
 
 
@@ -56,7 +56,7 @@ def retriever_step(
     scale, bias = encoder.logit_scale, encoder.logit_bias
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rows = batch_rows(index, count=len(features), batch_size=params.batch_size, seed=seed)
+        rows = batch_rows(index, count=len(features), batch_size=params.training.batch_size, seed=seed)
         text, image, ids = encoder.encode_text(tokens[rows]), features[rows], image_ids[rows]
         same = ids[:, None] == ids[None]
         if bias is not None:

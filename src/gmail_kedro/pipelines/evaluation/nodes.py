@@ -9,7 +9,8 @@ from gmail_kedro.evaluation.benchmark import Benchmark
 from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import EvaluationParams, RunParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.run import RunParams
 
 
 def write_captions(

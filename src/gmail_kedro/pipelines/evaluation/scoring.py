@@ -9,7 +9,7 @@ import pandas as pd
 
 from gmail_kedro.evaluation.benchmark import Benchmark, score_texts
 from gmail_kedro.interfaces import Corpus
-from gmail_kedro.params import EvaluationParams
+from gmail_kedro.params.evaluation import EvaluationParams
 
 
 def score_captions(

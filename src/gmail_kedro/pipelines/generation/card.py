@@ -18,7 +18,7 @@ from gmail_kedro.generated_sets.shard_check import Problem
 from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import Corpus, ImageSource
-from gmail_kedro.params import GenerationParams
+from gmail_kedro.params.generation import GenerationParams
 from gmail_kedro.reporting.contact_sheet import SheetCell, draw_contact_sheet
 from gmail_kedro.reporting.set_card import set_card, set_card_page
 

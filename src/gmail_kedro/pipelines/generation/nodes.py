@@ -20,7 +20,9 @@ from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.generated_sets.tables import Table
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.models.generators.sampling import Sampling
-from gmail_kedro.params import GenerationParams, PairingParams, QualityParams, RunParams
+from gmail_kedro.params.generation import GenerationParams, PairingParams
+from gmail_kedro.params.quality import QualityParams
+from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.generation.scoring import build_scorer, identify_scorer
 
 logger = logging.getLogger(__name__)

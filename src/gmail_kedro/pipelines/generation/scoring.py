@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.generated_sets.quality import Scorer
-from gmail_kedro.params import RunParams
+from gmail_kedro.params.run import RunParams
 
 if TYPE_CHECKING:
     from PIL.Image import Image

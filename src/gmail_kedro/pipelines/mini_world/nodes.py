@@ -1,6 +1,6 @@
 """The nodes that ask for the embedded corpora."""
 
-from gmail_kedro.params import MiniBenchmarksParams, MiniWorldParams
+from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
 
 
 def build_mini_world(params: MiniWorldParams) -> MiniWorldParams:

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from gmail_kedro.generated_sets.pairing import pair_blocks
 from gmail_kedro.generated_sets.tables import Table
-from gmail_kedro.params import GenerationParams, PairingParams
+from gmail_kedro.params.generation import GenerationParams, PairingParams
 
 
 def pair(

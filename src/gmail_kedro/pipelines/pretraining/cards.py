@@ -3,7 +3,7 @@
 from typing import Any
 
 from gmail_kedro.metrics.statistics import Interval
-from gmail_kedro.params import PretrainingParams
+from gmail_kedro.params.pretraining import PretrainingParams
 
 DATA = (
     "Scenes of the mini world: scikit-learn's 1,797 scanned digits (UCI optdigits, CC BY 4.0), 1,197 of them for "

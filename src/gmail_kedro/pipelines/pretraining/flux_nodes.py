@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gmail_kedro.interfaces import SavesItself
-from gmail_kedro.params import PretrainingParams
+from gmail_kedro.params.pretraining import PretrainingParams
 
 
 def train_flux(mini_stable_diffusion: Path, checkpoints: Path, params: PretrainingParams) -> SavesItself:

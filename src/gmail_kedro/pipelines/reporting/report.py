@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from gmail_kedro.params import ReportParams
+from gmail_kedro.params.report import ReportParams
 
 
 def write_report(

@@ -1,7 +1,6 @@
 """Nodes of the transfer pipeline: retrieval on corpora that nothing was trained on."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -9,7 +8,9 @@ import pandas as pd
 from gmail_kedro.evaluation.leakage import count_leaked, refuse_leakage
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import EvaluationParams, RunParams, TransferParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.transfer import TransferParams
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +41,14 @@ def plan_transfer(
             corpus.name,
             long_caption_corpus.name,
         )
-    whole = replace(evaluation, split=SPLIT, image_count=None)
+    whole = evaluation.replace(split=SPLIT, image_count=None)
     facts = {
         "flickr": {"corpus": flickr_corpus.name, "split": SPLIT, "trained_picture_count": 0},
         "long_captions": {"corpus": long_caption_corpus.name, "split": SPLIT, "trained_picture_count": trained_count},
     }
     return (
-        replace(whole, retrieval_protocol=params.flickr_protocol),
-        replace(whole, retrieval_protocol=params.long_caption_protocol),
+        whole.replace(retrieval_protocol=params.flickr_protocol),
+        whole.replace(retrieval_protocol=params.long_caption_protocol),
         facts,
     )
 

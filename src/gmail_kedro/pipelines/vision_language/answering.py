@@ -9,7 +9,7 @@ from tqdm import tqdm
 from gmail_kedro.interfaces import ImageSource, Question
 from gmail_kedro.models.vision_language.chat import IMAGE
 from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
-from gmail_kedro.params import VisionLanguageParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 from gmail_kedro.pipelines.vision_language.building import open_tokens
 
 

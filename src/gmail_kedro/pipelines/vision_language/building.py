@@ -8,7 +8,8 @@ from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import ROUTES, StoredStudent
 from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
-from gmail_kedro.params import RunParams, VisionLanguageParams
+from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 
 
 def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.device) -> VisionLanguageModel:
@@ -65,9 +66,9 @@ def open_tokens(
 def tuning_of(params: VisionLanguageParams) -> TuningSpec:
     """Returns what is tuned in the language model: nothing without steps or rank."""
     return TuningSpec(
-        kind="lora" if params.steps and params.lora_rank else "none",
-        rank=params.lora_rank,
-        alpha=params.lora_alpha,
-        dropout=params.lora_dropout,
-        targets=tuple(params.lora_targets),
+        kind="lora" if params.training.steps and params.lora.rank else "none",
+        rank=params.lora.rank,
+        alpha=params.lora.alpha,
+        dropout=params.lora.dropout,
+        targets=tuple(params.lora.targets),
     )

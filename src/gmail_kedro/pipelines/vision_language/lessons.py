@@ -11,7 +11,7 @@ import torch
 from gmail_kedro.engine.batches import FrozenActivations, batch_rows
 from gmail_kedro.models.vision_language.chat import IGNORED, Conversation, Turn
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
-from gmail_kedro.params import VisionLanguageParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,12 @@ def lesson_step(
         params: Batch sizes.
         seed: Seeds the order, and dropout.
     """
+    size = params.training.micro_batch_size
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rows = batch_rows(index, count=len(lessons), batch_size=params.batch_size, seed=seed)
+        rows = batch_rows(index, count=len(lessons), batch_size=params.training.batch_size, seed=seed)
         count = _learnt_count(lessons, rows)
-        parts = [
-            rows[start : start + params.micro_batch_size] for start in range(0, len(rows), params.micro_batch_size)
-        ]
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         with _seeded_dropout(seed, index, device=model.device):
             if len(parts) == 1:
                 return {"loss": _loss_sum(model, lessons, rows) / count}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from gmail_kedro.evaluation.benchmark import score_texts
 from gmail_kedro.evaluation.splits import split_rows
 from gmail_kedro.interfaces import Corpus, GeneratedImages, Question, SavesItself
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params import EvaluationParams, RunParams, VisionLanguageParams
+from gmail_kedro.params.evaluation import EvaluationParams
+from gmail_kedro.params.run import RunParams
+from gmail_kedro.params.vision_language import VisionLanguageParams
 
 
 def train_vision_language_model(
@@ -40,33 +41,27 @@ def train_vision_language_model(
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
     eyes = open_eyes(model, adapter, run)
-    trains_projector = params.train_projector and params.steps > 0
+    trains_projector = params.train_projector and params.training.steps > 0
     tuning = LlavaTuning(model, tuning_of(params), train_projector=trains_projector, seed=run.seed)
-    if params.steps == 0:
+    if params.training.steps == 0:
         return tuning.result(eyes), pd.DataFrame({"step": [], "loss": []})
-    if params.checkpoint_activations:
+    if params.training.checkpoint_activations:
         tuning.checkpoint_activations()
     sources = (pairs, corpus, generated_images, model, eyes, params)
     lessons, held_out = (_lessons(split, *sources, seed=run.seed) for split in ("train", "val"))
     towers = {route: eye.fingerprint for route, eye in eyes.items()}
     facts = _fingerprint(pairs, generated_images, tuning.base, towers, params, run)
-    checkpoint = checkpoints.open("vision_language", facts, every=params.checkpoint_every)
-    plan = TrainingPlan(
-        title="Vision-language model",
-        steps=params.steps,
-        learning_rate=params.learning_rate,
-        weight_decay=params.weight_decay,
-        clip_norm=params.clip_norm,
-        schedule="cosine",
-        warmup_steps=params.warmup_steps,
+    checkpoint = checkpoints.open("vision_language", facts, every=params.training.checkpoint_every)
+    plan = TrainingPlan.of("Vision-language model", params.training)
+    groups = tuning.groups(
+        learning_rate=params.training.learning_rate, projector_learning_rate=params.training.projector_learning_rate
     )
-    groups = tuning.groups(learning_rate=params.learning_rate, projector_learning_rate=params.projector_learning_rate)
     model.train()
     step = lesson_step(model, lessons, params, seed=run.seed)
     history = train(step, groups, plan, checkpoint, device=device, precision=run.precision)
     model.eval()
     with fast_arithmetic(device, precision=run.precision):
-        history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=params.micro_batch_size)
+        history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=params.training.micro_batch_size)
     return tuning.result(eyes), pd.DataFrame(history.rows)
 
 
@@ -145,7 +140,7 @@ def score_answers(
             "model": params.model,
             "encoder": run.encoder,
             "train_on": params.train_on,
-            "steps": params.steps,
+            "steps": params.training.steps,
             "tuned_tower": adapter.spec.image.kind,
             "real_path": adapter.spec.real_path,
             "student": adapter.fingerprint,
@@ -201,7 +196,7 @@ def _fingerprint(
     run: RunParams,
 ) -> dict[str, str]:
     """Returns what a checkpoint of this run depends on."""
-    settings = {f"{params.GROUP}.{name}": json.dumps(value) for name, value in asdict(params).items()}
+    settings = {name: json.dumps(value) for name, value in params.flat().items()}
     return settings | {
         "run.seed": str(run.seed),
         "run.precision": run.precision,

@@ -10,7 +10,7 @@ import pandas as pd
 from gmail_kedro.evaluation.benchmark import interval_of, item_rows
 from gmail_kedro.interfaces import Question
 from gmail_kedro.metrics.vqa import VqaQuestion, VqaResult
-from gmail_kedro.params import EvaluationParams
+from gmail_kedro.params.evaluation import EvaluationParams
 
 
 def score_questions(
