@@ -26,7 +26,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "tables": ("pipelines.reporting", "datasets.folder"),
     "report": ("pipelines.reporting", "datasets.folder"),
 }
-WITHOUT = {"run": ("pipelines.reporting.report", "pipelines.reporting.table_nodes")}  # they come after the runs
+WITHOUT = {"run": ("pipelines.reporting.reproduction_nodes",)}  # they come after the runs
 
 
 def code_list(source: Path, roots: Iterable[str], without: Iterable[str] = ()) -> str:

@@ -18,7 +18,7 @@ from gmail_kedro.params.generation import GenerationParams
 from gmail_kedro.params.groups import GROUPS, SETTINGS
 from gmail_kedro.pipeline_registry import register_pipelines
 from gmail_kedro.preflight.requirements import MODELS, read_requirements
-from gmail_kedro.reporting.tables import read_tables
+from gmail_kedro.reporting.table_definitions import read_tables
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from gmail_kedro.commands import main, runs
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.tables import plan_tables, run_tables
 from gmail_kedro.generated_sets.stored import SetDescription
-from gmail_kedro.reporting.tables import read_tables
+from gmail_kedro.reporting.table_definitions import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = {"base": Project(ROOT), "paper": Project(ROOT, "paper")}

@@ -31,9 +31,8 @@ from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision
 from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning, TunedLlava, load_tuned_llava
 from gmail_kedro.models.vision_language.vision_language_model import Eye, Seeing, VisionLanguageModel
 from gmail_kedro.pipelines.generation.card import check_card
-from gmail_kedro.pipelines.reporting.finished_runs import finished_runs
+from gmail_kedro.reporting.finished_runs import find_runs, read_runs
 from gmail_kedro.reporting.report_files import read_picture
-from gmail_kedro.reporting.results import read_runs
 
 CPU = torch.device("cpu")
 WORLDS = {"mini_world": "corpus", "mini_flickr": "flickr_corpus", "mini_long_captions": "long_caption_corpus"}
@@ -194,7 +193,7 @@ def vision_language(written: Written, path: Path) -> None:
 def cell(written: Written, path: Path) -> None:
     """As the tables and the report read a run of the reproduction; what they leave is read by the catalog."""
     name, _, seed = path.parent.name.rpartition("-")
-    finished_runs(path.parents[1], name, [int(seed)])
+    find_runs(path.parents[1], name, [int(seed)])
     read_runs(path.parents[1])
 
 

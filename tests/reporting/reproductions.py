@@ -105,6 +105,7 @@ def write_reproduction(folder: Path) -> None:
     for place, name in enumerate(("frozen", "gmail", *SIZES)):
         run = folder / "repro" / f"{name}-0"
         run.mkdir(parents=True)
+        (run / "run.json").write_text(json.dumps({"run_id": f"repro/{name}-0", "pipelines": ["experiment"]}))
         (run / "scores.json").write_text(json.dumps({"protocol": {"generated_image_count": SIZES.get(name, 800)}}))
         measures = ("paired_cosine", "probe_auc", "centroid_distance", "knn_mixing")
         scores = {f"{measure}_{when}": 0.5 + 0.1 * place for measure in measures for when in ("before", "after")}

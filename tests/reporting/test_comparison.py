@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gmail_kedro.pipelines.reporting.comparison import compare_items, draw_captions_figure
-from gmail_kedro.reporting.summary import COMPARABLE, differing_protocol, summarize
+from gmail_kedro.pipelines.reporting.nodes import compare_items, draw_captions_figure
+from gmail_kedro.reporting.comparison import SAME_COLUMN, Number, difference, differing_protocol, mean_over_seeds
+from gmail_kedro.reporting.run_summary import summarize
 
 IMAGES = [str(number) for number in range(40)]
 PROTOCOL = {
@@ -51,7 +52,7 @@ def test_a_measure_of_other_photographs_is_left_out():
 
 
 @pytest.mark.reliability(26)
-@pytest.mark.parametrize("key", COMPARABLE)
+@pytest.mark.parametrize("key", SAME_COLUMN)
 def test_numbers_of_another_split_backbone_or_protocol_share_no_column(key):
     """The summary leaves such a run out and says why; a comparison refuses it."""
     other = scores(**{key: "another"})
@@ -87,3 +88,39 @@ def test_captions_are_shown_from_the_largest_loss_to_the_largest_gain():
     assert titles[0] == "CIDEr -10" and titles[-1] == "CIDEr +29" and len(titles) == 6
     assert figure.axes[0].get_xlabel() == "base:\n(nothing)\n\nours:\nours 0"
     assert figure.axes[-1].get_xlabel() == "base:\nfrozen 39\n\nours:\nours 39"
+
+
+def number(values, images=IMAGES, **protocol):
+    return Number(float(np.mean(values)), items=pd.Series(values, index=images), protocol=protocol)
+
+
+def test_a_difference_is_paired_by_image_in_whatever_order_they_stand():
+    before = np.random.default_rng(0).normal(100, 30, 40)
+    ours, baseline = number((before + 2)[::-1], IMAGES[::-1]), number(before)
+    between, reason = difference([ours], [baseline])
+    assert [between.mean, between.low, between.high] == pytest.approx([2, 2, 2]) and reason == ""
+    crossed, _ = difference([ours, ours], [baseline, baseline])
+    assert [crossed.low, crossed.high] == pytest.approx([2, 2])
+
+
+def test_one_number_on_each_side_has_no_interval_and_two_seeds_have():
+    between, _ = difference([Number(3.0)], [Number(1.0)])
+    assert between.mean == 2 and np.isnan([between.low, between.high]).all()
+    between, _ = difference([Number(3.0), Number(5.0)], [Number(1.0), Number(1.0)])
+    assert (between.mean, between.low, between.high) == (3, 2, 4)
+    assert np.isnan(difference([], [])[0].mean)
+
+
+@pytest.mark.reliability(26)
+def test_what_was_measured_differently_or_on_other_images_has_no_difference():
+    between, reason = difference([number(range(40), split="val")], [number(range(40), split="test")])
+    assert np.isnan(between.mean) and reason == "not compared: the rows were measured differently in split"
+    between, reason = difference([number(range(40))], [number(range(40), [f"other {name}" for name in IMAGES])])
+    assert np.isnan(between.mean) and reason == "not compared: the rows were measured on different images"
+
+
+def test_a_mean_over_seeds_keeps_the_runs_own_interval_only_where_there_is_one_run():
+    own = Number(2.0, interval=(1.5, 2.5))
+    assert mean_over_seeds([own]).low == 1.5
+    both = mean_over_seeds([own, Number(4.0, interval=(3.5, 4.5))])
+    assert (both.mean, both.low, both.high) == (3, 2, 4)

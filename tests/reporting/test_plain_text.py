@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from gmail_kedro.pipelines.reporting.comparison import compare_items
-from gmail_kedro.pipelines.reporting.study import study_markdown
-from gmail_kedro.reporting import charts, contact_sheet, figures
-from gmail_kedro.reporting.page import Gallery, Picture, render_markdown, render_page
+from gmail_kedro.pipelines.reporting.nodes import compare_items
+from gmail_kedro.reporting import charts, contact_sheet, run_figures
+from gmail_kedro.reporting.paper_tables import tables_markdown
 from gmail_kedro.reporting.plain_text import command, markdown
+from gmail_kedro.reporting.report_page import Gallery, Picture, render_markdown, render_page
+from gmail_kedro.reporting.run_summary import summarize
 from gmail_kedro.reporting.set_card import set_card, set_card_page
-from gmail_kedro.reporting.summary import summarize
-from gmail_kedro.reporting.tables import tables_markdown
+from gmail_kedro.reporting.study_tables import study_markdown
 
-from . import reproductions, test_set_card, test_summary
+from . import reproductions, test_run_summary, test_set_card
 
 NAMES = [
     "<svg onload=alert(1)>",
@@ -54,7 +54,7 @@ def shown(text: str) -> str:
 
 def markdown_of(name: str) -> dict[str, str]:
     """Every Markdown text of the project about a corpus, set, run and so on of this name."""
-    scores = test_summary.scores.__wrapped__()
+    scores = test_run_summary.scores.__wrapped__()
     scores["protocol"] |= {"corpus": name, "generator": name, "seed": 0}
     scores["captioning"] = {"scores": {}, "intervals": {}, "unavailable": {"spice": name}}
     other = scores | {"protocol": scores["protocol"] | {"split": "val"}}
@@ -125,10 +125,10 @@ def drawings(name: str) -> dict[str, Figure]:
     sizes = pd.DataFrame({"generated_image_count": [10, 100], "ours": [50.0, 60.0], "low": np.nan, "high": np.nan})
     history = pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0]})
     return {
-        "draw_pairs": figures.draw_pairs([RED], [RED], [name]),
-        "draw_captions": figures.draw_captions([RED], {name: [name]}, [name]),
-        "draw_tsne": figures.draw_tsne(points, points, [name, name]),
-        "draw_spectra": figures.draw_spectra(spectrum, {"real": 1.0}),
+        "draw_pairs": run_figures.draw_pairs([RED], [RED], [name]),
+        "draw_captions": run_figures.draw_captions([RED], {name: [name]}, [name]),
+        "draw_tsne": run_figures.draw_tsne(points, points, [name, name]),
+        "draw_spectra": run_figures.draw_spectra(spectrum, {"real": 1.0}),
         "draw_contact_sheet": contact_sheet.draw_contact_sheet([contact_sheet.SheetCell(RED, RED, name)], name),
         "draw_gap": charts.draw_gap({name: gap}, "probe_auc", name),
         "draw_scaling": charts.draw_scaling(sizes, law, name),
@@ -143,7 +143,7 @@ def functions_that_draw(module: ModuleType) -> set[str]:
 
 def test_dollar_signs_in_a_figure_are_no_formula():
     drawn = drawings(DOLLARS)
-    assert set(drawn) == set().union(*(functions_that_draw(module) for module in (figures, charts, contact_sheet)))
+    assert set(drawn) == set().union(*(functions_that_draw(module) for module in (run_figures, charts, contact_sheet)))
     for kind, figure in drawn.items():
         figure.canvas.draw()  # `\frac` without its numbers ends matplotlib's reading of a formula
         named = [text for text in figure.findobj(Text) if "$5" in text.get_text()]

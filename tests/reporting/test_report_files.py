@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from gmail_kedro.pipelines.reporting.nodes import measure_cost, summarize_runs
-from gmail_kedro.reporting.galleries import _planes, _samples
+from gmail_kedro.reporting.finished_runs import read_runs
+from gmail_kedro.reporting.report_figures import _planes, _samples
 from gmail_kedro.reporting.report_files import (
     DamagedReportError,
     missing_steps,
@@ -16,9 +17,8 @@ from gmail_kedro.reporting.report_files import (
     read_picture,
     read_report,
 )
-from gmail_kedro.reporting.results import read_runs
 
-from . import test_summary
+from . import test_run_summary
 from .reproductions import write_reproduction
 
 
@@ -83,7 +83,7 @@ def test_the_page_goes_without_a_damaged_run(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_the_summary_goes_without_a_damaged_run():
-    scores = test_summary.scores.__wrapped__()
+    scores = test_run_summary.scores.__wrapped__()
     scores["protocol"]["seed"] = 0
 
     def cut() -> dict:

@@ -20,7 +20,7 @@ def run_study(project: Project, name: str, seeds: str | None) -> None:
     Raises:
         ValueError: If there is no such study; lists those there are.
     """
-    from gmail_kedro.pipelines.reporting.study import study_markdown, study_table
+    from gmail_kedro.reporting.study_tables import study_markdown, study_table
 
     studies = project.define("study")
     if name not in studies:

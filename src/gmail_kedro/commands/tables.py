@@ -14,7 +14,7 @@ from gmail_kedro.commands import runs
 from gmail_kedro.commands.declared_sets import find_set, make_command, make_set
 from gmail_kedro.commands.project import Project
 from gmail_kedro.preflight.requirements import FILE, read_requirements
-from gmail_kedro.reporting.tables import Table, read_tables
+from gmail_kedro.reporting.table_definitions import Table, read_tables
 
 logger = logging.getLogger(__name__)
 PAIRS = "data/03_primary"

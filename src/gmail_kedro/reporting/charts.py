@@ -23,8 +23,8 @@ BLUE, ORANGE = "#3a86c8", "#d9822b"  # told apart by every kind of colour vision
 LINES = ((BLUE, "-"), (ORANGE, "--"), ("#8a8f98", ":"), ("#7a5ea8", "-."))
 WIDTH = 4.4  # inches
 STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "gmail_kedro",
+    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
+    "svg.hashsalt": "gmail_kedro",  # or the ids, and so the page, would be others each time
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -92,7 +92,7 @@ def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "F
         axis.plot(smooth, 100 - law["factor"] * smooth ** -law["exponent"], "--", color=ORANGE, label=label)
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
-    axis.minorticks_off()
+    axis.minorticks_off()  # a logarithmic axis would label them over ours
     axis.set_xlabel("generated images")
     axis.set_title(title, loc="left")
     axis.legend(frameon=False)
@@ -145,7 +145,7 @@ def draw_cost(rows: Sequence[str], ours: Sequence[float], paper: Sequence[float]
         if not (np.isfinite(values[0]) and values[0] > 0):
             continue
         drawn = True
-        relative = np.asarray(values, dtype=float) / values[0]
+        relative = np.asarray(values, dtype=float) / values[0]  # [rows]
         places = np.arange(len(rows)) + offset
         axis.barh(places, np.nan_to_num(relative), height=0.3, color=colour, label=label)
         for place, value in zip(places, relative, strict=True):
@@ -176,18 +176,20 @@ def as_svg(figure: "Figure", name: str, *, title: str) -> str:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        if text.get_color() == "black":
+        if text.get_color() == "black":  # legends and titles do not heed every colour of rcParams
             text.set_color(INK)
     stream = io.StringIO()
     with matplotlib.rc_context(STYLE):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
     written = stream.getvalue()
-    written = written[written.index("<svg") :]
+    written = written[written.index("<svg") :]  # an XML head may stand at the beginning of a file alone
     written = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", written, flags=re.DOTALL)
     prefix = re.sub(r"[^\w-]", "-", name)
+    # Every figure of matplotlib names its parts alike: clip paths of one would cut another on the same page.
     written = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", written)
     written = written.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href", "href")
+    # Without a size of its own the SVG is as wide as its box, and the viewBox keeps its shape.
     written = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", written, count=2)
     written = written.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
     return written.replace(INK, "currentColor")

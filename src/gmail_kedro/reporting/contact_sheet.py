@@ -1,19 +1,19 @@
-"""The contact sheet of a generated set: pictures beside their photographs, each pair above its caption."""
+"""The contact sheet of a generated set: generated images beside their real ones, each pair above its caption."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gmail_kedro.reporting.figures import GENERATED_COLOUR, REAL_COLOUR
 from gmail_kedro.reporting.plain_text import as_written
+from gmail_kedro.reporting.run_figures import GENERATED_COLOUR, REAL_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-SIDE = 224  # pixels of a picture on the sheet
+SIDE = 224  # pixels of an image on the sheet
 LINE = 40  # characters of a caption's line
 LINES = 4
 
@@ -23,13 +23,13 @@ class SheetCell:
     """One caption's place on the sheet.
 
     Attributes:
-        photograph: The real picture; None where the corpus is not at hand.
-        picture: The generated one.
+        real: The real image; None where the corpus is not at hand.
+        generated: The generated one.
         caption: The caption both belong to.
     """
 
-    photograph: "Image | None"
-    picture: "Image"
+    real: "Image | None"
+    generated: "Image"
     caption: str
 
 
@@ -52,7 +52,7 @@ def draw_contact_sheet(cells: Sequence[SheetCell], title: str, *, columns: int =
         raise ValueError("There is no picture for a contact sheet; the set has none that was made.")
     columns = min(columns, len(cells))
     rows = math.ceil(len(cells) / columns)
-    width = 3.1 if cells[0].photograph is not None else 1.9
+    width = 3.1 if cells[0].real is not None else 1.9
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
     figure = Figure(figsize=(width * columns, 2.25 * rows + 0.8), layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False).flat
@@ -67,10 +67,10 @@ def draw_contact_sheet(cells: Sequence[SheetCell], title: str, *, columns: int =
 def _draw_cell(axis: "Axes", cell: SheetCell) -> None:
     from textwrap import wrap
 
-    edge = 0
+    edge = 0  # both images share one axis, so that the caption stands below the pair
     for image, colour, name in (
-        (cell.photograph, REAL_COLOUR, "real"),
-        (cell.picture, GENERATED_COLOUR, "generated"),
+        (cell.real, REAL_COLOUR, "real"),
+        (cell.generated, GENERATED_COLOUR, "generated"),
     ):
         if image is None:
             continue
@@ -80,7 +80,7 @@ def _draw_cell(axis: "Axes", cell: SheetCell) -> None:
         edge += SIDE + SIDE // 32
     axis.set_xlim(0, edge)
     axis.set_ylim(SIDE, 0)
-    lines = wrap(cell.caption, LINE if cell.photograph is not None else LINE // 2 + 4)
+    lines = wrap(cell.caption, LINE if cell.real is not None else LINE // 2 + 4)
     shown_lines = lines[:LINES] if len(lines) <= LINES else [*lines[: LINES - 1], f"{lines[LINES - 1]} …"]
     axis.set_xlabel("\n".join(shown_lines), fontsize=8.5)
     axis.set_xticks([])
@@ -89,7 +89,7 @@ def _draw_cell(axis: "Axes", cell: SheetCell) -> None:
 
 
 def _fit(image: "Image") -> "Image":
-    """Returns the picture whole on a square, pixels kept sharp where it is small."""
+    """Returns the whole image on a square, pixels kept sharp where it is small."""
     from PIL import Image, ImageOps
 
     small = max(image.size) < SIDE

@@ -4,9 +4,10 @@ The page escapes its own (Jinja's ``autoescape``), and front matter is YAML's ow
 """
 
 import functools
+import math
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
@@ -24,15 +25,13 @@ def as_written(draw: "Callable[Content, Figure]") -> "Callable[Content, Figure]"
     """Lets a function that draws take dollar signs for dollar signs: matplotlib would set what is between two as maths.
 
     Labels that matplotlib makes itself, such as the powers of ten of a logarithmic axis, stay formulas.
-
-    Args:
-        draw: Builds a figure.
     """
 
     @functools.wraps(draw)
     def drawn(*content: Content.args, **more: Content.kwargs) -> "Figure":
         import matplotlib
 
+        # A Text takes the setting when it is made, so it need not hold any more when the figure is saved.
         with matplotlib.rc_context({"text.parse_math": False}):
             figure = draw(*content, **more)
         _keep_powers(figure)
@@ -66,6 +65,23 @@ def markdown(text: Any) -> str:
     line = re.sub("[&<>]", lambda found: ENTITIES[found[0]], one_line(text))
     line = MARKUP.sub(r"\\\1", line)
     return BLOCK_START.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", line)
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Returns the lines of a table in Markdown; its cells are Markdown already."""
+    head, *lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return [head, "|---" * len(heads) + "|", *lines]
+
+
+def interval_text(low: float, high: float, form: str) -> str:
+    """Returns an interval in brackets after a space; nothing where there is none.
+
+    Args:
+        low: Its lower end, NaN where there is none.
+        high: Its upper end.
+        form: How its ends are written, such as ``+.2f``.
+    """
+    return f" [{low:{form}}, {high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
 def command(*words: str) -> str:

@@ -24,9 +24,6 @@ class DamagedReportError(ValueError):
 def read_report(path: Path) -> dict[str, Any] | None:
     """Returns the content of a JSON file of a run; None where there is none.
 
-    Args:
-        path: The file.
-
     Raises:
         DamagedReportError: If it is no JSON object, or not the one that was written.
     """
@@ -35,7 +32,7 @@ def read_report(path: Path) -> dict[str, Any] | None:
     try:
         refuse_changed(path)
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # json recurses: brackets without end overflow it
         raise DamagedReportError(path, error) from error
     if not isinstance(content, dict):
         raise DamagedReportError(path, f"expected a JSON object, found {type(content).__name__}")
@@ -44,9 +41,6 @@ def read_report(path: Path) -> dict[str, Any] | None:
 
 def read_items(path: Path) -> pd.DataFrame | None:
     """Returns a Parquet file of scores image by image; None where there is none.
-
-    Args:
-        path: The file.
 
     Raises:
         DamagedReportError: If it is no Parquet file, or not the one that was written.
@@ -61,10 +55,7 @@ def read_items(path: Path) -> pd.DataFrame | None:
 
 
 def read_history(path: Path) -> pd.DataFrame | None:
-    """Returns the history of a training; None where there is none, or nothing was trained.
-
-    Args:
-        path: The CSV file.
+    """Returns the history of a training from its CSV file; None where there is none, or nothing was trained.
 
     Raises:
         DamagedReportError: If it is no such table, or not the whole of it: see ``missing_steps``.
@@ -72,7 +63,7 @@ def read_history(path: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     text = path.read_text(encoding="utf-8", errors="replace")
-    if not text.endswith("\n"):
+    if not text.endswith("\n"):  # pandas would read a number that was cut as another number
         raise DamagedReportError(path, "its last line has no end" if text else "it is empty")
     try:
         refuse_changed(path)
@@ -86,34 +77,10 @@ def read_history(path: Path) -> pd.DataFrame | None:
     return history
 
 
-def read_picture(path: Path) -> "Image":
-    """Returns a figure that was written as PNG.
-
-    Args:
-        path: The file.
-
-    Raises:
-        DamagedReportError: If it is no such picture, or not the whole of it: every part of a PNG has a checksum.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            picture.verify()
-        with Image.open(path) as picture:
-            picture.load()
-        return picture
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow has no error of its own
-        raise DamagedReportError(path, error) from error
-
-
 def missing_steps(history: pd.DataFrame) -> str:
     """Returns what a training's history lacks, or ``""``: a step between, or its end.
 
     The last row of a whole history has the number of trained parameters, and the steps count from 0.
-
-    Args:
-        history: One row a step.
     """
     if history.empty:
         return ""
@@ -123,3 +90,21 @@ def missing_steps(history: pd.DataFrame) -> str:
     if LAST_FACT in history and pd.isna(history[LAST_FACT].iloc[-1]):
         return f"it ends at row {len(history)}, which is not the last of the training"
     return ""
+
+
+def read_picture(path: Path) -> "Image":
+    """Returns a figure that was written as PNG.
+
+    Raises:
+        DamagedReportError: If it is no such image, or not the whole of it.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.verify()  # every part of a PNG has a checksum; load() alone does not look at all of them
+        with Image.open(path) as picture:  # Pillow leaves an image unusable after verify()
+            picture.load()
+        return picture
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow has no error of its own
+        raise DamagedReportError(path, error) from error

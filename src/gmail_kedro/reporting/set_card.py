@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gmail_kedro.redaction import redact_values
-from gmail_kedro.reporting.plain_text import command, markdown
+from gmail_kedro.reporting.plain_text import command, markdown, markdown_table
 
 WEBDATASET = "shards/*.tar"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -35,7 +35,7 @@ def set_card(
         generator: ``name``, ``licence``, ``revision`` and ``weights`` (the sha256 of each file).
         settings: What decided the pixels beside the plan.
         hashes: ``set``, ``plan`` and ``pictures``.
-        statistics: As ``records.set_statistics`` returns them.
+        statistics: As ``generated_sets.set_statistics`` returns them.
     """
     return {
         "name": name,
@@ -51,7 +51,7 @@ def set_card_page(card: Mapping[str, Any], *, sheet: str) -> str:
 
     Args:
         card: As ``set_card`` returns it.
-        sheet: File name of the contact sheet beside it.
+        sheet: File name of the contact sheet that lies with it.
     """
     statistics, generator = card["statistics"], card["generator"]
     counts, weights = statistics["counts"], generator["weights"]
@@ -118,5 +118,5 @@ def _front_matter(card: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Mapping[str, Any], first: str = "", second: str = "") -> str:
-    lines = [f"| {markdown(key)} | {markdown(value)} |" for key, value in rows.items()]
-    return "\n".join([f"| {first} | {second} |", "|---|---|", *lines]) + "\n"
+    lines = [[markdown(key), markdown(value)] for key, value in rows.items()]
+    return "\n".join(markdown_table([first, second], lines)) + "\n"

@@ -34,21 +34,13 @@ class Finding:
     against: str
     columns: tuple[tuple[str, str], ...]
 
-    def named(self, verdict: str) -> list[str]:
-        """Returns the measures of one verdict.
-
-        Args:
-            verdict: One of ``VERDICTS``.
-        """
-        return [column for column, reached in self.columns if reached == verdict]
-
     @property
     def outcome(self) -> str:
         """Returns ``every``, ``some`` or ``none`` of the measures hold; ``contrary``: one is opposite; ``unrun``."""
         reached = [verdict for _, verdict in self.columns if verdict != BLOCKED]
         if not reached:
             return UNRUN
-        if OPPOSITE in reached:
+        if OPPOSITE in reached:  # one measure against the paper weighs more than others for it
             return CONTRARY
         if HOLDS not in reached:
             return NONE
@@ -83,50 +75,36 @@ def verdict(*, status: str, paper_effect: float, low: float, high: float) -> str
         return NO_CLAIM
     if status == "blocked":
         return BLOCKED
-    side = 1 if low > 0 else -1 if high < 0 else 0
+    side = 1 if low > 0 else -1 if high < 0 else 0  # NaN is on neither: no interval shows nothing
     return {0: NOT_SHOWN, np.sign(paper_effect): HOLDS}.get(side, OPPOSITE)
 
 
-def with_verdicts(tables: pd.DataFrame) -> pd.DataFrame:
-    """Returns the result table with a column ``verdict``.
-
-    Args:
-        tables: One row a cell: ``status``, ``paper_effect``, ``effect_low``, ``effect_high`` and others.
-    """
+def with_verdicts(cells: pd.DataFrame) -> pd.DataFrame:
+    """Returns the tables' cells with a column ``verdict``."""
     reached = [
         verdict(status=cell.status, paper_effect=cell.paper_effect, low=cell.effect_low, high=cell.effect_high)
-        for cell in tables.itertuples()
+        for cell in cells.itertuples()
     ]
-    return tables.assign(verdict=reached)
+    return cells.assign(verdict=reached)
 
 
-def findings(tables: pd.DataFrame) -> list[Finding]:
-    """Returns every comparison for which the paper claims an effect, in the order of the tables.
-
-    Args:
-        tables: The result table, with or without its verdicts.
-    """
-    claimed = with_verdicts(tables).query("verdict != @NO_CLAIM")
-    found = []
-    for (table, row), cells in claimed.groupby(["table", "row"], sort=False):
-        found.append(
-            Finding(
-                table=int(table),
-                title=cells["title"].iloc[0],
-                row=row,
-                against=cells["against"].iloc[0],
-                columns=tuple(zip(cells["column"], cells["verdict"], strict=True)),
-            )
+def findings(cells: pd.DataFrame) -> list[Finding]:
+    """Returns every comparison for which the paper claims an effect, in the order of the tables."""
+    claimed = with_verdicts(cells).query("verdict != @NO_CLAIM")
+    return [
+        Finding(
+            table=int(table),
+            title=members["title"].iloc[0],
+            row=row,
+            against=members["against"].iloc[0],
+            columns=tuple(zip(members["column"], members["verdict"], strict=True)),
         )
-    return found
+        for (table, row), members in claimed.groupby(["table", "row"], sort=False)
+    ]
 
 
 def count_verdicts(found: Sequence[Finding]) -> dict[str, int]:
-    """Returns how many of the paper's effects got each verdict.
-
-    Args:
-        found: As ``findings`` returns them.
-    """
+    """Returns how many of the paper's effects got each verdict."""
     reached = [verdict for finding in found for _, verdict in finding.columns]
     return {name: reached.count(name) for name in VERDICTS}
 

@@ -164,7 +164,7 @@ def list_gap_items(gap_embeddings: GapEmbeddings) -> pd.DataFrame:
 
 def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], params: DiagnosticsParams) -> Any:
     """Returns Fig. 3 for the held-out pairs, a matplotlib ``Figure``."""
-    from gmail_kedro.reporting.figures import draw_tsne, tsne_plane
+    from gmail_kedro.reporting.run_figures import draw_tsne, tsne_plane
 
     views, count = gap_embeddings.stored, params.tsne_count
     before, after = [
@@ -185,7 +185,7 @@ def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], 
 def draw_spectra_figure(gap_embeddings: GapEmbeddings) -> Any:
     """Returns the eigenvalues of the clouds over their rank, a matplotlib ``Figure``."""
     from gmail_kedro.method.spectrum import eigenvalues, power_law_exponent
-    from gmail_kedro.reporting.figures import draw_spectra
+    from gmail_kedro.reporting.run_figures import draw_spectra
 
     clouds = dict(vars(gap_embeddings.stored))
     if torch.equal(clouds["real"], clouds["real_after"]):  # a frozen real side is drawn once

@@ -151,10 +151,8 @@ def draw_samples(finished: FinishedSet, photographs: ImageSource | None, count: 
     """
     cells = [
         SheetCell(
-            photograph=None
-            if photographs is None
-            else decode_image(photographs.read(row["image_id"]), name=row["image_id"]),
-            picture=decode_image(finished.images.read(row["key"]), name=row["key"]),
+            real=None if photographs is None else decode_image(photographs.read(row["image_id"]), name=row["image_id"]),
+            generated=decode_image(finished.images.read(row["key"]), name=row["key"]),
             caption=row["prompt"],
         )
         for row in spread(finished.made.to_dict("records"), count)

@@ -1,11 +1,15 @@
-"""Wiring of the reporting pipeline."""
+"""Wiring of the reporting pipelines."""
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.pipelines.reporting.comparison import compare_items, draw_captions_figure
-from gmail_kedro.pipelines.reporting.nodes import draw_pairs_figure, measure_cost, summarize_runs
-from gmail_kedro.pipelines.reporting.report import write_report
-from gmail_kedro.pipelines.reporting.table_nodes import fill_tables, fit_laws, write_tables
+from gmail_kedro.pipelines.reporting.nodes import (
+    compare_items,
+    draw_captions_figure,
+    draw_pairs_figure,
+    measure_cost,
+    summarize_runs,
+)
+from gmail_kedro.pipelines.reporting.reproduction_nodes import fill_tables, fit_laws, write_report, write_tables
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
@@ -43,22 +47,19 @@ def create_tables(**kwargs: object) -> Pipeline:
 
 
 def create_comparison(**kwargs: object) -> Pipeline:
-    """Returns: paired tests of a run against the run ``baseline``, and the captions of both under real photographs."""
+    """Returns: paired tests of a run against the run ``baseline``, and the captions of both under real images."""
     names = ["params:run_id", "params:baseline"]
+    items = ["item_scores", "baseline_item_scores"]
+    captions = ["corpus", "predictions", "baseline_predictions"]
     return Pipeline(
         [
             node(
                 compare_items,
-                ["item_scores", "baseline_item_scores", "scores", "baseline_scores", *names],
+                [*items, "scores", "baseline_scores", *names],
                 ["comparison", "comparison_summary"],
                 name="compare_items",
             ),
-            node(
-                draw_captions_figure,
-                ["corpus", "predictions", "baseline_predictions", "item_scores", "baseline_item_scores", *names],
-                "captions_figure",
-                name="draw_captions",
-            ),
+            node(draw_captions_figure, [*captions, *items, *names], "captions_figure", name="draw_captions"),
         ],
         tags="comparison",
     )
@@ -66,14 +67,6 @@ def create_comparison(**kwargs: object) -> Pipeline:
 
 def create_report(**kwargs: object) -> Pipeline:
     """Returns: the page and the Markdown tables of a whole reproduction."""
-    return Pipeline(
-        [
-            node(
-                write_report,
-                ["tables", "table_definitions", "laws", "finished_runs", "generated_sets", "params:report"],
-                ["report_page", "report_markdown"],
-                name="write_report",
-            ),
-        ],
-        tags="report",
-    )
+    inputs = ["tables", "table_definitions", "laws", "finished_runs", "generated_sets", "params:report"]
+    outputs = ["report_page", "report_markdown"]
+    return Pipeline([node(write_report, inputs, outputs, name="write_report")], tags="report")

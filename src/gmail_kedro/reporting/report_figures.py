@@ -8,10 +8,9 @@ import pandas as pd
 
 from gmail_kedro.params.report import ReportParams
 from gmail_kedro.reporting import charts
-from gmail_kedro.reporting.cells import label
-from gmail_kedro.reporting.page import Gallery, Picture, data_uri
+from gmail_kedro.reporting.finished_runs import FinishedRun
 from gmail_kedro.reporting.report_files import DamagedReportError, read_picture
-from gmail_kedro.reporting.results import RunResults
+from gmail_kedro.reporting.report_page import Gallery, Picture, data_uri, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +31,13 @@ ONE_SEED = "Single seed."
 
 
 def build_galleries(
-    results: pd.DataFrame, runs: Sequence[RunResults], sets: Path, laws: Mapping[str, Any], params: ReportParams
+    cells: pd.DataFrame, runs: Sequence[FinishedRun], sets: Path, laws: Mapping[str, Any], params: ReportParams
 ) -> list[Gallery]:
     """Returns all figures: samples of the sets, planes, gap, scaling, training, cost.
 
     Args:
-        results: The result table, one row a cell.
-        runs: What the runs left.
+        cells: One row a cell, as ``paper_tables.build_cells`` returns them.
+        runs: The finished runs.
         sets: The folder of the generated sets, each with the ``samples.png`` of its card.
         laws: For each table and column, as text, what was fitted: its ``claim``, ``factor`` and ``exponent``.
         params: Which tables and runs are drawn.
@@ -60,19 +59,19 @@ def build_galleries(
             "The gap",
             f"Rows of table {params.gap_table}, on held-out pairs: an open dot before alignment, a full one with its "
             "95 % interval after.",
-            _gap(results, runs, params.gap_table),
+            _gap(cells, runs, params.gap_table),
         ),
         Gallery(
             "Scaling the generated set",
             f"Table {params.scaling_table}: score over the number of generated images, with a power law of "
             "the error where the points lie on one.",
-            _scaling(results, laws, params),
+            _scaling(cells, laws, params),
         ),
         Gallery("Training", "Loss over the optimizer's steps, smoothed.", _curves(runs, params.figure_runs)),
         Gallery(
             "Cost",
             f"Table {params.cost_table}, each measure relative to the table's first row, here and in the paper.",
-            _cost(results, params.cost_table),
+            _cost(cells, params.cost_table),
         ),
     ]
 
@@ -93,27 +92,29 @@ def _stored(path: Path, title: str, caption: str) -> Picture:
         return Picture(title, caption, missing=str(reason))
 
 
+def _or_missing(pictures: list[Picture], title: str, why: str) -> tuple[Picture, ...]:
+    return tuple(pictures) or (Picture(title, "", missing=why),)
+
+
 def _samples(sets: Path) -> tuple[Picture, ...]:
     pictures = [
         _stored(path, f"Set {path.parent.name}", "The grid of the set's card.")
         for path in sorted(sets.glob("*/samples.png"))
     ]
-    missing = Picture("Samples", "", missing=f"no generated set in {sets.name} has a card with samples.png")
-    return tuple(pictures) or (missing,)
+    return _or_missing(pictures, "Samples", f"no generated set in {sets.name} has a card with samples.png")
 
 
-def _planes(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, ...]:
+def _planes(runs: Sequence[FinishedRun], names: Sequence[str]) -> tuple[Picture, ...]:
     pictures = [
         _stored(run.tsne, f"Run {run.name}, seed {run.seed}", ONE_SEED)
         for run in _first_of(runs, names)
         if run.tsne is not None
     ]
-    missing = Picture("t-SNE", "", missing=f"none of the runs {', '.join(names)} has left tsne.png")
-    return tuple(pictures) or (missing,)
+    return _or_missing(pictures, "t-SNE", f"none of the runs {', '.join(names)} has left tsne.png")
 
 
-def _gap(results: pd.DataFrame, runs: Sequence[RunResults], table: int) -> tuple[Picture, ...]:
-    rows = results[results["table"] == table].drop_duplicates("row")
+def _gap(cells: pd.DataFrame, runs: Sequence[FinishedRun], table: int) -> tuple[Picture, ...]:
+    rows = cells[cells["table"] == table].drop_duplicates("row")
     first = {run.name: run for run in _first_of(runs, list(rows["run"])) if run.gap}
     gaps = {row.row: first[row.run].gap for row in rows.itertuples() if row.run in first}
     absent = [row.row for row in rows.itertuples() if row.row not in gaps]
@@ -124,36 +125,34 @@ def _gap(results: pd.DataFrame, runs: Sequence[RunResults], table: int) -> tuple
     )
 
 
-def _scaling(results: pd.DataFrame, laws: Mapping[str, Any], params: ReportParams) -> tuple[Picture, ...]:
+def _scaling(cells: pd.DataFrame, laws: Mapping[str, Any], params: ReportParams) -> tuple[Picture, ...]:
     pictures = []
     for column in params.scaling_columns:
-        cells = results[(results["table"] == params.scaling_table) & (results["column"] == column)]
-        points = cells.dropna(subset=["generated_image_count", "ours"])
+        rows = cells[(cells["table"] == params.scaling_table) & (cells["column"] == column)]
+        points = rows.dropna(subset=["generated_image_count", "ours"])
         law = laws.get(str(params.scaling_table), {}).get(column, {"claim": "no law was fitted"})
         caption = f"{_seeds(points['seed_count'])} {law['claim'][:1].upper()}{law['claim'][1:]}."
         pictures.append(_chart(label(column), caption, f"scaling-{column}", charts.draw_scaling, points, law))
     return tuple(pictures)
 
 
-def _curves(runs: Sequence[RunResults], names: Sequence[str]) -> tuple[Picture, ...]:
+def _curves(runs: Sequence[FinishedRun], names: Sequence[str]) -> tuple[Picture, ...]:
     pictures = []
     for kind, title in TRAININGS.items():
         histories = {run.name: run.histories[kind] for run in _first_of(runs, names) if kind in run.histories}
         histories = {name: history for name, history in histories.items() if "loss" in history and len(history)}
         if histories:
             pictures.append(_chart(title, ONE_SEED, f"training-{kind}", charts.draw_curves, histories))
-    missing = Picture("Training", "", missing=f"none of the runs {', '.join(names)} has left a training history")
-    return tuple(pictures) or (missing,)
+    return _or_missing(pictures, "Training", f"none of the runs {', '.join(names)} has left a training history")
 
 
-def _cost(results: pd.DataFrame, table: int) -> tuple[Picture, ...]:
-    cells = results[results["table"] == table]
+def _cost(cells: pd.DataFrame, table: int) -> tuple[Picture, ...]:
     pictures = []
-    for column, rows in cells.groupby("column", sort=False):
+    for column, rows in cells[cells["table"] == table].groupby("column", sort=False):
         content = (list(rows["row"]), list(rows["ours"]), list(rows["paper"]))
         caption = _seeds(rows["seed_count"])
         pictures.append(_chart(label(str(column)), caption, f"cost-{column}", charts.draw_cost, *content))
-    return tuple(pictures) or (Picture("Cost", "", missing=f"the results have no table {table}"),)
+    return _or_missing(pictures, "Cost", f"the results have no table {table}")
 
 
 def _seeds(counts: pd.Series) -> str:
@@ -161,7 +160,7 @@ def _seeds(counts: pd.Series) -> str:
     return f"Mean of up to {most} seeds." if most > 1 else ONE_SEED
 
 
-def _first_of(runs: Sequence[RunResults], names: Sequence[str]) -> list[RunResults]:
+def _first_of(runs: Sequence[FinishedRun], names: Sequence[str]) -> list[FinishedRun]:
     """Returns the lowest seed of each run, in the order of the names."""
     first = {run.name: run for run in sorted(runs, key=lambda run: run.seed, reverse=True)}
     return [first[name] for name in names if name in first]

@@ -1,13 +1,10 @@
 """The tables as data: the repository's own file is whole, and what is wrong in one is refused by name."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
-from gmail_kedro.reporting.tables import Column, read_tables, tables_markdown
-
-FACTS = {"title": "T", "seed_count": 1, "reason": "", "higher_is_better": True}
+from gmail_kedro.reporting.table_definitions import Column, read_tables
 
 
 def define(**row):
@@ -73,26 +70,3 @@ def test_a_wrong_address_is_refused():
     definitions["tables"][1]["columns"]["cider"] = "captioning/cider"
     with pytest.raises(ValueError, match="FILE:GROUP/KEY. Got 'captioning/cider' for 'cider'"):
         read_tables(definitions)
-
-
-def test_markdown_shows_what_was_run_and_a_dash_with_the_reason_for_what_was_not():
-    nothing = dict.fromkeys(
-        ("ours", "low", "high", "paper", "effect", "effect_low", "effect_high", "paper_effect"), np.nan
-    )
-    base = FACTS | nothing | {"table": 1, "row": "base", "run": "b", "against": "", "status": "run"}
-    ours = base | {"row": "ours", "run": "g", "against": "base"}
-    cells = pd.DataFrame(
-        [
-            base | {"column": "cider", "ours": 112.9, "low": 110.0, "high": 115.0, "paper": 108.35},
-            base | {"column": "spice", "paper": 20.12, "status": "blocked", "reason": "no CoreNLP"},
-            ours | {"column": "cider", "ours": 114.0, "effect": 1.1, "effect_low": -0.5, "effect_high": 2.5,
-                    "paper": 119.53, "paper_effect": 11.18},
-            ours | {"column": "spice", "paper": 23.75, "paper_effect": 3.63, "status": "blocked",
-                    "reason": "no CoreNLP"},
-        ]
-    )  # fmt: skip
-    text = tables_markdown(cells, {1: "What it means."}, ["a law"])
-    assert "2 of 4 cells were run" in text and "What it means." in text and "- a law" in text
-    assert "| base | — | b | 1 | 112.90 [110.00, 115.00] \\| 108.35 | — \\| 20.12 |" in text
-    assert "| ours | base | g | 1 | 114.00 (+1.10 [-0.50, +2.50]) \\| 119.53 (+11.2) | — \\| 23.75 (+3.63) |" in text
-    assert text.count("- — in spice: no CoreNLP") == 1

@@ -1,4 +1,8 @@
-"""Figures 2 and 3 of the paper (pictures side by side, the modalities in one plane), and the clouds' spectra."""
+"""The figures of one run: Figures 2 and 3 of the paper (images side by side, both modalities in one plane), spectra.
+
+Each is a ``Figure`` of its own and no ``pyplot``, which would keep every figure of a process open. What cannot be drawn
+is a figure of one sentence: a run of hours does not end for a picture.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -23,13 +27,7 @@ SPECTRUM_LINES = {
 
 @as_written
 def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: Sequence[str]) -> "Figure":
-    """Returns Fig. 2: photographs above the pictures generated from one of their captions; without any it says so.
-
-    Args:
-        real: The photographs.
-        generated: The generated pictures, in the same order.
-        captions: The caption each was generated from.
-    """
+    """Returns Fig. 2: real images above those generated from one of their captions, which stands below."""
     from textwrap import fill
 
     from matplotlib.figure import Figure
@@ -39,9 +37,9 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
         return _say_why("No photograph is held out, so there is no pair to show.")
     figure = Figure(figsize=(max(1.75 * count, 5.2), 4.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
-    for column, (photograph, picture, caption) in enumerate(zip(real, generated, captions, strict=True)):
-        axes[0, column].imshow(photograph, interpolation="nearest")
-        axes[1, column].imshow(picture, interpolation="nearest")
+    for column, (real_image, generated_image, caption) in enumerate(zip(real, generated, captions, strict=True)):
+        axes[0, column].imshow(real_image, interpolation="nearest")
+        axes[1, column].imshow(generated_image, interpolation="nearest")
         axes[1, column].set_xlabel(fill(caption, 22), fontsize=7.5)
     for axis in axes.flat:
         axis.set_xticks([])
@@ -54,12 +52,12 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
 
 @as_written
 def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str]], notes: Sequence[str]) -> "Figure":
-    """Returns photographs in a row, with what each run says of them underneath; without any it says so.
+    """Returns real images in a row, with what each run says of them underneath.
 
     Args:
-        images: The photographs.
+        images: The real images.
         captions: Each run's captions of them, in the same order; the runs in the order of the lines.
-        notes: A line above each photograph.
+        notes: A line above each image.
     """
     from textwrap import fill
 
@@ -86,7 +84,7 @@ def draw_tsne(before: np.ndarray | None, after: np.ndarray | None, notes: Sequen
 
     Args:
         before: Points [2N, 2]; the first N are real, the others generated, pair by pair. None where there is no plane.
-        after: The same with the student's view of the generated pictures.
+        after: The same with the student's view of the generated images.
         notes: One line under each panel, such as the probe's AUC.
     """
     from matplotlib.figure import Figure
@@ -102,8 +100,7 @@ def draw_tsne(before: np.ndarray | None, after: np.ndarray | None, notes: Sequen
         if points is None:
             axis.text(0.5, 0.5, f"fewer than {FEWEST_POINTS} different points have no plane", ha="center", wrap=True)
             continue
-        half = len(points) // 2
-        real, generated = points[:half], points[half:]
+        real, generated = np.split(points, 2)  # [N, 2] each
         for first, second in zip(real, generated, strict=True):
             axis.plot(*zip(first, second, strict=True), color="#bbbbbb", linewidth=0.4, zorder=1)
         axis.scatter(*real.T, s=14, color=REAL_COLOUR, label="real", zorder=2)
@@ -117,8 +114,6 @@ def draw_tsne(before: np.ndarray | None, after: np.ndarray | None, notes: Sequen
 def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, float]) -> "Figure":
     """Returns the eigenvalue curves of the clouds, log-log: a curve that falls faster fills fewer directions.
 
-    A cloud of a single point has no curve, and the figure says so.
-
     Args:
         spectra: Eigenvalues, descending, of ``real``, ``before`` and ``after``, and of ``real_after`` where the real
             side is aligned too; zeros are left out.
@@ -126,6 +121,7 @@ def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, floa
     """
     from matplotlib.figure import Figure
 
+    # A cloud of N points fills at most N - 1 directions: what is left of the others is rounding.
     shown = {name: spectra[name][spectra[name] > 1e-12] for name in SPECTRUM_LINES if name in spectra}
     if not any(len(values) for values in shown.values()):
         return _say_why("Every cloud is a single point: there is no variance to draw a spectrum of.")
@@ -145,7 +141,6 @@ def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, floa
 
 
 def _say_why(text: str) -> "Figure":
-    """Returns a figure of one sentence, for what cannot be drawn: a run does not end for a picture."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 1.2))
@@ -163,5 +158,6 @@ def tsne_plane(embeddings: np.ndarray, *, seed: int) -> np.ndarray | None:
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     if len(np.unique(unit, axis=0)) < FEWEST_POINTS:
         return None
+    # scikit-learn refuses a perplexity that is not below the number of points.
     perplexity = min(30, max(2, (len(unit) - 1) // 3))
     return TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed).fit_transform(unit)

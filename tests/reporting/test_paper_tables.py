@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmail_kedro.pipelines.reporting.cells import build_cells
-from gmail_kedro.pipelines.reporting.table_nodes import fill_tables, fit_laws, write_tables
-from gmail_kedro.reporting.tables import read_tables
+from gmail_kedro.pipelines.reporting.reproduction_nodes import fill_tables, fit_laws, write_tables
+from gmail_kedro.reporting.paper_tables import build_cells, tables_markdown
+from gmail_kedro.reporting.table_definitions import read_tables
 
 IMAGES = [f"image {number}" for number in range(40)]
+SHOWN = {"title": "T", "seed_count": 1, "reason": "", "higher_is_better": True}
 PROTOCOL = {"corpus": "mini", "split": "test", "image_count": 40, "encoder": "mini_clip", "generated_image_count": 200}
 COLUMNS = {
     "cider": "scores:captioning/cider",
@@ -259,3 +260,26 @@ def test_seeds_that_were_measured_differently_are_no_mean(runs, key):
     assert cell["status"] == "blocked" and np.isnan(cell["ours"])
     assert cell["reason"] == f"the seeds of this row were measured differently in {key}; run them again"
     assert cells_of(runs, [0], table).loc[("mixed", "cider")]["status"] == "run"
+
+
+def test_markdown_shows_what_was_run_and_a_dash_with_the_reason_for_what_was_not():
+    nothing = dict.fromkeys(
+        ("ours", "low", "high", "paper", "effect", "effect_low", "effect_high", "paper_effect"), np.nan
+    )
+    base = SHOWN | nothing | {"table": 1, "row": "base", "run": "b", "against": "", "status": "run"}
+    ours = base | {"row": "ours", "run": "g", "against": "base"}
+    cells = pd.DataFrame(
+        [
+            base | {"column": "cider", "ours": 112.9, "low": 110.0, "high": 115.0, "paper": 108.35},
+            base | {"column": "spice", "paper": 20.12, "status": "blocked", "reason": "no CoreNLP"},
+            ours | {"column": "cider", "ours": 114.0, "effect": 1.1, "effect_low": -0.5, "effect_high": 2.5,
+                    "paper": 119.53, "paper_effect": 11.18},
+            ours | {"column": "spice", "paper": 23.75, "paper_effect": 3.63, "status": "blocked",
+                    "reason": "no CoreNLP"},
+        ]
+    )  # fmt: skip
+    text = tables_markdown(cells, {1: "What it means."}, ["a law"])
+    assert "2 of 4 cells were run" in text and "What it means." in text and "- a law" in text
+    assert "| base | — | b | 1 | 112.90 [110.00, 115.00] \\| 108.35 | — \\| 20.12 |" in text
+    assert "| ours | base | g | 1 | 114.00 (+1.10 [-0.50, +2.50]) \\| 119.53 (+11.2) | — \\| 23.75 (+3.63) |" in text
+    assert text.count("- — in spice: no CoreNLP") == 1

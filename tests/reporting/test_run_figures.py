@@ -7,7 +7,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from gmail_kedro.reporting.figures import draw_captions, draw_pairs, draw_spectra, draw_tsne, tsne_plane
+from gmail_kedro.reporting.run_figures import draw_captions, draw_pairs, draw_spectra, draw_tsne, tsne_plane
 
 
 def test_spectra_are_log_log_curves_without_their_zeros():

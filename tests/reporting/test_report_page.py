@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 
 from gmail_kedro.params.report import ReportParams
-from gmail_kedro.reporting.cells import label, read_tables
-from gmail_kedro.reporting.galleries import build_galleries
-from gmail_kedro.reporting.page import Picture, render_markdown, render_page
-from gmail_kedro.reporting.results import read_runs
+from gmail_kedro.reporting.finished_runs import read_runs
+from gmail_kedro.reporting.report_figures import build_galleries
+from gmail_kedro.reporting.report_page import Picture, label, render_markdown, render_page, shown_tables
 
 from .reproductions import LAWS, NO_SPICE, PARAMETERS, cell, result_table, write_reproduction
 
@@ -113,24 +112,31 @@ def test_what_could_not_be_drawn_says_why(tmp_path: Path):
 
 def test_a_run_that_left_part_of_its_files_is_read_and_other_folders_are_not(tmp_path: Path):
     write_reproduction(tmp_path)
-    (tmp_path / "repro/gmail-1").mkdir()
-    (tmp_path / "repro/gmail-1/gap.json").write_text('{"scores": {}}')
+    for name in ("gmail-1", "gmail-2"):
+        (tmp_path / "repro" / name).mkdir()
+        (tmp_path / "repro" / name / "gap.json").write_text('{"scores": {}}')
+    (tmp_path / "repro/gmail-1/run.json").write_text('{"run_id": "repro/gmail-1", "pipelines": ["align"]}')
     (tmp_path / "repro/frozen-0/alignment_history.csv").write_text("\n")  # nothing was trained
     (tmp_path / "repro/notes").mkdir()
     runs = {(run.name, run.seed): run for run in read_runs(tmp_path / "repro")}
-    assert len(runs) == 6 and runs["gmail", 1].protocol == {} and runs["gmail", 1].tsne is None
+    assert len(runs) == 6 and runs["gmail", 1].gap == {"scores": {}} and runs["gmail", 1].tsne is None
+    assert ("gmail", 2) not in runs  # it is not finished: it has no run.json
     assert runs["frozen", 0].histories == {} and list(runs["gmail", 0].histories) == ["alignment"]
 
 
 def test_numbers_that_are_not_there_are_dashes_with_a_reason():
-    (table, *_) = read_tables(result_table())
-    blocked = table.rows[1].cells[2]
-    assert (blocked.ours, blocked.interval, blocked.effect, blocked.reason) == ("—", "", "", NO_SPICE)
-    assert table.rows[1].status == "run in part" and table.notes == [NO_SPICE]
-    unsaid = read_tables(pd.DataFrame([cell(ours=np.nan)]))[0].rows[0].cells[0]
-    assert (unsaid.ours, unsaid.reason) == ("—", "no number was left by the run")
-    apart = read_tables(pd.DataFrame([cell(effect=np.nan, reason="another split")]))[0].rows[0].cells[0]
-    assert (apart.ours, apart.effect, apart.reason) == ("76.2", "", "another split")
+    (table, *_) = shown_tables(result_table())
+    blocked = table["rows"][1]["cells"][2]
+    assert [blocked[key] for key in ("ours", "interval", "effect", "reason")] == ["—", "", "", NO_SPICE]
+    assert table["rows"][1]["status"] == "run in part" and table["notes"] == [NO_SPICE]
+    unsaid = only_cell(ours=np.nan)
+    assert (unsaid["ours"], unsaid["reason"]) == ("—", "no number was left by the run")
+    apart = only_cell(effect=np.nan, reason="another split")
+    assert (apart["ours"], apart["effect"], apart["reason"]) == ("76.2", "", "another split")
+
+
+def only_cell(**changes: object) -> dict[str, str]:
+    return shown_tables(pd.DataFrame([cell(**changes)]))[0]["rows"][0]["cells"][0]
 
 
 def test_measures_are_called_what_the_paper_calls_them():
@@ -144,7 +150,7 @@ def test_measures_are_called_what_the_paper_calls_them():
 
 def test_a_table_with_a_hole_is_refused():
     with pytest.raises(ValueError, match="'ClipCap' of table 1 must have each column once"):
-        read_tables(result_table().drop(index=0))
+        shown_tables(result_table().drop(index=0))
 
 
 def test_markdown_has_every_table_with_its_marks():

@@ -1,4 +1,7 @@
-"""Nodes of the pipeline `tables`: every table of the paper and our own from what the runs left, and the fitted laws."""
+"""Nodes of the pipelines `tables` and `report`: every table of the paper and our own, the fitted laws, the page.
+
+They are apart from the nodes of a run, so that an edit here makes no run stale (``code_lists.WITHOUT``).
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,15 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gmail_kedro.metrics.scaling import CONFIDENCE_Z, fit_power_law
-from gmail_kedro.pipelines.reporting.cells import build_cells
-from gmail_kedro.reporting.tables import read_tables, tables_markdown
+from gmail_kedro.params.report import ReportParams
 
 CEILING = 100.0  # recalls are percentages; what falls with the size of a set is their distance from it
 
 
 def fill_tables(table_definitions: dict[str, Any], seeds: dict[str, list[int]], finished_runs: Path) -> pd.DataFrame:
     """Returns one row a cell of every table; see ``build_cells``."""
+    from gmail_kedro.reporting.paper_tables import build_cells
+    from gmail_kedro.reporting.table_definitions import read_tables
+
     return build_cells(read_tables(table_definitions), finished_runs, seeds["seeds"])
 
 
@@ -35,9 +39,11 @@ def fit_laws(table_definitions: dict[str, Any], tables: pd.DataFrame) -> tuple[d
 
 
 def _law(cells: pd.DataFrame) -> dict[str, Any]:
-    known = cells[cells["low"] < cells["high"]]
+    from gmail_kedro.metrics.scaling import CONFIDENCE_Z, fit_power_law
+
+    known = cells[cells["low"] < cells["high"]]  # a point without an interval has no weight in the fit
     sizes = known["generated_image_count"].to_numpy()
-    if len(np.unique(sizes)) < 3:
+    if len(np.unique(sizes)) < 3:  # two points lie on any law
         return {"claim": f"no law: {len(np.unique(sizes))} sizes were measured with an interval, it takes three"}
     errors = CEILING - known["ours"].to_numpy()
     deviations = (known["high"] - known["low"]).to_numpy() / (2 * CONFIDENCE_Z)
@@ -57,6 +63,9 @@ def write_tables(
     table_definitions: dict[str, Any], tables: pd.DataFrame, laws: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Returns all tables in Markdown, and every number that was run by table, row and column, for ``dvc metrics``."""
+    from gmail_kedro.reporting.paper_tables import tables_markdown
+    from gmail_kedro.reporting.table_definitions import read_tables
+
     notes = {table.number: table.note for table in read_tables(table_definitions)}
     told = [
         f"Table {number}, {name}: {law['claim']}" for number, columns in laws.items() for name, law in columns.items()
@@ -65,3 +74,31 @@ def write_tables(
     for cell in tables[tables["status"] == "run"].itertuples():
         numbers.setdefault(f"table {cell.table}", {}).setdefault(cell.row, {})[cell.column] = round(cell.ours, 4)
     return tables_markdown(tables, notes, told), numbers
+
+
+def write_report(
+    tables: pd.DataFrame,
+    table_definitions: dict[str, Any],
+    laws: dict[str, Any],
+    finished_runs: Path,
+    generated_sets: Path,
+    params: ReportParams,
+) -> tuple[str, str]:
+    """Returns the page that shows a whole reproduction, and its tables in Markdown.
+
+    Args:
+        tables: One row a cell.
+        table_definitions: ``tables`` by number; their notes say what stands for what.
+        laws: The fitted laws by table and column.
+        finished_runs: Has a folder ``<name>-<seed>`` for every run.
+        generated_sets: The folder of the generated sets.
+        params: What the figures are drawn from.
+    """
+    from gmail_kedro.reporting.finished_runs import read_runs
+    from gmail_kedro.reporting.report_figures import build_galleries
+    from gmail_kedro.reporting.report_page import render_markdown, render_page
+    from gmail_kedro.reporting.table_definitions import read_tables
+
+    notes = {table.number: table.note for table in read_tables(table_definitions) if table.note}
+    galleries = build_galleries(tables, read_runs(finished_runs), generated_sets, laws, params)
+    return render_page(tables, galleries, notes), render_markdown(tables, notes)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gmail_kedro.reporting.summary import summarize
+from gmail_kedro.reporting.run_summary import summarize
 
 
 @pytest.fixture
