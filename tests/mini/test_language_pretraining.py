@@ -13,9 +13,9 @@ from gmail_kedro.mini.pretrain_llama import PackagedLlama, build_llama_3, pretra
 from gmail_kedro.mini.pretrain_llava import PackagedLlava, pretrain_llava
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.vision_language.chat import Turn, build_chat
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.language_models import build_language_model
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 from gmail_kedro.models.weight_sources import packaged_weights
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def texts():
 
 
 def settings(name: str = "auto") -> LlavaSettings:
-    return LlavaSettings("float32", Seeing(-2, "default"), name, 0)
+    return LlavaSettings("float32", VisionFeatures(-2, "default"), name, 0)
 
 
 def test_tokenizers_keep_any_text_and_read_numbers_digit_by_digit(texts):
@@ -96,6 +96,6 @@ def test_the_shipped_weights_stay_small_and_know_their_tower():
 def test_the_shipped_models_answer_in_words_about_a_picture(name):
     encoder = build_encoder("mini_clip_vision", None, device=CPU)
     model = build_vision_language_model(name, None, encoder=encoder, settings=settings(), device=CPU)
-    tokens = model.seeing.tokens_of(model.tower, torch.zeros(1, 3, 32, 32))
+    tokens = model.vision_features.select(model.vision_tower, torch.zeros(1, 3, 32, 32))
     assert tokens.shape == (1, model.patch_count, 96)
     assert isinstance(model.write(tokens, ["What color is the ink?"], max_tokens=4)[0], str)

@@ -16,9 +16,9 @@ from gmail_kedro.models.encoders.open_clip_encoder import resolve_config
 from gmail_kedro.models.fingerprints import combine_hashes, hash_files, hash_language_model, hash_model, memory_file
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student, take_route
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.language_models import build_language_model
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 from gmail_kedro.models.weight_sources import packaged_weights
 
 CPU = torch.device("cpu")
@@ -228,7 +228,7 @@ def tower():
 
 
 def hash_llava(tower, path=None):
-    settings = LlavaSettings("float32", Seeing(-2, "default"), "auto", 0)
+    settings = LlavaSettings("float32", VisionFeatures(-2, "default"), "auto", 0)
     return build_vision_language_model("mini_llava", path, encoder=tower, settings=settings, device=CPU).fingerprint
 
 

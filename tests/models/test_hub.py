@@ -8,9 +8,9 @@ import torch
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.generators.known_generators import find_generator
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.language_models import build_language_model
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def encoder(name):
 
 
 def llava(name):
-    seeing = LlavaSettings("float32", Seeing(-2, "default"), "auto", 0)
+    seeing = LlavaSettings("float32", VisionFeatures(-2, "default"), "auto", 0)
     tower = build_encoder("mini_clip_vision", None, device=CPU)
     return build_vision_language_model(name, None, encoder=tower, settings=seeing, device=CPU)
 

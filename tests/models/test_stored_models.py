@@ -7,20 +7,21 @@ import pytest
 import torch
 
 from gmail_kedro.checksums import DamagedFileError
-from gmail_kedro.models.captioners.caption_memory import build_memory
 from gmail_kedro.models.captioners.captioner import build_captioner
+from gmail_kedro.models.captioners.ifcap import build_memory
+from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
-from gmail_kedro.models.captioners.stored_captioner import load_captioner
 from gmail_kedro.models.encoders.classifier import Classifiers, load_classifier
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower, put_text_tower
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE, check_folder, finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student
-from gmail_kedro.models.vision_language.language_tuning import prepare_language_model
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning, load_tuned_llava
-from gmail_kedro.models.vision_language.vision_language_model import Eye, Seeing
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
+from gmail_kedro.models.vision_language.language_models import prepare_language_model
+from gmail_kedro.models.vision_language.tuned_llava import TunedLlava, load_tuned_llava
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
+from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CPU = torch.device("cpu")
@@ -60,13 +61,13 @@ def save_classifiers(folder):
 
 
 def save_vision_language(folder):
-    settings = LlavaSettings("float32", Seeing(-2, "default"), "auto", 0)
+    settings = LlavaSettings("float32", VisionFeatures(-2, "default"), "auto", 0)
     encoder = build_encoder("mini_clip_vision", None, device=CPU)
     model = build_vision_language_model("mini_llava", None, encoder=encoder, settings=settings, device=CPU)
-    eyes = {route: Eye(model.tower, route, model.seeing) for route in ("generated", "real")}
+    towers = {route: VisionTower(model.vision_tower, route, model.vision_features) for route in ("generated", "real")}
     spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=("q_proj",))
-    LlavaTuning(model, spec, train_projector=True, seed=0).result(eyes).save_pretrained(folder)
-    return lambda: load_tuned_llava(model, folder, eyes["real"])
+    TunedLlava(model, spec, towers, train_projector=True, seed=0).save_pretrained(folder)
+    return lambda: load_tuned_llava(model, folder, towers["real"])
 
 
 @pytest.mark.reliability(16)

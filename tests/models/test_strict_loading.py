@@ -18,8 +18,8 @@ from gmail_kedro.models.strict_loading import (
     read_state_dict,
     refuse_other_sizes,
 )
+from gmail_kedro.models.vision_language.known_vision_language_models import VISION_LANGUAGE_MODELS
 from gmail_kedro.models.vision_language.language_models import LANGUAGE_MODELS
-from gmail_kedro.models.vision_language.llava import VISION_LANGUAGE_MODELS
 from gmail_kedro.models.weight_sources import MissingWeightsError, find_checkpoint
 
 from .tiny import save_synclr

@@ -17,8 +17,8 @@ from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.encoders.long_clip import build_long_clip
 from gmail_kedro.models.encoders.open_clip_encoder import build_clip
 from gmail_kedro.models.generators.known_generators import GENERATORS
+from gmail_kedro.models.vision_language.known_vision_language_models import VISION_LANGUAGE_MODELS
 from gmail_kedro.models.vision_language.language_models import LANGUAGE_MODELS
-from gmail_kedro.models.vision_language.llava import VISION_LANGUAGE_MODELS
 from gmail_kedro.models.weight_sources import packaged_weights
 
 TEXTS = ["a red 7", "the number 42 in blue ink on ruled paper"]

@@ -22,14 +22,15 @@ from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.metrics.captioning import tokenize_simple
 from gmail_kedro.metrics.word_movers import OWN_SEED, train_word_vectors
-from gmail_kedro.models.captioners.stored_captioner import load_captioner
+from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.encoders.classifier import Classifiers, build_classifier, load_classifier
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.tuned_text_tower import put_text_tower
 from gmail_kedro.models.student.adapters import TuningSpec
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning, TunedLlava, load_tuned_llava
-from gmail_kedro.models.vision_language.vision_language_model import Eye, Seeing, VisionLanguageModel
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
+from gmail_kedro.models.vision_language.tuned_llava import TunedLlava, load_tuned_llava
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.pipelines.generation.card import check_card
 from gmail_kedro.reporting.finished_runs import find_runs, read_runs
 from gmail_kedro.reporting.report_files import read_picture
@@ -186,8 +187,8 @@ def classifiers(written: Written, path: Path) -> object:
 
 
 def vision_language(written: Written, path: Path) -> None:
-    model, eyes = build_llava()
-    load_tuned_llava(model, written.catalogs["stopped"]["vision_language_model"].load(), eyes["real"])
+    model, towers = build_llava()
+    load_tuned_llava(model, written.catalogs["stopped"]["vision_language_model"].load(), towers["real"])
 
 
 def cell(written: Written, path: Path) -> None:
@@ -201,17 +202,18 @@ def figure(written: Written, path: Path) -> object:
     return read_picture(path)
 
 
-def build_llava() -> tuple[VisionLanguageModel, dict[str, Eye]]:
+def build_llava() -> tuple[VisionLanguageModel, dict[str, VisionTower]]:
     encoder = build_encoder("mini_clip_vision", None, device=CPU)
-    settings = LlavaSettings("float32", Seeing(-2, "default"), "auto", 0)
+    settings = LlavaSettings("float32", VisionFeatures(-2, "default"), "auto", 0)
     model = build_vision_language_model("mini_llava", None, encoder=encoder, settings=settings, device=CPU)
-    return model, {route: Eye(model.tower, route, model.seeing) for route in ("generated", "real")}
+    towers = {route: VisionTower(model.vision_tower, route, model.vision_features) for route in ("generated", "real")}
+    return model, towers
 
 
 def tuned_llava() -> TunedLlava:
-    model, eyes = build_llava()
+    model, towers = build_llava()
     spec = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=("q_proj",))
-    return LlavaTuning(model, spec, train_projector=True, seed=0).result(eyes)
+    return TunedLlava(model, spec, towers, train_projector=True, seed=0)
 
 
 def tuned_classifiers(encoder: Any) -> Classifiers:

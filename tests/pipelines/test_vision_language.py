@@ -14,7 +14,7 @@ from gmail_kedro.engine.batches import FrozenActivations
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.models.inventory import check_models
-from gmail_kedro.models.vision_language.vision_language_model import RouteError
+from gmail_kedro.models.vision_language.vision_towers import RouteError
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.params.vision_language import VisionLanguageParams
@@ -243,7 +243,7 @@ def test_published_and_trained_models_are_measured(steps, name, folder, folders,
 def test_a_source_that_says_what_it_holds_is_not_seen_by_the_other_route(folders, data, tmp_path):
     student = make_student(folders, tmp_path / "student")
     data[2].modality = "real"  # photographs where generated pictures belong
-    with pytest.raises(RouteError, match="A real picture was to be seen through the tower of generated pictures"):
+    with pytest.raises(RouteError, match="A real image was given to the vision tower of generated images"):
         train(folders, data, student, tmp_path / "work")
 
 

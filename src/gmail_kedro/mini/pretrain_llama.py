@@ -18,7 +18,7 @@ from gmail_kedro.mini.captions import describe
 from gmail_kedro.mini.lessons_in_words import draw_dialogue, draw_in_words
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
-from gmail_kedro.models.vision_language.chat import IGNORED, Chat, Conversation, Turn, collate
+from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Chat, Conversation, Turn, collate
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -69,7 +69,7 @@ def pretrain_language(
         batch = collate(texts, image_token=NO_IMAGE_TOKEN, patch_count=1, pad=chat.end, side="right")
         # Padding is on the right, where causal attention does not see it: no mask.
         hidden = model.model(input_ids=batch.ids).last_hidden_state[:, :-1]
-        learnt = batch.labels[:, 1:] != IGNORED
+        learnt = batch.labels[:, 1:] != IGNORE_INDEX
         return F.cross_entropy(model.lm_head(hidden[learnt]).float(), batch.labels[:, 1:][learnt])
 
     run_lessons(
@@ -140,7 +140,7 @@ class PackagedLlama:
 def _plain_text(chat: Chat, text: str) -> Conversation:
     """Returns a text that is learnt as a whole, as it would stand on the web."""
     ids = [*chat.encode_text(text), chat.end_tokens[0]]
-    return Conversation(tuple(ids), (IGNORED, *ids[1:]))
+    return Conversation(tuple(ids), (IGNORE_INDEX, *ids[1:]))
 
 
 def _build(

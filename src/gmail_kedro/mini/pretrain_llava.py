@@ -14,13 +14,13 @@ from gmail_kedro.mini.lessons_in_words import draw_dialogue
 from gmail_kedro.mini.pretrain_llama import build_vicuna, run_lessons
 from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import IMAGE_SIZE, draw_pool
-from gmail_kedro.models.vision_language.chat import IGNORED, IMAGE, LLAVA_TEMPLATE, build_chat
-from gmail_kedro.models.vision_language.vision_language_model import Seeing, VisionLanguageModel
+from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, IMAGE, LLAVA_TEMPLATE, build_chat
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
-READ = Seeing(layer=-2, select="default")
+READ = VisionFeatures(layer=-2, select="default")
 TURNS = 3
 POOL_SEED = 23
 
@@ -82,13 +82,13 @@ def pretrain_llava(
     with torch.no_grad():
         pixels = standardize(torch.from_numpy(pool.pixels).permute(0, 3, 1, 2))
         tokens = torch.cat([READ.tokens_of(model.model.vision_tower, part) for part in pixels.split(250)])
-    student = VisionLanguageModel("mini_llava", model, chat, preprocess=_refuse_pictures, seeing=READ)
+    student = VisionLanguageModel("mini_llava", model, chat, preprocess=_refuse_pictures, vision_features=READ)
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
         rows = rng.integers(0, scene_count, batch_size)
         talks = [draw_dialogue(pool.scenes[row], rng, turn_count=TURNS, register="web") for row in rows]
         batch = student.batch([chat.encode(talk, with_image=True) for talk in talks])
-        return student.loss_sum(tokens[rows], batch) / (batch.labels != IGNORED).sum()
+        return student.loss_sum(tokens[rows], batch) / (batch.labels != IGNORE_INDEX).sum()
 
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     facts = {"steps": str(steps), "seed": str(seed), "scenes": str(scene_count), "batch_size": str(batch_size)}

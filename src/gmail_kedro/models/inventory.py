@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.models.captioners.captioner_spec import read_captioner
+from gmail_kedro.models.captioners.captioner import read_captioner
 from gmail_kedro.models.captioners.nouns import build_noun_finder, read_vocabulary
 from gmail_kedro.models.encoders.clip_vision import load_clip_vision
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, find_encoder, find_encoder_flaw
 from gmail_kedro.models.encoders.open_clip_encoder import CHECKPOINT_SUFFIXES
 from gmail_kedro.models.generators.known_generators import GENERATORS, find_generator_flaw
+from gmail_kedro.models.vision_language.known_vision_language_models import (
+    KIND,
+    VISION_LANGUAGE_MODELS,
+    find_llava_flaw,
+)
 from gmail_kedro.models.vision_language.language_models import LANGUAGE_MODELS, find_language_model_flaw
-from gmail_kedro.models.vision_language.llava import KIND, VISION_LANGUAGE_MODELS, find_llava_flaw
 from gmail_kedro.models.weight_sources import (
     MissingWeightsError,
     find_file_flaw,

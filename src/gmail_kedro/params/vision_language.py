@@ -28,7 +28,7 @@ class VisionLanguageParams(Parameters):
 
     GROUP: ClassVar[str] = "vision_language"
 
-    model: Text  # a name of models/vision_language/llava.py
+    model: Text  # a name of models/vision_language/known_vision_language_models.py
     model_path: str | None  # local folder of its weights (of the language model, where the two are joined)
     dtype: Literal["float32", "bfloat16", "float16"]  # of the frozen weights; what is trained is float32
     chat_format: Literal["auto", "vicuna_v1.5", "llama_3"]  # auto: the model's own chat template

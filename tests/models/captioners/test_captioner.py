@@ -9,18 +9,17 @@ from safetensors.torch import load_file, save_file
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.models.captioners import captioner as captioners
-from gmail_kedro.models.captioners.captioner import IGNORED, build_captioner, parts_by_length
-from gmail_kedro.models.captioners.captioner_spec import CONFIG_FILE
+from gmail_kedro.models.captioners.captioner import CONFIG_FILE, IGNORE_INDEX, build_captioner, parts_by_length
+from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mapper
-from gmail_kedro.models.captioners.stored_captioner import load_captioner
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE, finish_folder
-from gmail_kedro.models.student.adapters import TuningSpec
-from gmail_kedro.models.vision_language.language_models import build_language_model
-from gmail_kedro.models.vision_language.language_tuning import prepare_language_model
+from gmail_kedro.models.student.adapters import TuningSpec, trainable_parameters
+from gmail_kedro.models.vision_language.language_models import build_language_model, prepare_language_model
 from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError
 
 from ...precision import assert_equal_but_rounding
 from ..tiny import promising_nothing, save_tiny_llama
+from ..tiny_llava import save_vicuna
 
 CPU = torch.device("cpu")
 CAPTIONS = ["a small red 7.", "the number 42 in blue ink."]
@@ -39,7 +38,7 @@ def make(mapper=MLP, tuning=FULL, *, name="mini_gpt2", path=None, **settings):
 
 def memorise(captioner, *, steps=60, learning_rate=2e-3):
     tokens = captioner.tokenize(CAPTIONS, max_tokens=20)
-    optimizer = torch.optim.AdamW(captioner.train().learned(), lr=learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trainable_parameters(captioner.train()), lr=learning_rate, weight_decay=0.0)
     for _ in range(steps):
         optimizer.zero_grad()
         captioner.loss(EMBEDDINGS, tokens).backward()
@@ -53,7 +52,7 @@ def write(captioner, **settings):
 
 @pytest.fixture(scope="module", autouse=True)
 def stand_ins():
-    with promising_nothing("llama_3_8b"):
+    with promising_nothing("llama_3_8b", "vicuna_7b"):
         yield
 
 
@@ -70,11 +69,12 @@ def llama(tmp_path_factory):
 def test_padding_is_neither_read_nor_learnt(captioner):
     embeddings = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
     tokens = captioner.tokenize(["a red 7.", "the number 42 in blue ink on lined paper."], max_tokens=40)
-    assert tokens[0, -1] == IGNORED and tokens[1, -1] == captioner.tokenizer.eos_token_id
-    longer = torch.cat([tokens, torch.full((2, 5), IGNORED)], dim=1)
+    assert tokens[0, -1] == IGNORE_INDEX and tokens[1, -1] == captioner.tokenizer.eos_token_id
+    longer = torch.cat([tokens, torch.full((2, 5), IGNORE_INDEX)], dim=1)
     assert torch.allclose(captioner.loss(embeddings, tokens), captioner.loss(embeddings, longer))
-    both = [captioner.loss(embeddings[i : i + 1], tokens[i : i + 1]) * (tokens[i] != IGNORED).sum() for i in (0, 1)]
-    assert torch.allclose(captioner.loss(embeddings, tokens), sum(both) / (tokens != IGNORED).sum(), atol=1e-4)
+    counts = (tokens != IGNORE_INDEX).sum(1)
+    both = [captioner.loss(embeddings[i : i + 1], tokens[i : i + 1]) * counts[i] for i in (0, 1)]
+    assert torch.allclose(captioner.loss(embeddings, tokens), sum(both) / counts.sum(), atol=1e-4)
 
 
 def test_loss_is_the_mean_of_every_next_word_by_hand(captioner):
@@ -94,7 +94,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch):
     for _ in range(2):
         captioner = make()
         captioner.loss(embeddings, captioner.tokenize(captions, max_tokens=40)).backward()
-        gradients.append([parameter.grad for parameter in captioner.learned() if parameter.grad is not None])
+        learned = trainable_parameters(captioner)
+        gradients.append([parameter.grad for parameter in learned if parameter.grad is not None])
         monkeypatch.setattr(captioners, "parts_by_length", lambda lengths: [torch.arange(len(lengths))])
     for in_parts, whole in zip(*gradients, strict=True):
         assert_equal_but_rounding(in_parts, whole, steps=256)
@@ -175,7 +176,7 @@ def test_a_llama_in_its_own_format_writes_captions_after_lora(llama, tmp_path):
     captioner = memorise(make(tuning=tuning, name="llama_3_8b", path=str(llama)), steps=200, learning_rate=1e-2)
     learned = [name for name, value in captioner.language_model.named_parameters() if value.requires_grad]
     assert {name.split(".")[-4] for name in learned} == {"q_proj", "v_proj"}
-    assert all(value.dtype == torch.float32 for value in captioner.learned())
+    assert all(value.dtype == torch.float32 for value in trainable_parameters(captioner))
     assert next(captioner.language_model.get_input_embeddings().parameters()).dtype == torch.bfloat16
     assert write(captioner) == CAPTIONS
     captioner.save_pretrained(tmp_path / "captioner")
@@ -190,12 +191,33 @@ def test_a_llama_starts_no_caption_with_its_start_token(llama):
     assert captioner.tokenizer.bos_token_id not in captioner.tokenize(CAPTIONS, max_tokens=20)
 
 
+@pytest.fixture(scope="module")
+def tokenizers(llama, tmp_path_factory):
+    vicuna = save_vicuna(tmp_path_factory.mktemp("vicuna"))
+    named = {"gpt2": ("mini_gpt2", None), "llama": ("mini_llama", None)}
+    local = {"llama_3": ("llama_3_8b", str(llama)), "vicuna": ("vicuna_7b", str(vicuna))}
+    return {key: build_language_model(*source)[1] for key, source in (named | local).items()}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "llama_3", "vicuna"])
+def test_the_end_token_written_inside_a_caption_is_text(kind, tokenizers):
+    captioner = make()
+    captioner.tokenizer = tokenizers[kind]
+    captioner.stop_id = captioner.tokenizer.eos_token_id
+    plain = f"a dog {captioner.tokenizer.eos_token} on grass"
+    assert captioner.stop_id in captioner.tokenizer(plain, add_special_tokens=False).input_ids  # as it is without
+    tokens = captioner.tokenize([plain, "a dog"], max_tokens=60)
+    assert (tokens == captioner.stop_id).sum(1).tolist() == [1, 1]  # the end of each caption, and nothing else
+    ids = tokens[0][tokens[0] != IGNORE_INDEX]
+    assert ids[-1] == captioner.stop_id and captioner.tokenizer.decode(ids[:-1], skip_special_tokens=True) == plain
+
+
 @pytest.mark.parametrize("captions", [["a red 7", "a red 7."], ["a red 7...", "a red 7 . "]])
 def test_a_period_closes_every_caption_and_ends_the_search(captions):
     captioner = make(caption_end="period")
     tokens = captioner.tokenize(captions, max_tokens=20)
     stop = captioner.tokenizer(".").input_ids[-1]
-    lasts = [row[row != IGNORED][-1] for row in tokens]
+    lasts = [row[row != IGNORE_INDEX][-1] for row in tokens]
     assert lasts == [stop, stop] and torch.equal(tokens[0], tokens[1])
     assert captioner.tokenize(["number " * 30], max_tokens=6)[0].tolist()[-1] == stop
     assert write(memorise(captioner, steps=60)) == CAPTIONS
@@ -259,6 +281,14 @@ def test_a_stored_captioner_without_some_of_its_tensors_is_refused(tmp_path, tun
     (tmp_path / CHECKSUMS_FILE).unlink()  # as another tool leaves it
     assert lost > 0
     with pytest.raises(MissingWeightsError, match=rf"do not fit '{owner}': {lost} of \d+ tensors missing"):
+        load_captioner(tmp_path, device=CPU)
+
+
+def test_a_captioner_of_an_unknown_kind_is_refused(tmp_path):
+    make(tuning=NONE).save_pretrained(tmp_path)
+    facts = json.loads((tmp_path / CONFIG_FILE).read_text())
+    finish_folder(tmp_path, CONFIG_FILE, facts | {"kind": "decap"})
+    with pytest.raises(UnknownModelError, match="no captioner 'decap'. Known names: clipcap, ifcap"):
         load_captioner(tmp_path, device=CPU)
 
 

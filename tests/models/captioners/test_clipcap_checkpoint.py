@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from gmail_kedro.commands import main
 from gmail_kedro.models.captioners.clipcap_checkpoint import convert_clipcap
-from gmail_kedro.models.captioners.stored_captioner import load_captioner
+from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.vision_language.language_models import build_language_model
 from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError
 

@@ -9,13 +9,19 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from gmail_kedro.models.captioners.caption_memory import CaptionMemory, build_memory
-from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapDetails, build_ifcap, hard_prompt
+from gmail_kedro.models.captioners.ifcap import (
+    CaptionMemory,
+    EntityFilter,
+    IfcapDetails,
+    build_ifcap,
+    build_memory,
+    hard_prompt,
+)
+from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
-from gmail_kedro.models.captioners.stored_captioner import load_captioner
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE
 from gmail_kedro.models.student.adapters import TuningSpec
-from gmail_kedro.models.vision_language.language_tuning import prepare_language_model
+from gmail_kedro.models.vision_language.language_models import prepare_language_model
 from gmail_kedro.models.weight_sources import MissingWeightsError
 
 CPU = torch.device("cpu")

@@ -7,13 +7,23 @@ import pytest
 from gmail_kedro.mini.captions import NOUNS
 from gmail_kedro.models.captioners.nouns import (
     NLTK_DATA,
-    _has_data,
     absent_nltk_data,
     build_noun_finder,
     nltk_folders,
     read_vocabulary,
 )
 from gmail_kedro.models.weight_sources import MissingWeightsError
+
+
+def _has_data(place):
+    import nltk
+
+    try:
+        nltk.data.find(place)
+    except LookupError:
+        return False
+    return True
+
 
 HAS_NLTK = all(_has_data(place) for place in NLTK_DATA.values())
 

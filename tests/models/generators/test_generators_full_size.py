@@ -18,7 +18,7 @@ from ..tiny_pipelines import save_flux, save_stable_diffusion_2
 
 pytestmark = pytest.mark.usefixtures("attention_in_bfloat16")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ASKED = {
     "stable_diffusion_2_base": {},
     "stable_diffusion_2": {},

@@ -5,7 +5,7 @@ import torch
 
 from gmail_kedro.mini.language_tokenizers import train_llama_3_tokenizer, train_vicuna_tokenizer
 from gmail_kedro.models.vision_language.chat import (
-    IGNORED,
+    IGNORE_INDEX,
     IMAGE,
     LLAVA_TEMPLATE,
     VICUNA_SYSTEM,
@@ -36,7 +36,7 @@ def vicuna():
 def written(tokenizer, conversation: Conversation) -> tuple[str, str]:
     """What is read and learnt, and what of it is learnt."""
     return tokenizer.decode(conversation.ids), tokenizer.decode(
-        [label for label in conversation.labels if label != IGNORED]
+        [label for label in conversation.labels if label != IGNORE_INDEX]
     )
 
 
@@ -75,7 +75,7 @@ def test_a_conversation_begins_with_exactly_what_the_model_is_asked_when_it_writ
     chat = build_chat(tokenizer, LLAVA_TEMPLATE if name == "vicuna" else None, chat_format="auto")
     asked, whole = chat.encode_prompt(TURNS[0].prompt, with_image=True), chat.encode(TURNS[:1], with_image=True)
     assert list(whole.ids[: len(asked)]) == asked
-    assert set(whole.labels[: len(asked)]) == {IGNORED} and IGNORED not in whole.labels[len(asked) :]
+    assert set(whole.labels[: len(asked)]) == {IGNORE_INDEX} and IGNORE_INDEX not in whole.labels[len(asked) :]
 
 
 def test_without_a_template_the_format_has_to_be_said(vicuna):

@@ -11,9 +11,10 @@ from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.stored_models import CHECKSUMS_FILE, finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.chat import Turn
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.models.vision_language.tuned_llava import PROJECTOR_FILE, RECIPE_FILE, LlavaTuning, load_tuned_llava
-from gmail_kedro.models.vision_language.vision_language_model import Eye, Seeing
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
+from gmail_kedro.models.vision_language.tuned_llava import PROJECTOR_FILE, RECIPE_FILE, TunedLlava, load_tuned_llava
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
+from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.models.weight_sources import MissingWeightsError
 
 from ...precision import assert_equal_but_rounding
@@ -41,12 +42,12 @@ def folders(tmp_path_factory):
 
 def build(folders, name="llava_1_5_7b", folder="llava", *, seed=0):
     encoder = build_encoder("clip_vision_l_14_336", str(folders / "tower"), device=CPU)
-    settings = LlavaSettings("float32", Seeing(-2, "default"), "auto", seed)
+    settings = LlavaSettings("float32", VisionFeatures(-2, "default"), "auto", seed)
     return build_vision_language_model(name, str(folders / folder), encoder=encoder, settings=settings, device=CPU)
 
 
-def eyes_of(model):
-    return {route: Eye(model.tower, route, model.seeing) for route in ("generated", "real")}
+def towers_of(model):
+    return {route: VisionTower(model.vision_tower, route, model.vision_features) for route in ("generated", "real")}
 
 
 def loss_of(model):
@@ -55,14 +56,14 @@ def loss_of(model):
 
 
 def train(model, spec=LORA, *, train_projector=True, steps=3):
-    tuning = LlavaTuning(model, spec, train_projector=train_projector, seed=0)
-    groups = tuning.groups(learning_rate=0.05, projector_learning_rate=0.02)
+    tuned = TunedLlava(model, spec, towers_of(model), train_projector=train_projector, seed=0)
+    groups = tuned.groups(learning_rate=0.05, projector_learning_rate=0.02)
     optimizer = torch.optim.AdamW(groups)
     for _ in range(steps):
         optimizer.zero_grad()
         loss_of(model).backward()
         optimizer.step()
-    return tuning, groups
+    return tuned, groups
 
 
 @pytest.mark.reliability(21)
@@ -85,14 +86,14 @@ def test_adapters_and_projector_learn_and_nothing_else(folders):
 @pytest.mark.parametrize(("name", "folder"), [("llava_1_5_7b", "llava"), ("clip_llama_3_8b", "llama_3")])
 def test_stored_training_computes_what_the_trained_model_did(name, folder, folders, tmp_path):
     model = build(folders, name, folder)
-    tuning, _ = train(model)
-    tuning.result(eyes_of(model)).save_pretrained(tmp_path / "tuned")
+    tuned, _ = train(model)
+    tuned.save_pretrained(tmp_path / "tuned")
     assert {"adapter_model.safetensors", "adapter_config.json", PROJECTOR_FILE, RECIPE_FILE} <= {
         path.name for path in (tmp_path / "tuned").iterdir()
     }
     again = build(folders, name, folder)
     untrained = float(loss_of(again))
-    load_tuned_llava(again, tmp_path / "tuned", eyes_of(again)["real"])
+    load_tuned_llava(again, tmp_path / "tuned", towers_of(again)["real"])
     assert float(loss_of(again)) == pytest.approx(float(loss_of(model)), abs=1e-4)
     assert abs(float(loss_of(again)) - untrained) > 0.1
     assert again.write(TOKENS, ["What?"] * 2, max_tokens=5) == model.write(TOKENS, ["What?"] * 2, max_tokens=5)
@@ -102,52 +103,53 @@ def test_without_training_the_model_is_as_published(folders, tmp_path):
     model = build(folders)
     wanted = loss_of(model)
     spec = TuningSpec(kind="none", rank=0, alpha=1, dropout=0.0, targets=("q_proj",))
-    LlavaTuning(model, spec, train_projector=False, seed=0).result(eyes_of(model)).save_pretrained(tmp_path / "tuned")
+    TunedLlava(model, spec, towers_of(model), train_projector=False, seed=0).save_pretrained(tmp_path / "tuned")
     assert {path.name for path in (tmp_path / "tuned").iterdir()} == {RECIPE_FILE, CHECKSUMS_FILE}
     again = build(folders)
-    load_tuned_llava(again, tmp_path / "tuned", eyes_of(again)["real"])
+    load_tuned_llava(again, tmp_path / "tuned", towers_of(again)["real"])
     assert torch.equal(loss_of(again), wanted)
 
 
 def test_training_of_another_model_or_tower_or_with_lost_files_is_refused(folders, tmp_path):
     model = build(folders, "clip_llama_3_8b", "llama_3")
-    tuning, _ = train(model, steps=1)
+    tuned, _ = train(model, steps=1)
     folder = tmp_path / "tuned"
-    tuning.result(eyes_of(model)).save_pretrained(folder)
+    tuned.save_pretrained(folder)
     other = build(folders, "clip_llama_3_8b", "llama_3", seed=1)  # another projector to start from
     with pytest.raises(ValueError, match=r"belongs to 'clip_llama_3_8b' with the hash .*run\.seed"):
-        load_tuned_llava(other, folder, eyes_of(other)["real"])
+        load_tuned_llava(other, folder, towers_of(other)["real"])
     again = build(folders, "clip_llama_3_8b", "llama_3")
     recipe = json.loads((folder / RECIPE_FILE).read_text())
     finish_folder(folder, RECIPE_FILE, recipe | {"towers": {"real": "0" * 64, "generated": "0" * 64}})
-    with pytest.raises(ValueError, match="saw real pictures through a tower with the hash 000000000000"):
-        load_tuned_llava(again, folder, eyes_of(again)["real"])
+    with pytest.raises(ValueError, match="beside a tower of real images with the hash 000000000000"):
+        load_tuned_llava(again, folder, towers_of(again)["real"])
     finish_folder(folder, RECIPE_FILE, recipe)
     (folder / PROJECTOR_FILE).unlink()
     with pytest.raises(MissingWeightsError, match="There is no projector.safetensors"):
-        load_tuned_llava(again, folder, eyes_of(again)["real"])
+        load_tuned_llava(again, folder, towers_of(again)["real"])
     with pytest.raises(MissingWeightsError, match="There is no vision_language.json"):
-        load_tuned_llava(again, tmp_path / "nowhere", eyes_of(again)["real"])
+        load_tuned_llava(again, tmp_path / "nowhere", towers_of(again)["real"])
 
 
 def test_unknown_targets_are_refused(folders):
     spec = TuningSpec(kind="lora", rank=2, alpha=4, dropout=0.0, targets=("q_proj", "c_attn"))
+    model = build(folders)
     with pytest.raises(ValueError, match=r"lora_targets must name linear modules .*Got \['c_attn'\] besides"):
-        LlavaTuning(build(folders), spec, train_projector=True, seed=0)
+        TunedLlava(model, spec, towers_of(model), train_projector=True, seed=0)
 
 
 def test_activations_are_computed_again_with_the_same_gradient(folders):
     gradients = []
     for again in (False, True):
         model = build(folders)
-        tuning = LlavaTuning(model, LORA, train_projector=True, seed=0)
+        tuned = TunedLlava(model, LORA, towers_of(model), train_projector=True, seed=0)
         if again:
-            tuning.checkpoint_activations()
+            tuned.checkpoint_activations()
         model.train()
         with fast_arithmetic(CPU, precision="float32"):  # as the training loop does, with its own attention kernel
             loss_of(model).backward()
         gradients.append(
-            [p.grad for g in tuning.groups(learning_rate=1, projector_learning_rate=1) for p in g["params"]]
+            [p.grad for g in tuned.groups(learning_rate=1, projector_learning_rate=1) for p in g["params"]]
         )
     for first, second in zip(*gradients, strict=True):
         assert_equal_but_rounding(first, second, steps=256)
@@ -155,8 +157,8 @@ def test_activations_are_computed_again_with_the_same_gradient(folders):
 
 def test_nothing_stored_is_a_pickle(folders, tmp_path):
     model = build(folders)
-    tuning, _ = train(model, steps=1)
-    tuning.result(eyes_of(model)).save_pretrained(tmp_path / "tuned")
+    tuned, _ = train(model, steps=1)
+    tuned.save_pretrained(tmp_path / "tuned")
     assert not [path for path in (tmp_path / "tuned").iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
     with safe_open(tmp_path / "tuned" / PROJECTOR_FILE, "pt") as stored:
         assert set(stored.keys()) == {f"linear_{i}.{part}" for i in (1, 2) for part in ("weight", "bias")}

@@ -11,9 +11,13 @@ from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model, clip_tower_of
-from gmail_kedro.models.vision_language.vision_language_model import RouteError, Seeing
-from gmail_kedro.models.vision_language.vision_towers import put_tower, swap_tower
+from gmail_kedro.models.vision_language.known_vision_language_models import (
+    LlavaSettings,
+    build_vision_language_model,
+    clip_tower_of,
+)
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
+from gmail_kedro.models.vision_language.vision_towers import RouteError, put_tower, swap_tower
 from gmail_kedro.models.weight_sources import MissingWeightsError
 
 from ..tiny import promising_nothing
@@ -44,10 +48,14 @@ def encoder_of(folders, name="tower"):
 
 
 def model_of(folders):
-    settings = LlavaSettings("float32", Seeing(-2, "default"), "auto", 0)
+    settings = LlavaSettings("float32", VisionFeatures(-2, "default"), "auto", 0)
     return build_vision_language_model(
         "llava_1_5_7b", str(folders / "llava"), encoder=encoder_of(folders), settings=settings, device=CPU
     )
+
+
+def states_of(model, pixels):
+    return model.vision_features.select(model.vision_tower, pixels)
 
 
 def make_student(folders, folder, *, real_path="frozen", image=LORA, trained=True, base="tower"):
@@ -63,12 +71,12 @@ def make_student(folders, folder, *, real_path="frozen", image=LORA, trained=Tru
 @pytest.mark.reliability(21)
 def test_the_tuned_tower_is_in_the_model_and_sees_otherwise(folders, tmp_path):
     model = model_of(folders)
-    stock = model.seeing.tokens_of(model.tower, PIXELS)
+    stock = states_of(model, PIXELS)
     student = make_student(folders, tmp_path / "student")
-    eye = put_tower(model, encoder_of(folders), student, "generated")
-    assert eye.fingerprint == hash_tensors(model.tower.state_dict()) != model.stock_tower
-    seen = eye.see(PIXELS, origin="generated")
-    assert torch.equal(seen, model.seeing.tokens_of(model.tower, PIXELS)) and not torch.allclose(seen, stock, atol=1e-3)
+    tower = put_tower(model, encoder_of(folders), student, "generated")
+    assert tower.fingerprint == hash_tensors(model.vision_tower.state_dict()) != model.stock_tower
+    seen = tower.encode(PIXELS, modality="generated")
+    assert torch.equal(seen, states_of(model, PIXELS)) and not torch.allclose(seen, stock, atol=1e-3)
     from gmail_kedro.models.student.student import take_route
 
     own = take_route(encoder_of(folders), student, "generated").image_tower(PIXELS)[1]
@@ -106,17 +114,17 @@ def test_real_pictures_are_seen_by_the_declared_tower(real_path, is_stock, folde
     real = put_tower(model, encoder_of(folders), student, "real")
     assert (real.fingerprint == model.stock_tower) == is_stock
     assert (real.fingerprint == generated.fingerprint) != is_stock
-    assert hash_tensors(model.tower.state_dict()) == real.fingerprint  # the model holds what was put in last
-    assert torch.equal(generated.see(PIXELS, origin="generated"), real.see(PIXELS, origin="real")) != is_stock
+    assert hash_tensors(model.vision_tower.state_dict()) == real.fingerprint  # the model holds what was put in last
+    assert torch.equal(generated.encode(PIXELS, modality="generated"), real.encode(PIXELS, modality="real")) != is_stock
 
 
 def test_an_eye_sees_pictures_of_its_route_only(folders, tmp_path):
     model = model_of(folders)
     student = make_student(folders, tmp_path / "student")
     for route, other in (("generated", "real"), ("real", "generated")):
-        eye = put_tower(model, encoder_of(folders), student, route)
-        with pytest.raises(RouteError, match=f"A {other} picture was to be seen through the tower of {route} pictures"):
-            eye.see(PIXELS, origin=other)
+        tower = put_tower(model, encoder_of(folders), student, route)
+        with pytest.raises(RouteError, match=f"A {other} image was given to the vision tower of {route} images"):
+            tower.encode(PIXELS, modality=other)
     with pytest.raises(ValueError, match=r"one of \('generated', 'real'\)|one of \['generated', 'real'\]"):
         put_tower(model, encoder_of(folders), student, "both")
 
@@ -141,7 +149,7 @@ def test_every_tensor_must_be_there_in_its_shape_and_kind(folders):
     model = model_of(folders)
     state = dict(clip_tower_of(encoder_of(folders, "other")).state_dict())
     key = "encoder.layers.1.mlp.fc1.weight"
-    before = hash_tensors(model.tower.state_dict())
+    before = hash_tensors(model.vision_tower.state_dict())
     for broken, reason in (
         ({name: value for name, value in state.items() if name != key}, rf"1 of \d+ tensors missing \({key}\)"),
         (state | {"vision_model.extra": state[key]}, r"1 unexpected \(vision_model\.extra\)"),
@@ -150,6 +158,6 @@ def test_every_tensor_must_be_there_in_its_shape_and_kind(folders):
     ):
         with pytest.raises(MissingWeightsError, match=reason):
             swap_tower(model, broken, source="a test")
-        assert hash_tensors(model.tower.state_dict()) == before
+        assert hash_tensors(model.vision_tower.state_dict()) == before
     assert swap_tower(model, {name: value.half() for name, value in state.items()}, source="a test") != before
-    assert {value.dtype for value in model.tower.state_dict().values()} == {torch.float32}
+    assert {value.dtype for value in model.vision_tower.state_dict().values()} == {torch.float32}

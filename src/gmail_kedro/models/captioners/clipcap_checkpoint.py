@@ -13,13 +13,12 @@ from pathlib import Path
 import torch
 
 from gmail_kedro.interfaces import FeatureOrigin
-from gmail_kedro.models.captioners.captioner import Captioner
-from gmail_kedro.models.captioners.captioner_spec import CaptionerSpec
+from gmail_kedro.models.captioners.captioner import Captioner, CaptionerSpec
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mapper
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.strict_loading import load_strictly, read_state_dict
 from gmail_kedro.models.student.adapters import TuningSpec
-from gmail_kedro.models.vision_language.language_tuning import TunedLanguageModel, prepare_language_model
+from gmail_kedro.models.vision_language.language_models import TunedLanguageModel, prepare_language_model
 from gmail_kedro.models.weight_sources import MissingWeightsError, look_up
 from gmail_kedro.whole_files import atomic_folder
 
@@ -27,6 +26,7 @@ NAME = "clipcap"
 GPT, PREFIX = "gpt.", "clip_project."
 MLP_NAMES = ["model.0.weight", "model.0.bias", "model.2.weight", "model.2.bias"]
 HEADS = 8
+# GPT-2's causal masks, which an older transformers stored among the weights and today's has no place for.
 MASK_BUFFERS = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
 LAYER = re.compile(r"transformer\.layers\.(\d+)\.(.+)")
 BLOCK_NAMES = {
@@ -59,7 +59,7 @@ def convert_clipcap(
     Args:
         file: The ``.pt`` file; it is read without running code from it.
         folder: Where the captioner goes; it must not be there yet.
-        encoder: The encoder it was trained with, by its zoo name.
+        encoder: Name of the encoder it was trained with; the file does not say it.
         normalize: Whether it was trained on normalised embeddings; None for what was published: the transformer
             was, the MLP was not.
         language_model: The language model it was trained with, for its sizes and its tokenizer.
@@ -67,7 +67,7 @@ def convert_clipcap(
 
     Raises:
         MissingWeightsError: If the file is not such a checkpoint; lists what is missing and what does not belong.
-        UnknownModelError: If the zoo does not know the encoder or the language model.
+        UnknownModelError: If the name of the encoder or of the language model is not known.
         FileExistsError: If the folder is there.
     """
     look_up("encoder", encoder, ENCODERS)
@@ -85,7 +85,8 @@ def convert_clipcap(
     load_strictly(language_model, language.model, written, source=str(file))
     mapper = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
     captioner = _assemble(file, mapper, language, encoder, normalize)
-    _store(captioner, folder)
+    with atomic_folder(folder) as partial:
+        captioner.save_pretrained(partial)
     return captioner
 
 
@@ -122,7 +123,7 @@ def _mlp_spec(stored: Mapping[str, torch.Tensor], width: int) -> MapperSpec:
 
 
 def _transformer_spec(stored: Mapping[str, torch.Tensor]) -> MapperSpec:
-    queries, linear = stored["prefix_const"], stored["linear.weight"]
+    queries, linear = stored["prefix_const"], stored["linear.weight"]  # [L, W], [C * W, D]
     return MapperSpec(
         kind="transformer",
         embed_dim=int(linear.shape[1]),
@@ -145,7 +146,8 @@ def _transformer_state(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
     for layer in range(_layer_count(stored)):
         theirs, ours = f"transformer.layers.{layer}", f"blocks.{layer}"
         state |= {f"{ours}.{name}": stored[f"{theirs}.{old}"] for old, name in BLOCK_NAMES.items()}
-        entry = torch.cat([stored[f"{theirs}.{QUERIES}"], stored[f"{theirs}.{KEYS_VALUES}"]])
+        # Queries, then keys and values: the order of torch's one matrix too.
+        entry = torch.cat([stored[f"{theirs}.{QUERIES}"], stored[f"{theirs}.{KEYS_VALUES}"]])  # [3W, W]
         state |= {
             f"{ours}.self_attn.in_proj_weight": entry,
             f"{ours}.self_attn.in_proj_bias": entry.new_zeros(len(entry)),
@@ -173,8 +175,3 @@ def _check_names(file: Path, stored: Mapping[str, torch.Tensor], expected: Seque
             f"{file} is no ClipCap checkpoint: {len(missing)} tensors are missing ({', '.join(missing[:3])}) and "
             f"{len(unexpected)} do not belong there ({', '.join(unexpected[:3])})."
         )
-
-
-def _store(captioner: Captioner, folder: Path) -> None:
-    with atomic_folder(folder) as partial:
-        captioner.save_pretrained(partial)

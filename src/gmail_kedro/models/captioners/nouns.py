@@ -16,13 +16,14 @@ from gmail_kedro.models.weight_sources import MissingWeightsError
 
 Finder = Callable[[str], list[str]]
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
+# What is needed and where it lies under a folder of NLTK's, and which folders those are.
 NLTK_DATA = {
     "averaged_perceptron_tagger_eng": "taggers/averaged_perceptron_tagger_eng",
     "wordnet": "corpora/wordnet.zip",
 }
 NLTK_PARTS = ("nltk_data", "share/nltk_data", "lib/nltk_data")
 NLTK_SYSTEM = ("/usr/share", "/usr/local/share", "/usr/lib", "/usr/local/lib")
-OTHER_KINDS = ("CD", "JJ", "VB", "VBD", "VBP")  # what the lexicon takes five, olive, ride and rose for
+OTHER_KINDS = ("CD", "JJ", "VB", "VBD", "VBP")  # what TextBlob's lexicon takes five, olive, ride and rose for
 PERSON_WORDS = frozenset(["man", "woman", "boy", "girl", "guy", "lady", "gentleman", "person", "people"])
 
 
@@ -124,14 +125,13 @@ def _singular(plural: str) -> str:
 
 
 def _nltk_finder() -> Finder:
-    import nltk
-
-    missing = [name for name, place in NLTK_DATA.items() if not _has_data(place)]
-    if missing:
+    if missing := absent_nltk_data():
         raise MissingWeightsError(
             f"NLTK's data {missing} is not on this machine. Where there is a network: python -m nltk.downloader "
             f"{' '.join(missing)}; or set ifcap.nouns: textblob, which needs no data."
         )
+    import nltk
+
     lemmatizer = nltk.stem.WordNetLemmatizer()
 
     def find(caption: str) -> list[str]:
@@ -143,13 +143,3 @@ def _nltk_finder() -> Finder:
         ]
 
     return find
-
-
-def _has_data(place: str) -> bool:
-    import nltk
-
-    try:
-        nltk.data.find(place)
-    except LookupError:
-        return False
-    return True

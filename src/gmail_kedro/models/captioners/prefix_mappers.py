@@ -1,7 +1,8 @@
 """Mappers from an image embedding to the soft tokens that a language model reads before it writes.
 
 ClipCap's two (arXiv 2111.09734): an MLP, and a transformer that lets learned queries look at the embedding. IFCap's
-fusion module (EMNLP 2024) looks at the features of retrieved captions first.
+fusion module (EMNLP 2024) looks at the features of retrieved captions first. B embeddings, D their width, C the tokens
+one is spread over, L the prefix, W the language model's width, K retrieved captions.
 """
 
 from collections.abc import Callable
@@ -39,11 +40,7 @@ class MapperSpec:
 
 
 class MlpMapper(torch.nn.Module):
-    """Two linear layers with a tanh between them.
-
-    Args:
-        spec: Sizes.
-    """
+    """Two linear layers with a tanh between them."""
 
     def __init__(self, spec: MapperSpec) -> None:
         super().__init__()
@@ -55,16 +52,12 @@ class MlpMapper(torch.nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Maps embeddings [B, D] to a prefix [B, L, W]."""
-        mapped = self.layers(_prepare(embeddings, self.spec))
+        mapped = self.layers(_prepare(embeddings, self.spec))  # [B, L * W]
         return mapped.view(-1, self.spec.prefix_length, self.spec.width)
 
 
 class TransformerMapper(torch.nn.Module):
-    """The embedding spread over C tokens, L learned queries behind them, self-attention; what became of the queries.
-
-    Args:
-        spec: Sizes.
-    """
+    """The embedding spread over C tokens, L learned queries behind them, self-attention; what became of the queries."""
 
     def __init__(self, spec: MapperSpec) -> None:
         super().__init__()
@@ -75,16 +68,11 @@ class TransformerMapper(torch.nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Maps embeddings [B, D] to a prefix [B, L, W]."""
-        spread = self.linear(_prepare(embeddings, self.spec)).view(-1, self.spec.constant_count, self.spec.width)
-        return _ask(self.blocks, spread, self.queries)
+        return _ask(self.blocks, _spread(self.linear, embeddings, self.spec), self.queries)
 
 
 class FusionMapper(torch.nn.Module):
-    """IFCap's: the embedding's C tokens look at the retrieved features, then learned queries look at the result.
-
-    Args:
-        spec: Sizes.
-    """
+    """IFCap's: the embedding's C tokens look at the retrieved features, then learned queries look at the result."""
 
     def __init__(self, spec: MapperSpec) -> None:
         super().__init__()
@@ -97,17 +85,13 @@ class FusionMapper(torch.nn.Module):
 
     def forward(self, embeddings: torch.Tensor, retrieved: torch.Tensor) -> torch.Tensor:
         """Maps embeddings [B, D] and retrieved features [B, K, D], used as they are, to a prefix [B, L, W]."""
-        spread = self.linear(_prepare(embeddings, self.spec)).view(-1, self.spec.constant_count, self.spec.width)
-        return _ask(self.blocks, self.look(spread, self.retrieved_linear(retrieved.float())), self.queries)
+        spread = _spread(self.linear, embeddings, self.spec)  # [B, C, W]
+        informed = self.look(spread, self.retrieved_linear(retrieved.float()))  # [B, C, W]
+        return _ask(self.blocks, informed, self.queries)
 
 
 class CrossAttentionBlock(torch.nn.Module):
-    """One pre-norm block in which tokens look at others: attention, then an MLP of ratio 2 with a ReLU.
-
-    Args:
-        width: Width W of both.
-        heads: Attention heads.
-    """
+    """One pre-norm block in which tokens look at others: attention, then an MLP of ratio 2 with a ReLU."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -124,6 +108,7 @@ class CrossAttentionBlock(torch.nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
+# An entry is built from a MapperSpec and maps embeddings [B, D], brought to unit length by `_prepare`, to [B, L, W].
 MAPPERS: dict[str, Callable[[MapperSpec], torch.nn.Module]] = {
     "mlp": MlpMapper,
     "transformer": TransformerMapper,
@@ -148,7 +133,7 @@ def build_mapper(spec: MapperSpec, *, seed: int = 0) -> torch.nn.Module:
             f"The language model's width {spec.width} cannot be shared out among {spec.heads} heads of the mapper. "
             "Set downstream.mapper_heads to one of its divisors."
         )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's stream of numbers stays where it was
         torch.manual_seed(seed)
         return MAPPERS[spec.kind](spec)
 
@@ -161,6 +146,11 @@ def _prepare(embeddings: torch.Tensor, spec: MapperSpec) -> torch.Tensor:
             "another encoder's. Set run.encoder to the one it was trained with."
         )
     return F.normalize(embeddings.float(), dim=-1) if spec.normalize else embeddings.float()
+
+
+def _spread(linear: torch.nn.Module, embeddings: torch.Tensor, spec: MapperSpec) -> torch.Tensor:
+    """Returns each embedding [B, D] as the tokens [B, C, W] it is spread over."""
+    return linear(_prepare(embeddings, spec)).view(-1, spec.constant_count, spec.width)
 
 
 def _self_attention(spec: MapperSpec) -> torch.nn.Sequential:
@@ -189,5 +179,5 @@ def _fix_entry_bias(attention: torch.nn.MultiheadAttention) -> None:
 
 def _ask(blocks: torch.nn.Module, spread: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     """Returns what becomes of the queries [L, W] behind the tokens [B, C, W]: [B, L, W]."""
-    asked = blocks(torch.cat([spread, queries.expand(len(spread), -1, -1)], dim=1))
+    asked = blocks(torch.cat([spread, queries.expand(len(spread), -1, -1)], dim=1))  # [B, C + L, W]
     return asked[:, spread.shape[1] :]

@@ -1,4 +1,7 @@
-"""Image generators by name: where their weights come from, under which licence, and how one is built."""
+"""Image generators by name: where their weights come from, under which licence, and how one is built.
+
+A generator is added by an entry in ``GENERATORS``.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,8 +13,7 @@ import torch
 
 from gmail_kedro.hardware import resolve_precision
 from gmail_kedro.models.fingerprints import combine_hashes, hash_files
-from gmail_kedro.models.generators.pipeline_files import CONFIG_FILE, find_pipeline_flaw, list_parts
-from gmail_kedro.models.generators.pipeline_loading import load_pipeline
+from gmail_kedro.models.generators.pipeline_files import CONFIG_FILE, find_pipeline_flaw, list_parts, load_pipeline
 from gmail_kedro.models.generators.sampling import (
     DIFFUSION_SOLVERS,
     FLOW_EULER,
@@ -24,24 +26,19 @@ from gmail_kedro.models.generators.sampling import (
     set_scheduler,
 )
 from gmail_kedro.models.strict_loading import refuse_other_sizes
-from gmail_kedro.models.weight_sources import (
-    MissingWeightsError,
-    local_folder,
-    look_up,
-    packaged_weights,
-    reason_of,
-)
+from gmail_kedro.models.weight_sources import MissingWeightsError, local_folder, look_up, packaged_weights, reason_of
 
 if TYPE_CHECKING:
-    from gmail_kedro.models.generators.diffusers_generator import DiffusersGenerator
+    from gmail_kedro.models.generators.diffusers_generators import DiffusersGenerator
 
 HUB_FILES = ("*.json", "*.txt", "*.model", "*/*.safetensors")  # neither pickles nor the one-file copies at the top
 HUB_COPIES = ("*.fp16.safetensors", "*.non_ema.safetensors", "*/*.fp16*", "*/*non_ema*")
+STABLE_DIFFUSION, FLUX = "StableDiffusionPipeline", "FluxPipeline"
 
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """What the zoo knows of a generator.
+    """What is known of a generator by its name.
 
     Attributes:
         pipeline: Name of the diffusers pipeline class it is stored as.
@@ -60,7 +57,6 @@ class GeneratorSpec:
     hub_ids: tuple[str, ...] = ()
 
 
-STABLE_DIFFUSION, FLUX = "StableDiffusionPipeline", "FluxPipeline"
 MINI_LICENCE = "Apache-2.0, as this package; trained on UCI optdigits (CC BY 4.0)."
 SD2_LICENCE = "CreativeML Open RAIL++-M: commercial use allowed, harmful uses listed in the licence are not."
 FLUX_DEV_LICENCE = (
@@ -78,6 +74,9 @@ FLUX_SCHNELL = Layout(
     FLUX_SCHEDULERS, (), side_multiple=16, takes_guidance=False, takes_negative=False, prompt_tokens=256
 )
 
+# An entry needs the pipeline's class, one that diffusers_generators.py has (another class needs a generator there),
+# what its samplers take, its licence, and where the weights are: `packaged` or `hub_ids`. `promised` are sizes in the
+# configurations of its parts, so that a smaller or other model under its name is refused before a set is made with it.
 GENERATORS = {
     "mini_stable_diffusion": GeneratorSpec(
         STABLE_DIFFUSION,
@@ -123,11 +122,7 @@ GENERATORS = {
 
 
 def check_sampling(name: str, sampling: Sampling) -> None:
-    """Refuses settings that a generator has no use for; loads nothing.
-
-    Args:
-        name: A key of ``GENERATORS``.
-        sampling: The settings.
+    """Refuses settings that the named generator has no use for; loads nothing.
 
     Raises:
         UnknownModelError: If the name is unknown.
@@ -158,12 +153,7 @@ def find_generator(name: str, path: str | None) -> Path:
 
 
 def find_generator_flaw(name: str, folder: Path) -> str:
-    """Returns what keeps a generator from being loaded from a folder, or nothing; no weights are read.
-
-    Args:
-        name: A key of ``GENERATORS``.
-        folder: The folder.
-    """
+    """Returns what keeps the named generator from being loaded from a folder, or nothing; no weights are read."""
     spec = look_up("generator", name, GENERATORS)
     if flaw := find_pipeline_flaw(folder, spec.pipeline):
         return flaw
@@ -185,7 +175,7 @@ def generator_files(name: str, path: str | None) -> dict[str, str]:
 
 
 def generator_revision(name: str, path: str | None) -> str:
-    """Returns a hash over all of the generator's files; equal revisions give equal pictures from equal rows."""
+    """Returns a hash over all of the generator's files; equal revisions give equal images from equal rows."""
     return combine_hashes(generator_files(name, path))
 
 
@@ -203,8 +193,7 @@ def build_generator(name: str, path: str | None, sampling: Sampling, *, device: 
         MissingWeightsError: If the weights are nowhere, or a part of the pipeline does not get all of its own.
         ValueError: If a setting does not fit the generator.
     """
-    from gmail_kedro.models.generators.flux import FluxGenerator
-    from gmail_kedro.models.generators.stable_diffusion import StableDiffusionGenerator
+    from gmail_kedro.models.generators.diffusers_generators import FluxGenerator, StableDiffusionGenerator
 
     check_sampling(name, sampling)
     spec, folder = GENERATORS[name], find_generator(name, path)
@@ -212,9 +201,8 @@ def build_generator(name: str, path: str | None, sampling: Sampling, *, device: 
     pipeline = load_pipeline(name, folder, dtype=_resolve_dtype(device, sampling.precision)).to(device)
     set_scheduler(pipeline, sampling.scheduler)
     apply_variant(pipeline, sampling.variant)
-    if spec.pipeline == FLUX:
-        return FluxGenerator(name, pipeline, sampling, revision=revision, prompt_tokens=spec.layout.prompt_tokens)
-    return StableDiffusionGenerator(name, pipeline, sampling, revision=revision)
+    kind = FluxGenerator if spec.pipeline == FLUX else StableDiffusionGenerator
+    return kind(name, pipeline, sampling, revision=revision, longest_prompt=spec.layout.prompt_tokens)
 
 
 def _resolve_dtype(device: torch.device, precision: str) -> torch.dtype:
@@ -230,12 +218,12 @@ def _from_hub(name: str, spec: GeneratorSpec) -> Path:
             return Path(snapshot_download(hub_id, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_COPIES)))
         except Exception as error:
             reasons.append(f"{hub_id}: {type(error).__name__}")
-    home = (
+    advice = (
         "Stable Diffusion 2 left its original home on the hub: download a mirror"
         if spec.layout is SD2
         else "FLUX.1 is handed out after its terms are accepted on the hub: log in there, or download it elsewhere"
     )
     raise MissingWeightsError(
         f"The weights of the generator {name!r} could not be fetched ({'; '.join(reasons)}). "
-        f"{home} and set generation.generator_path to its folder."
+        f"{advice} and set generation.generator_path to its folder."
     )

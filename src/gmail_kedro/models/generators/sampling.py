@@ -1,4 +1,8 @@
-"""How a generator samples, and which schedulers and variants each layout takes."""
+"""How a generator samples, and which schedulers and variants each layout takes.
+
+What does not fit a generator is refused before anything is loaded: diffusers takes a scheduler of another family, or a
+guidance scale that nothing reads, and gives other images, or the same ones, without a word.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,15 +23,15 @@ DIFFUSION_SOLVERS = (
     "PNDMScheduler",
     "UniPCMultistepScheduler",
 )
-DEEPCACHE_INTERVAL = 3
-BROADCAST_RANGE = 2
-TAYLOR_INTERVAL, TAYLOR_FROM = 3, 3
-DISTILLED_STEPS = {"lcm": 8, "turbo": 4}
+# How many steps share what is computed once; larger ones are faster and further from the plain sampler's images.
+DEEPCACHE_INTERVAL, BROADCAST_RANGE, TAYLOR_INTERVAL = 3, 2, 3
+TAYLOR_FROM = 3  # steps computed whole before anything is extrapolated
+DISTILLED_STEPS = {"lcm": 8, "turbo": 4}  # most steps that the distilled weights were made for
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings that decide a picture beside the weights, the prompt and the seed.
+    """Settings that decide an image beside the weights, the prompt and the seed.
 
     Attributes:
         steps: Denoising steps.
@@ -38,7 +42,7 @@ class Sampling:
         negative_prompt: What classifier-free guidance leads away from.
         prompt_template: Text with one ``{}`` for the prompt.
         max_prompt_tokens: Length of FLUX's T5 prompt, in tokens, or None for the model's own.
-        variant: ``none``, or a cache or distilled sampler that changes the pictures.
+        variant: ``none``, or a cache or distilled sampler that changes the images.
     """
 
     steps: int
@@ -80,11 +84,6 @@ class Layout:
 def check_fit(name: str, layout: Layout, sampling: Sampling) -> None:
     """Refuses settings that a generator has no use for, before anything is loaded.
 
-    Args:
-        name: The generator, for the message.
-        layout: What it can be asked for.
-        sampling: What is asked.
-
     Raises:
         ValueError: At the first such setting; the message names it and what the generator takes.
     """
@@ -122,12 +121,7 @@ def check_fit(name: str, layout: Layout, sampling: Sampling) -> None:
 
 
 def set_scheduler(pipeline: "DiffusionPipeline", scheduler: str | None) -> None:
-    """Replaces a pipeline's scheduler by another one with the shipped one's noise schedule.
-
-    Args:
-        pipeline: The pipeline.
-        scheduler: Name of a diffusers scheduler, or None to keep the shipped one.
-    """
+    """Replaces a pipeline's scheduler by the named one with the shipped one's noise schedule; None keeps that one."""
     import diffusers
 
     if scheduler is None:
@@ -135,21 +129,18 @@ def set_scheduler(pipeline: "DiffusionPipeline", scheduler: str | None) -> None:
     changes: dict[str, Any] = {}
     shipped = pipeline.scheduler.config
     if type(pipeline.scheduler).__name__ == FLOW_EULER and scheduler != FLOW_EULER:
+        # Solvers of diffusion read a flow-matching model right only when they are told that it is one.
         changes = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shipped.shift}
     pipeline.scheduler = getattr(diffusers, scheduler).from_config(shipped, **changes)
 
 
 def apply_variant(pipeline: "DiffusionPipeline", variant: str) -> None:
-    """Turns a declared variant on. None of them lets one picture of a batch decide what another one's steps skip.
+    """Turns a declared variant on. None of them lets one image of a batch decide what another one's steps skip.
 
     ``deepcache`` computes the deep blocks of the U-Net in every third step only; ``attention_broadcast`` computes
     FLUX's attention in every second step between the times 100 and 800; ``taylorseer`` computes FLUX's attention in
     every third step from the fourth on and extrapolates between them; ``lcm`` and ``turbo`` sample distilled weights
     with the scheduler they were distilled for. First-block caching is not offered: it compares means over the batch.
-
-    Args:
-        pipeline: The pipeline.
-        variant: One of the names above, or ``none``.
 
     Raises:
         ValueError: If ``lcm`` or ``turbo`` is asked of weights that do not say they were distilled so.
@@ -178,7 +169,7 @@ def apply_variant(pipeline: "DiffusionPipeline", variant: str) -> None:
             TaylorSeerCacheConfig(
                 cache_interval=TAYLOR_INTERVAL,
                 disable_cache_before_step=TAYLOR_FROM,
-                taylor_factors_dtype=torch.float32,
+                taylor_factors_dtype=torch.float32,  # diffusers' default would round them to bfloat16
             )
         )
 
@@ -186,6 +177,7 @@ def apply_variant(pipeline: "DiffusionPipeline", variant: str) -> None:
 def _sample_lcm(pipeline: "DiffusionPipeline") -> None:
     from diffusers import LCMScheduler
 
+    # The scheduler runs on any weights, but only distilled ones make images in so few steps.
     shipped = type(pipeline.scheduler).__name__
     if pipeline.unet.config.time_cond_proj_dim is None and shipped != LCM_SCHEDULER:
         raise ValueError(

@@ -1,4 +1,8 @@
-"""Conversations with a language model as tokens: its own chat template, and which tokens are learnt."""
+"""Conversations with a language model as tokens: its own chat template, and which tokens are learnt.
+
+A template is rendered once, around a place for the prompt, and prompts are put in as they are: rendering each prompt
+would let a template trim or rewrite it. An image is one ``<image>`` token here; ``collate`` widens it to its patches.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +12,17 @@ import torch
 
 from gmail_kedro.interfaces import IMAGE_MARK
 
-IGNORED = -100
+IGNORE_INDEX = -100  # what torch's cross_entropy and transformers leave out of a loss
 IMAGE = IMAGE_MARK
 PLACE = "{prompt}"
+# LLaMA-3 ends an answer with another token than the one its tokenizer calls the end of a text.
 LLAMA_3_END = "<|eot_id|>"
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the user's questions."
 )
+# For language models that ship without a template. An entry is a Jinja template over messages, each a role and a
+# content; `vision_language.chat_format` must allow its name.
 TEMPLATES = {
     "vicuna_v1.5": (
         "{{ '" + VICUNA_SYSTEM.replace("'", "\\'") + "' }}{% for message in messages %}"
@@ -40,12 +47,7 @@ LLAVA_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Turn:
-    """One exchange.
-
-    Attributes:
-        prompt: What is asked.
-        answer: What is to be said.
-    """
+    """One exchange: what is asked, and what is to be said."""
 
     prompt: str
     answer: str
@@ -56,7 +58,7 @@ class Conversation:
     """A conversation as tokens.
 
     Attributes:
-        ids: The tokens; a picture is one ``<image>`` token.
+        ids: The tokens; an image is one ``<image>`` token.
         labels: The same where the model answers, -100 where it reads.
     """
 
@@ -90,18 +92,20 @@ class Chat:
 
         Args:
             turns: The exchanges, one or more.
-            with_image: Whether a picture comes before the first prompt.
+            with_image: Whether an image comes before the first prompt.
         """
         ids: list[int] = []
         labels: list[int] = []
         for index, turn in enumerate(turns):
             text = (self._first[with_image] if index == 0 else self._next).replace(PLACE, turn.prompt)
             gap = "" if text[-1].isspace() else " "
+            # Tokenized together, as the model will write it: where the seam changes the question's last token, the
+            # new one counts to the answer.
             asked = self._tokenize(text, is_first=index == 0)
             whole = [*self._tokenize(text + gap + turn.answer, is_first=index == 0), self.end]
             read = next((place for place, pair in enumerate(zip(asked, whole)) if pair[0] != pair[1]), len(asked))  # noqa: B905
             ids += whole
-            labels += [IGNORED] * read + whole[read:]
+            labels += [IGNORE_INDEX] * read + whole[read:]
         return Conversation(tuple(ids), tuple(labels))
 
     def encode_text(self, text: str) -> list[int]:
@@ -113,7 +117,7 @@ class Chat:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def _tokenize(self, text: str, *, is_first: bool) -> list[int]:
-        start = self.tokenizer.bos_token
+        start = self.tokenizer.bos_token  # LLaMA-3's template writes it, Vicuna's leaves it to the tokenizer
         wants_start = is_first and start is not None and not text.startswith(start)
         ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
         return [self.tokenizer.bos_token_id, *ids] if wants_start else ids
@@ -179,30 +183,37 @@ class TokenBatch:
     mask: torch.Tensor
 
 
+def pad_rows(rows: Sequence[Sequence[int]], *, fill: int = IGNORE_INDEX, side: str = "right") -> torch.Tensor:
+    """Returns int64 [N, T] of rows of any length, the shorter ones filled up on one side."""
+    if not rows:
+        return torch.zeros(0, 0, dtype=torch.long)
+    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=side)
+
+
 def collate(
     conversations: Sequence[Conversation], *, image_token: int, patch_count: int, pad: int, side: str
 ) -> TokenBatch:
-    """Returns conversations as one batch, each picture widened to its patches.
+    """Returns conversations as one batch, each image widened to its patches.
 
     Args:
         conversations: B of them.
-        image_token: Id of the token that stands for a picture.
-        patch_count: Tokens a picture takes.
+        image_token: Id of the token that stands for an image.
+        patch_count: Tokens an image takes.
         pad: Id that fills the shorter rows; it is masked.
         side: ``right`` for training, ``left`` for writing.
     """
-    rows = []
+    ids, labels = [], []
     for conversation in conversations:
-        pairs: list[tuple[int, int]] = []
-        for token, label in zip(conversation.ids, conversation.labels, strict=True):
-            pairs += [(token, label)] * (patch_count if token == image_token else 1)
-        rows.append(pairs)
-    length = max(len(row) for row in rows)
-    ids = torch.full((len(rows), length), pad)
-    labels, mask = torch.full((len(rows), length), IGNORED), torch.zeros((len(rows), length), dtype=torch.long)
-    for index, row in enumerate(rows):
-        place = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
-        ids[index, place] = torch.tensor([token for token, _ in row])
-        labels[index, place] = torch.tensor([label for _, label in row])
-        mask[index, place] = 1
-    return TokenBatch(ids, labels, mask)
+        counts = [patch_count if token == image_token else 1 for token in conversation.ids]
+        ids.append(_repeat(conversation.ids, counts))
+        labels.append(_repeat(conversation.labels, counts))
+    return TokenBatch(
+        ids=pad_rows(ids, fill=pad, side=side),
+        labels=pad_rows(labels, side=side),
+        mask=pad_rows([[1] * len(row) for row in ids], fill=0, side=side),
+    )
+
+
+def _repeat(values: Sequence[int], counts: Sequence[int]) -> list[int]:
+    return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]

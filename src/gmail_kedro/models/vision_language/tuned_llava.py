@@ -10,7 +10,8 @@ import torch
 from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
-from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.models.weight_sources import MissingWeightsError
 
 RECIPE_FILE, PROJECTOR_FILE = "vision_language.json", "projector.safetensors"
@@ -36,12 +37,13 @@ class LlavaRecipe:
     towers: Mapping[str, str]
 
 
-class LlavaTuning:
-    """A LLaVA under training: changed in place, the tower frozen.
+class TunedLlava:
+    """A LLaVA that is trained, in place, with its tower frozen; stored is what was trained.
 
     Args:
-        model: Gets adapters in its language model.
+        model: Gets adapters in its language model, which are not merged.
         spec: LoRA on the language model, or ``none``.
+        towers: The vision tower of each route, whose images it learns from.
         train_projector: Whether the projector learns.
         seed: Seeds the adapters.
 
@@ -49,75 +51,65 @@ class LlavaTuning:
         ValueError: If the adapter's targets are not in the language model.
     """
 
-    def __init__(self, model: VisionLanguageModel, spec: TuningSpec, *, train_projector: bool, seed: int) -> None:
-        self.model, self.spec, self.train_projector = model, spec, train_projector
-        self.base = model.fingerprint
-        language_model = model.model.model.language_model
-        _check_targets(language_model, spec)
-        model.model.model.language_model = tune_tower(language_model, spec, owner=model.name, seed=seed)
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        spec: TuningSpec,
+        towers: Mapping[str, VisionTower],
+        *,
+        train_projector: bool,
+        seed: int,
+    ) -> None:
+        self.model = model
+        hashes = {route: tower.fingerprint for route, tower in towers.items()}
+        self.recipe = LlavaRecipe(model.name, model.fingerprint, spec, train_projector, hashes)
+        _check_targets(self._language_model, spec)
+        model.model.model.language_model = tune_tower(self._language_model, spec, owner=model.name, seed=seed)
         if train_projector:
+            # In float32 whatever the model is in: bfloat16 would round small updates away.
             model.projector.float().requires_grad_(True)
 
     def groups(self, *, learning_rate: float, projector_learning_rate: float) -> list[dict[str, Any]]:
         """Returns what is trained, as the optimizer's groups: adapters, then projector."""
-        adapters = trainable_parameters(self.model.model.model.language_model)
+        adapters = trainable_parameters(self._language_model)
         projector = trainable_parameters(self.model.projector)
         groups = [{"params": adapters, "lr": learning_rate}, {"params": projector, "lr": projector_learning_rate}]
         return [group for group in groups if group["params"]]
 
     def checkpoint_activations(self) -> None:
         """Trades time for memory: activations of the language model are computed again in the backward pass."""
-        for module in self.model.model.model.language_model.modules():
+        for module in self._language_model.modules():  # the first that can, with PEFT around it or without
             if hasattr(module, "gradient_checkpointing_enable"):
                 module.gradient_checkpointing_enable({"use_reentrant": False})
                 return
-
-    def result(self, eyes: Mapping[str, Eye]) -> "TunedLlava":
-        """Returns what is to be stored, with the towers it may see through.
-
-        Args:
-            eyes: The eye of each route.
-        """
-        towers = {route: eye.fingerprint for route, eye in eyes.items()}
-        recipe = LlavaRecipe(self.model.name, self.base, self.spec, self.train_projector, towers)
-        return TunedLlava(self.model, recipe)
-
-
-@dataclass(frozen=True)
-class TunedLlava:
-    """The trained parts of a LLaVA.
-
-    Attributes:
-        model: The model, its adapters not merged.
-        recipe: What was trained.
-    """
-
-    model: VisionLanguageModel
-    recipe: LlavaRecipe
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes PEFT's two files, the projector, the recipe, and the checksums of all."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        save_tuned(self.model.model.model.language_model, self.recipe.tuning, folder)
+        save_tuned(self._language_model, self.recipe.tuning, folder)
         if self.recipe.has_projector:
             state = {name: value.contiguous() for name, value in self.model.projector.state_dict().items()}
             save_file(state, folder / PROJECTOR_FILE)
         finish_folder(folder, RECIPE_FILE, asdict(self.recipe))
 
+    @property
+    def _language_model(self) -> Any:
+        return self.model.model.model.language_model
 
-def load_tuned_llava(model: VisionLanguageModel, folder: Path, eye: Eye) -> None:
+
+def load_tuned_llava(model: VisionLanguageModel, folder: Path, tower: VisionTower) -> None:
     """Puts stored training into a LLaVA, in place, adapters merged.
 
     Args:
         model: As it was before the training.
         folder: As ``TunedLlava`` writes it.
-        eye: What it is going to see through; its tower must be the one of the recipe.
+        tower: What encodes the images it is going to be asked about; must be one of the recipe's.
 
     Raises:
         MissingWeightsError: If the folder's files are not complete, or do not fit the model.
-        ValueError: If the training belongs to another model, or the eye's tower is not the recipe's.
+        ValueError: If the training belongs to another model, or the tower is not the recipe's.
     """
     recipe = _read_recipe(folder)
     if recipe.base != model.fingerprint:
@@ -126,11 +118,11 @@ def load_tuned_llava(model: VisionLanguageModel, folder: Path, eye: Eye) -> None
             f"configuration, chat and tokenizer). Got {model.name!r} with {model.fingerprint[:12]}. {REMEDY}, or "
             "restore vision_language.model, what is read of its tower, and run.seed."
         )
-    if recipe.towers.get(eye.route) != eye.fingerprint:
+    trained = str(recipe.towers.get(tower.route))
+    if trained != tower.fingerprint:
         raise ValueError(
-            f"The training in {folder} saw {eye.route} pictures through a tower with the hash "
-            f"{str(recipe.towers.get(eye.route))[:12]}. Got one with {eye.fingerprint[:12]}: the student was aligned "
-            f"again. {REMEDY}"
+            f"The training in {folder} was done beside a tower of {tower.route} images with the hash {trained[:12]}. "
+            f"Got one with {tower.fingerprint[:12]}: the student was aligned again. {REMEDY}"
         )
     language_model = model.model.model.language_model
     model.model.model.language_model = load_tuned(language_model, recipe.tuning, folder, owner=model.name)

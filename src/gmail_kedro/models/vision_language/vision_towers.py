@@ -1,6 +1,7 @@
 """The student's tower in a LLaVA: swapped in key by key, and checked by its hash that it is really there."""
 
 import copy
+from typing import Any
 
 import torch
 
@@ -8,14 +9,52 @@ from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.encoders.clip_vision import UNSEEN
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.strict_loading import load_strictly
-from gmail_kedro.models.student.student import StoredStudent, take_route
-from gmail_kedro.models.vision_language.llava import clip_tower_of
-from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
+from gmail_kedro.models.student.student import ROUTES, StoredStudent, take_route
+from gmail_kedro.models.vision_language.known_vision_language_models import clip_tower_of
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel
 from gmail_kedro.models.weight_sources import MissingWeightsError
 
 
-def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: StoredStudent, route: str) -> Eye:
-    """Puts what images of one modality go through into a LLaVA, in place, and returns a copy that sees them.
+class RouteError(ValueError):
+    """An image of one modality that was given to the other modality's tower."""
+
+
+class VisionTower:
+    """The vision tower of one route, frozen; it encodes images of its own modality only.
+
+    Args:
+        tower: A ``CLIPVisionModel`` that nothing else changes.
+        route: ``generated`` or ``real``.
+        vision_features: What of its states is read.
+
+    Raises:
+        ValueError: If the route is unknown.
+    """
+
+    def __init__(self, tower: Any, route: str, vision_features: VisionFeatures) -> None:
+        if route not in ROUTES:
+            raise ValueError(f"The route must be one of {list(ROUTES)}. Got {route!r} instead.")
+        self._tower, self._features = tower.eval().requires_grad_(False), vision_features
+        self.route, self.fingerprint = route, hash_tensors(tower.state_dict())
+
+    @torch.no_grad()
+    def encode(self, pixels: torch.Tensor, *, modality: str) -> torch.Tensor:
+        """Maps preprocessed images [B, 3, H, W] of one modality to the tower's states [B, P, W].
+
+        Raises:
+            RouteError: If the modality is not the route's: its images would not land where the others were aligned to.
+        """
+        if modality != self.route:
+            raise RouteError(
+                f"A {modality} image was given to the vision tower of {self.route} images. Take the tower of its own "
+                f"route: put_tower(…, {modality!r})."
+            )
+        weight = next(self._tower.parameters())
+        return self._features.select(self._tower, pixels.to(weight.device, weight.dtype))
+
+
+def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: StoredStudent, route: str) -> VisionTower:
+    """Puts what images of one modality go through into a LLaVA, in place, and returns a copy that encodes them.
 
     LLaVA reads hidden states, so of the student only what is tuned inside the image tower matters; its projection
     heads do not. The real route of a student with ``real_path: frozen`` or ``proj`` is the stock tower.
@@ -47,7 +86,7 @@ def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: Stored
             f"The student in {student.folder} tunes the tower of the {route} route, but in {model.name!r} it is the "
             "stock tower, bit for bit. It was aligned for too few steps, or vision_language.dtype rounds it away."
         )
-    return Eye(copy.deepcopy(model.tower), route, model.seeing)
+    return VisionTower(copy.deepcopy(model.vision_tower), route, model.vision_features)
 
 
 def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, source: str) -> str:
@@ -62,7 +101,7 @@ def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, so
         MissingWeightsError: If a name is missing or unexpected, a shape or a kind of number differs, or the weights
             are not in the model afterwards.
     """
-    own = model.tower.state_dict()
+    own = model.vision_tower.state_dict()
     kinds = [
         key
         for key in sorted(own.keys() & state.keys())
@@ -74,8 +113,9 @@ def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, so
             f"instead of {own[kinds[0]].dtype}. Give a tower in floating point numbers."
         )
     cast = _as_stored_in(model, state)
-    load_strictly(f"{model.name} (its vision tower)", model.tower, cast, source=source)
-    found, wanted = hash_tensors(model.tower.state_dict()), hash_tensors(cast)
+    load_strictly(f"{model.name} (its vision tower)", model.vision_tower, cast, source=source)
+    # Every score of this pipeline rests on the tower being the student's: the hash of what is there now is compared.
+    found, wanted = hash_tensors(model.vision_tower.state_dict()), hash_tensors(cast)
     if found != wanted:
         raise MissingWeightsError(
             f"The tower of {model.name!r} has the hash {found[:12]} after it was replaced by {source}; expected "
@@ -85,7 +125,7 @@ def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, so
 
 
 def _refuse_other_settings(model: VisionLanguageModel, encoder: TowerEncoder) -> None:
-    own, other = model.tower.config, clip_tower_of(encoder).config
+    own, other = model.vision_tower.config, clip_tower_of(encoder).config
     for key in UNSEEN:
         if getattr(own, key) != getattr(other, key):
             raise ValueError(
@@ -96,5 +136,5 @@ def _refuse_other_settings(model: VisionLanguageModel, encoder: TowerEncoder) ->
 
 
 def _as_stored_in(model: VisionLanguageModel, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    own = model.tower.state_dict()
+    own = model.vision_tower.state_dict()
     return {key: value.to(own[key].dtype) if key in own else value for key, value in state.items()}

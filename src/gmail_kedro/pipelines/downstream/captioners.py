@@ -12,7 +12,7 @@ import torch
 from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapDetails
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
 from gmail_kedro.models.student.adapters import TuningSpec
-from gmail_kedro.models.vision_language.language_tuning import TunedLanguageModel
+from gmail_kedro.models.vision_language.language_models import TunedLanguageModel
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.downstream.examples import CaptionExamples, ClipcapExamples, IfcapExamples, add_noise
@@ -44,7 +44,7 @@ def prepare_captioner(
         ValueError: If prefix and caption are longer than the language model reads.
     """
     from gmail_kedro.models.captioners.captioner import build_captioner
-    from gmail_kedro.models.vision_language.language_tuning import prepare_language_model
+    from gmail_kedro.models.vision_language.language_models import prepare_language_model
 
     language = prepare_language_model(
         params.language_model, params.language_model_path, _tuning(params), seed=run.seed + 3
@@ -76,8 +76,7 @@ def _prepare_ifcap(
     device: torch.device,
 ) -> CaptionExamples:
     """Returns an IFCap captioner that remembers the training captions, with its examples."""
-    from gmail_kedro.models.captioners.caption_memory import build_memory
-    from gmail_kedro.models.captioners.ifcap import build_ifcap
+    from gmail_kedro.models.captioners.ifcap import build_ifcap, build_memory
 
     assert features.texts is not None
     nouns = _find_nouns(pairs, ifcap)

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.models.captioners.captioner import IGNORED, Captioner
+from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
+from gmail_kedro.models.vision_language.chat import IGNORE_INDEX
 
 
 class CaptionExamples(Protocol):
@@ -108,6 +109,6 @@ def add_noise(embeddings: torch.Tensor, std: float, rng: np.random.Generator) ->
     return F.normalize(F.normalize(embeddings, dim=-1) + std * noise, dim=-1)
 
 
-def count_words(tokens: torch.Tensor) -> int:
+def count_tokens(tokens: torch.Tensor) -> int:
     """Returns the number of tokens that are not padding."""
-    return int((tokens != IGNORED).sum())
+    return int((tokens != IGNORE_INDEX).sum())

@@ -62,7 +62,8 @@ def train_captioner(
     from gmail_kedro.checksums import hash_tensors
     from gmail_kedro.engine.loop import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.models.captioners.stored_captioner import load_captioner, start_from
+    from gmail_kedro.models.captioners.known_captioners import load_captioner, start_from
+    from gmail_kedro.models.student.adapters import trainable_parameters
     from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
     from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
 
@@ -84,7 +85,7 @@ def train_captioner(
         torch.manual_seed(run.seed)  # of the dropout in a language model
         history = train(
             step,
-            captioner.learned(),
+            trainable_parameters(captioner),
             TrainingPlan.of("Captioner", params.training),
             checkpoint,
             device=device,

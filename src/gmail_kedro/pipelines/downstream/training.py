@@ -9,7 +9,7 @@ from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.method.alignment import sigmoid_alignment_loss, symmetric_loss
 from gmail_kedro.params.downstream import RetrieverParams
-from gmail_kedro.pipelines.downstream.examples import CaptionExamples, count_words
+from gmail_kedro.pipelines.downstream.examples import CaptionExamples, count_tokens
 
 
 def captioner_step(
@@ -78,7 +78,7 @@ def validation_loss(examples: CaptionExamples, held_out: np.ndarray, *, batch_si
     total, count = 0.0, 0
     for start in range(0, len(held_out), batch_size):
         rows = held_out[start : start + batch_size]
-        words = count_words(examples.tokens[rows])
-        total += float(examples.loss(rows, None)) * words
-        count += words
+        token_count = count_tokens(examples.tokens[rows])
+        total += float(examples.loss(rows, None)) * token_count
+        count += token_count
     return total / count if count else float(np.nan)

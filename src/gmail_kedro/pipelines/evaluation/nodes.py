@@ -20,7 +20,7 @@ def write_captions(
     from tqdm import tqdm
 
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.models.captioners.stored_captioner import load_captioner
+    from gmail_kedro.models.captioners.known_captioners import load_captioner
 
     device = resolve_device(run.device)
     model = load_captioner(captioner, device=device)

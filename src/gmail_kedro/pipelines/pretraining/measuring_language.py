@@ -18,11 +18,11 @@ from gmail_kedro.mini.scans import load_scans
 from gmail_kedro.mini.scenes import sample_scene
 from gmail_kedro.mini.visual_questions import draw_questions
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.vision_language.chat import IGNORED, Conversation, build_chat, collate
+from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Conversation, build_chat, collate
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.language_models import build_language_model
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.prompts import mmmu_prompt, right_answer, scienceqa_prompt
-from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 from gmail_kedro.pipelines.pretraining.measuring import CPU, RESAMPLES
 
 QUESTION_COUNT, BATCH, MAX_TOKENS = 300, 50, 24
@@ -42,7 +42,7 @@ def measure_llama(folder: str) -> dict[str, Any]:
             drawing = draw_in_words(scene, scans, rng)
             turns.append(questions_as_turns([ask(scene, rng)[int(rng.integers(7))]], rng)[0])
             ids = chat.encode_prompt(f"{drawing}\n{turns[-1].prompt}", with_image=False)
-            asked.append(Conversation(tuple(ids), (IGNORED,) * len(ids)))
+            asked.append(Conversation(tuple(ids), (IGNORE_INDEX,) * len(ids)))
         batch = collate(asked, image_token=NO_IMAGE_TOKEN, patch_count=1, pad=chat.end, side="left")
         with torch.no_grad():
             written = model.generate(
@@ -61,7 +61,7 @@ def measure_llama(folder: str) -> dict[str, Any]:
 def measure_llava(folder: str) -> dict[str, Any]:
     """Returns the accuracy on 300 questions with four choices (guessing: 25) and on 300 open ones."""
     encoder = build_encoder("mini_clip_vision", None, device=CPU)
-    settings = LlavaSettings(dtype="float32", seeing=Seeing(-2, "default"), chat_format="auto", seed=0)
+    settings = LlavaSettings(dtype="float32", vision_features=VisionFeatures(-2, "default"), chat_format="auto", seed=0)
     model = build_vision_language_model("mini_llava", folder, encoder=encoder, settings=settings, device=CPU)
 
     def answer(questions: Sequence[Question], prompts: Sequence[str]) -> list[str]:
@@ -71,7 +71,7 @@ def measure_llava(folder: str) -> dict[str, Any]:
             pictures = [decode_image(question.image or b"", name=question.question_id) for question in part]
             with torch.no_grad(), fast_arithmetic(CPU, precision="auto"):
                 pixels = torch.stack([model.preprocess(picture) for picture in pictures])
-                tokens = model.seeing.tokens_of(model.tower, pixels)
+                tokens = model.vision_features.select(model.vision_tower, pixels)
                 texts += model.write(tokens, prompts[start : start + BATCH], max_tokens=MAX_TOKENS)
         return texts
 

@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from gmail_kedro.interfaces import ImageSource, Question
 from gmail_kedro.models.vision_language.chat import IMAGE
-from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.params.vision_language import VisionLanguageParams
 from gmail_kedro.pipelines.vision_language.building import open_tokens
 
@@ -41,12 +42,12 @@ class Answering:
 
     Attributes:
         model: In eval mode.
-        eye: The eye of the real route.
+        tower: The vision tower of the real route.
         params: Longest answer, batch size, and what captions are asked for with.
     """
 
     model: VisionLanguageModel
-    eye: Eye
+    tower: VisionTower
     params: VisionLanguageParams
 
     def caption(self, source: ImageSource, image_ids: Sequence[str]) -> list[str]:
@@ -64,7 +65,7 @@ class Answering:
         return self._answer(QuestionImages(questions), ids, prompts, what="Answering")
 
     def _answer(self, source: ImageSource, keys: Sequence[str], prompts: Sequence[str], *, what: str) -> list[str]:
-        tokens = open_tokens(self.model, self.eye, source, list(keys), origin="real", cache_gib=0)
+        tokens = open_tokens(self.model, self.tower, source, list(keys), origin="real", cache_gib=0)
         size = self.params.answer_batch_size
         texts: list[str] = []
         for start in tqdm(range(0, len(keys), size), desc=what, disable=None):

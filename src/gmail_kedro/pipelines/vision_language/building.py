@@ -1,4 +1,4 @@
-"""The model of a run and the eyes it sees with, each on its own route."""
+"""The model of a run and the vision tower of each route."""
 
 import torch
 
@@ -7,7 +7,8 @@ from gmail_kedro.interfaces import ImageSource
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import ROUTES, StoredStudent
-from gmail_kedro.models.vision_language.vision_language_model import Eye, VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_towers import VisionTower, put_tower
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.params.vision_language import VisionLanguageParams
 
@@ -15,12 +16,15 @@ from gmail_kedro.params.vision_language import VisionLanguageParams
 def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.device) -> VisionLanguageModel:
     """Returns the vision-language model as it is before any training of ours."""
     from gmail_kedro.models.encoders.known_encoders import build_encoder
-    from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-    from gmail_kedro.models.vision_language.vision_language_model import Seeing
+    from gmail_kedro.models.vision_language.known_vision_language_models import (
+        LlavaSettings,
+        build_vision_language_model,
+    )
+    from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 
     settings = LlavaSettings(
         dtype=params.dtype,
-        seeing=Seeing(params.feature_layer, params.feature_select),
+        vision_features=VisionFeatures(params.feature_layer, params.feature_select),
         chat_format=params.chat_format,
         seed=run.seed,
     )
@@ -30,10 +34,9 @@ def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.d
     )
 
 
-def open_eyes(model: VisionLanguageModel, adapter: StoredStudent, run: RunParams) -> dict[str, Eye]:
-    """Returns the eye of each route; the model is left with the tower of the real one."""
+def open_towers(model: VisionLanguageModel, adapter: StoredStudent, run: RunParams) -> dict[str, VisionTower]:
+    """Returns the vision tower of each route; the model is left with the tower of the real one."""
     from gmail_kedro.models.encoders.known_encoders import build_encoder
-    from gmail_kedro.models.vision_language.vision_towers import put_tower
 
     def teacher() -> TowerEncoder:
         return build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))
@@ -42,13 +45,19 @@ def open_eyes(model: VisionLanguageModel, adapter: StoredStudent, run: RunParams
 
 
 def open_tokens(
-    model: VisionLanguageModel, eye: Eye, source: ImageSource, keys: list[str], *, origin: str, cache_gib: float
+    model: VisionLanguageModel,
+    tower: VisionTower,
+    source: ImageSource,
+    keys: list[str],
+    *,
+    origin: str,
+    cache_gib: float,
 ) -> FrozenActivations:
-    """Returns what an eye sees in pictures of one modality.
+    """Returns what a tower makes of images of one modality.
 
     Args:
         model: Whose preprocessing is applied.
-        eye: The eye of that modality's route.
+        tower: The vision tower of that modality's route.
         source: Where the encoded pictures are.
         keys: The picture of each row.
         origin: What they are, ``generated`` or ``real``, unless the source says it itself (``modality``).
@@ -57,7 +66,7 @@ def open_tokens(
     said = getattr(source, "modality", origin)
     return FrozenActivations(
         PixelBatches(model.preprocess, source, keys, limit_bytes=0),
-        lambda pixels: eye.see(pixels, origin=said),
+        lambda pixels: tower.encode(pixels, modality=said),
         limit_bytes=int(cache_gib * 2**30),
         dtype=torch.float16,
     )

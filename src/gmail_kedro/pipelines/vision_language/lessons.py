@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.batches import FrozenActivations, batch_rows
-from gmail_kedro.models.vision_language.chat import IGNORED, Conversation, Turn
+from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Conversation, Turn
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
 from gmail_kedro.params.vision_language import VisionLanguageParams
 
@@ -123,4 +123,4 @@ def _loss_sum(model: VisionLanguageModel, lessons: Lessons, rows: np.ndarray) ->
 
 
 def _learnt_count(lessons: Lessons, rows: np.ndarray) -> int:
-    return sum(label != IGNORED for row in rows for label in lessons.conversations[row].labels)
+    return sum(label != IGNORE_INDEX for row in rows for label in lessons.conversations[row].labels)

@@ -34,26 +34,25 @@ def train_vision_language_model(
     """
     from gmail_kedro.engine.loop import TrainingPlan, train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
-    from gmail_kedro.models.vision_language.tuned_llava import LlavaTuning
-    from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes, tuning_of
+    from gmail_kedro.models.vision_language.tuned_llava import TunedLlava
+    from gmail_kedro.pipelines.vision_language.building import build_model, open_towers, tuning_of
     from gmail_kedro.pipelines.vision_language.lessons import held_out_loss, lesson_step
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
-    eyes = open_eyes(model, adapter, run)
+    towers = open_towers(model, adapter, run)
     trains_projector = params.train_projector and params.training.steps > 0
-    tuning = LlavaTuning(model, tuning_of(params), train_projector=trains_projector, seed=run.seed)
+    tuned = TunedLlava(model, tuning_of(params), towers, train_projector=trains_projector, seed=run.seed)
     if params.training.steps == 0:
-        return tuning.result(eyes), pd.DataFrame({"step": [], "loss": []})
+        return tuned, pd.DataFrame({"step": [], "loss": []})
     if params.training.checkpoint_activations:
-        tuning.checkpoint_activations()
-    sources = (pairs, corpus, generated_images, model, eyes, params)
+        tuned.checkpoint_activations()
+    sources = (pairs, corpus, generated_images, model, towers, params)
     lessons, held_out = (_lessons(split, *sources, seed=run.seed) for split in ("train", "val"))
-    towers = {route: eye.fingerprint for route, eye in eyes.items()}
-    facts = _fingerprint(pairs, generated_images, tuning.base, towers, params, run)
+    facts = _fingerprint(pairs, generated_images, tuned.recipe, params, run)
     checkpoint = checkpoints.open("vision_language", facts, every=params.training.checkpoint_every)
     plan = TrainingPlan.of("Vision-language model", params.training)
-    groups = tuning.groups(
+    groups = tuned.groups(
         learning_rate=params.training.learning_rate, projector_learning_rate=params.training.projector_learning_rate
     )
     model.train()
@@ -62,7 +61,7 @@ def train_vision_language_model(
     model.eval()
     with fast_arithmetic(device, precision=run.precision):
         history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=params.training.micro_batch_size)
-    return tuning.result(eyes), pd.DataFrame(history.rows)
+    return tuned, pd.DataFrame(history.rows)
 
 
 def answer_prompts(
@@ -85,13 +84,13 @@ def answer_prompts(
     from gmail_kedro.models.vision_language.prompts import mmmu_prompt, scienceqa_prompt
     from gmail_kedro.models.vision_language.tuned_llava import load_tuned_llava
     from gmail_kedro.pipelines.vision_language.answering import Answering, ask_all
-    from gmail_kedro.pipelines.vision_language.building import build_model, open_eyes
+    from gmail_kedro.pipelines.vision_language.building import build_model, open_towers
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
-    eye = open_eyes(model, adapter, run)["real"]
-    load_tuned_llava(model, vision_language_model, eye)
-    answering = Answering(model, eye, params)
+    tower = open_towers(model, adapter, run)["real"]
+    load_tuned_llava(model, vision_language_model, tower)
+    answering = Answering(model, tower, params)
     rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
     image_ids = list(dict.fromkeys(rows["image_id"]))
     with fast_arithmetic(device, precision=run.precision):
@@ -155,12 +154,12 @@ def _lessons(
     corpus: Corpus,
     generated_images: GeneratedImages,
     model: Any,
-    eyes: dict[str, Any],
+    towers: dict[str, Any],
     params: VisionLanguageParams,
     *,
     seed: int,
 ) -> Any:
-    """Returns the conversations of one split's pairs with what each route's eye sees in their pictures."""
+    """Returns the conversations of one split's pairs with what each route's tower makes of their images."""
     from gmail_kedro.engine.batches import mixed_rows
     from gmail_kedro.pipelines.vision_language.building import open_tokens
     from gmail_kedro.pipelines.vision_language.lessons import Lessons, write_conversations
@@ -176,7 +175,7 @@ def _lessons(
     tokens = tuple(
         open_tokens(
             model,
-            eyes[route],
+            towers[route],
             sources[route],
             list(chosen[f"{route}_key"].iloc[kept]),
             origin=route,
@@ -190,8 +189,7 @@ def _lessons(
 def _fingerprint(
     pairs: pd.DataFrame,
     generated_images: GeneratedImages,
-    base: str,
-    towers: dict[str, str],
+    recipe: Any,
     params: VisionLanguageParams,
     run: RunParams,
 ) -> dict[str, str]:
@@ -200,8 +198,8 @@ def _fingerprint(
     return settings | {
         "run.seed": str(run.seed),
         "run.precision": run.precision,
-        "model": base,
-        "towers": json.dumps(towers, sort_keys=True),
+        "model": recipe.base,
+        "towers": json.dumps(recipe.towers, sort_keys=True),
         "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
         "generated set": generated_images.identity["fingerprint"],
         "gate of the generated set": generated_images.identity["gate"],

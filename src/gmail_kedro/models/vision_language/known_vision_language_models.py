@@ -1,4 +1,8 @@
-"""LLaVA by name: published checkpoints in transformers' layout, or a tower, a fresh projector and a language model."""
+"""Vision-language models by name: published LLaVAs in transformers' layout, and ones put together here.
+
+One that is put together has the vision tower of the run's encoder, a fresh projector and a named language model, as the
+paper's LLaMA-3 has.
+"""
 
 import copy
 from dataclasses import dataclass
@@ -19,7 +23,7 @@ from gmail_kedro.models.strict_loading import (
 )
 from gmail_kedro.models.vision_language.chat import IMAGE, build_chat
 from gmail_kedro.models.vision_language.language_models import LLAMA_3_8B, VICUNA_7B, VICUNA_13B, build_language_model
-from gmail_kedro.models.vision_language.vision_language_model import Seeing, VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel
 from gmail_kedro.models.weight_sources import (
     MODEL_FILES,
     MissingWeightsError,
@@ -44,8 +48,8 @@ class LlavaSpec:
     Attributes:
         packaged: Folder of mini weights inside the package, or empty.
         hub_id: Its hub repository, or empty.
-        language_model: Name of the language model that is put together with the run's encoder and a fresh
-            projector, or empty.
+        language_model: Name of the language model that is put together with the run's encoder and a fresh projector,
+            or empty.
         chat_format: What ``auto`` means where neither processor nor tokenizer has a template.
         sizes: What its name promises of its language model, or None.
         tower: open_clip's name of the CLIP whose tower it sees with, or empty.
@@ -60,6 +64,9 @@ class LlavaSpec:
 
 
 LARGE_TOWER = "ViT-L-14-336-quickgelu"
+# An entry needs one source: `packaged` or `hub_id` for a whole model, as LlavaForConditionalGeneration and
+# LlavaProcessor store it, or `language_model`, a key of LANGUAGE_MODELS. With a hub id come `sizes` and `tower`, to
+# refuse another model under its name, and `chat_format` where the repository has no chat template.
 VISION_LANGUAGE_MODELS = {
     "mini_llava": LlavaSpec(packaged="llava"),
     "mini_llava_llama3": LlavaSpec(language_model="mini_llama"),
@@ -84,13 +91,13 @@ class LlavaSettings:
 
     Attributes:
         dtype: Of the frozen weights: ``float32``, ``bfloat16`` or ``float16``.
-        seeing: What of the tower's states is read.
+        vision_features: What of the tower's states is read.
         chat_format: ``auto``, or a key of ``chat.TEMPLATES``.
         seed: Seeds a fresh projector.
     """
 
     dtype: str
-    seeing: Seeing
+    vision_features: VisionFeatures
     chat_format: str
     seed: int
 
@@ -103,7 +110,7 @@ def build_vision_language_model(
     Args:
         name: A key of ``VISION_LANGUAGE_MODELS``.
         path: A local folder of the whole model (or, where it is put together, of the language model), or None for
-            the published weights.
+            the packaged or published weights.
         encoder: The run's encoder as it is before any tuning; its tower goes into a model that is put together.
         settings: How.
         device: Where the model goes.
@@ -124,12 +131,12 @@ def build_vision_language_model(
         model, processor = _load(name, source, settings.dtype)
         tokenizer, template = processor.tokenizer, processor.chat_template
         preprocess = Preprocess(processor.image_processor)
-    _check_layer(settings.seeing.layer, model.config.vision_config.num_hidden_layers)
+    _check_layer(settings.vision_features.vision_feature_layer, model.config.vision_config.num_hidden_layers)
     has_template = bool(template or tokenizer.chat_template)
     chosen = spec.chat_format if settings.chat_format == "auto" and not has_template else settings.chat_format
     chat = build_chat(tokenizer, template, chat_format=chosen)
     model = model.to(device).eval().requires_grad_(False)
-    return VisionLanguageModel(name, model, chat, preprocess=preprocess, seeing=settings.seeing)
+    return VisionLanguageModel(name, model, chat, preprocess=preprocess, vision_features=settings.vision_features)
 
 
 def clip_tower_of(encoder: TowerEncoder) -> Any:
@@ -162,7 +169,7 @@ def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
             config=config,
             dtype=getattr(torch, dtype),
             output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            ignore_mismatched_sizes=True,  # so that refuse_partial_load names them
             trust_remote_code=False,
         )
         processor = LlavaProcessor.from_pretrained(source, trust_remote_code=False)
@@ -191,12 +198,7 @@ def _refuse_other_parts(name: str, source: str | Path, config: "LlavaConfig") ->
 
 
 def find_llava_flaw(name: str, place: Path) -> str:
-    """Returns what keeps a LLaVA from being loaded from a folder, or nothing; no weights are read.
-
-    Args:
-        name: A key of ``VISION_LANGUAGE_MODELS`` that is not put together.
-        place: The folder.
-    """
+    """Returns what keeps the named whole LLaVA from being loaded from a folder, or nothing; no weights are read."""
     from transformers import LlavaConfig
 
     if flaw := find_folder_flaw(place, MODEL_FILES):
@@ -218,6 +220,7 @@ def _put_together(language_model: str, path: str | None, vision: Any, settings: 
         torch.manual_seed(settings.seed)
         if IMAGE not in tokenizer.get_vocab():
             tokenizer.add_tokens([IMAGE], special_tokens=True)
+            # Never smaller: LLaMA's embeddings have rows beyond the tokenizer's last token.
             text.resize_token_embeddings(max(len(tokenizer), text.config.vocab_size), mean_resizing=False)
     config = LlavaConfig(
         vision_config=vision.config,
@@ -225,6 +228,7 @@ def _put_together(language_model: str, path: str | None, vision: Any, settings: 
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         tie_word_embeddings=text.config.tie_word_embeddings,
     )
+    # On the meta device: the three parts are put in below, and random weights of 8 billion parameters take minutes.
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     with torch.random.fork_rng(devices=[]):

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.vision_language.chat import Turn
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.language_models import build_language_model
-from gmail_kedro.models.vision_language.llava import LlavaSettings, build_vision_language_model
-from gmail_kedro.models.vision_language.vision_language_model import Seeing
+from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError
 
 from ..tiny import promising_nothing
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def settings(*, layer: int = -2, select: str = "default", dtype: str = "float32", chat_format: str = "auto"):
-    return LlavaSettings(dtype=dtype, seeing=Seeing(layer, select), chat_format=chat_format, seed=0)
+    return LlavaSettings(dtype=dtype, vision_features=VisionFeatures(layer, select), chat_format=chat_format, seed=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,6 +51,10 @@ def build(folders, encoder, name="llava_1_5_7b", folder="llava", **changes):
     )
 
 
+def states_of(model, pixels):
+    return model.vision_features.select(model.vision_tower, pixels)
+
+
 def loss_of(model, tokens):
     batch = model.batch([model.chat.encode([Turn("What color?", "red")], with_image=True)])
     return model.loss_sum(tokens, batch)
@@ -64,7 +68,7 @@ def test_a_sharded_checkpoint_is_loaded_and_computes_what_transformers_computes(
     model = build(folders, encoder)
     reference = LlavaForConditionalGeneration.from_pretrained(folders / "llava").eval()
     pixels = model.preprocess(Image.linear_gradient("L").convert("RGB"))[None]
-    tokens = model.seeing.tokens_of(model.tower, pixels)
+    tokens = states_of(model, pixels)
     assert tokens.shape == (1, 4, 16) and model.patch_count == 4
     batch = model.batch([model.chat.encode([Turn("What color?", "red")], with_image=True)])
     with torch.no_grad():
@@ -89,19 +93,23 @@ def test_the_picture_is_read(folders, encoder):
     model = build(folders, encoder)
     first, second = torch.randn(2, 1, 4, 16, generator=torch.Generator().manual_seed(0))
     assert not torch.allclose(loss_of(model, first), loss_of(model, second))
-    with pytest.raises(ValueError, match="have room for 4 patches, but the pictures have 1 times 3"):
+    with pytest.raises(ValueError, match="have room for 4 patches, but the images have 1 times 3"):
         loss_of(model, first[:, :3])
 
 
 def test_the_class_token_and_the_layer_are_choices(folders, encoder):
     pixels = torch.rand(1, 3, 28, 28)
     whole, last = build(folders, encoder, select="full"), build(folders, encoder, layer=-1)
-    assert whole.patch_count == 5 and whole.seeing.tokens_of(whole.tower, pixels).shape == (1, 5, 16)
+    assert whole.patch_count == 5 and states_of(whole, pixels).shape == (1, 5, 16)
     default = build(folders, encoder)
     assert torch.equal(
-        whole.seeing.tokens_of(whole.tower, pixels)[:, 1:], default.seeing.tokens_of(default.tower, pixels)
+        states_of(whole, pixels)[:, 1:],
+        states_of(default, pixels),
     )
-    assert not torch.equal(last.seeing.tokens_of(last.tower, pixels), default.seeing.tokens_of(default.tower, pixels))
+    assert not torch.equal(
+        states_of(last, pixels),
+        states_of(default, pixels),
+    )
     with pytest.raises(ValueError, match=r"must be a layer of the tower, which has 3 .* Got -9 instead"):
         build(folders, encoder, layer=-9)
 

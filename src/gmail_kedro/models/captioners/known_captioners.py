@@ -1,16 +1,39 @@
-"""Captioners from disk, of whatever kind: to caption with, or to go on training from."""
+"""Captioners by kind, and from disk: to caption with, or to go on training from."""
 
 from pathlib import Path
 
 import torch
 
-from gmail_kedro.models.captioners.caption_memory import CaptionMemory
-from gmail_kedro.models.captioners.captioner import MAPPER_FILE, Captioner
-from gmail_kedro.models.captioners.captioner_spec import read_captioner
+from gmail_kedro.models.captioners.captioner import MAPPER_FILE, Captioner, read_captioner
 from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
 from gmail_kedro.models.captioners.prefix_mappers import build_mapper
 from gmail_kedro.models.strict_loading import load_file_strictly
-from gmail_kedro.models.vision_language.language_tuning import load_language_model
+from gmail_kedro.models.vision_language.language_models import load_language_model
+from gmail_kedro.models.weight_sources import look_up
+
+# By the name that `downstream.model` and captioner.json have for it. An entry needs a subclass of Captioner: `caption`
+# where it reads more than the prefix, `save_pretrained` and `from_folder` where it stores more than mapper and language
+# model. Its training examples are made in pipelines/downstream/captioners.py; `downstream.model` must allow its name.
+CAPTIONERS: dict[str, type[Captioner]] = {"clipcap": Captioner, "ifcap": IfcapCaptioner}
+
+
+def load_captioner(folder: Path, *, device: torch.device) -> Captioner:
+    """Returns a stored captioner of any kind in eval mode.
+
+    Args:
+        folder: Where it was saved; it holds everything but frozen language model weights.
+        device: Where it goes.
+
+    Raises:
+        MissingWeightsError: If the folder holds none, or its weights or its language model are not there or do not fit.
+        UnknownModelError: If it is of a kind that is not known.
+    """
+    spec, record = read_captioner(folder)
+    kind = look_up("captioner", spec.kind, CAPTIONERS)
+    language = load_language_model(folder, record)
+    mapper = build_mapper(spec.mapper)
+    load_file_strictly(f"{spec.kind} (its mapper)", mapper, folder / MAPPER_FILE)
+    return kind.from_folder(spec, mapper, language, folder).to(device).eval().requires_grad_(False)
 
 
 def start_from(captioner: Captioner, folder: Path, *, device: torch.device) -> None:
@@ -47,24 +70,3 @@ def _facts(captioner: Captioner) -> dict[str, str | None]:
         "tuned part of the language model": record.tuning,
         "encoder": None if spec.origin is None else spec.origin.encoder,
     }
-
-
-def load_captioner(folder: Path, *, device: torch.device) -> Captioner:
-    """Returns a stored captioner of any kind in eval mode.
-
-    Args:
-        folder: Where it was saved; it holds everything but frozen language model weights.
-        device: Where it goes.
-
-    Raises:
-        MissingWeightsError: If the folder holds none, or its weights or its language model are not there or do not fit.
-    """
-    spec, record = read_captioner(folder)
-    language = load_language_model(folder, record)
-    mapper = build_mapper(spec.mapper)
-    load_file_strictly(f"{spec.kind} (its mapper)", mapper, folder / MAPPER_FILE)
-    if spec.kind == "ifcap":
-        captioner: Captioner = IfcapCaptioner(spec, mapper, language, CaptionMemory.load(folder))
-    else:
-        captioner = Captioner(spec, mapper, language)
-    return captioner.to(device).eval().requires_grad_(False)
