@@ -20,7 +20,7 @@ from gmail_kedro.models.vision_language.vision_language_model import VisionFeatu
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
-READ = VisionFeatures(layer=-2, select="default")
+READ = VisionFeatures(-2, "default")
 TURNS = 3
 POOL_SEED = 23
 
@@ -81,7 +81,7 @@ def pretrain_llava(
     pool = draw_pool(load_scans("train"), count=scene_count, seed=seed + POOL_SEED)
     with torch.no_grad():
         pixels = standardize(torch.from_numpy(pool.pixels).permute(0, 3, 1, 2))
-        tokens = torch.cat([READ.tokens_of(model.model.vision_tower, part) for part in pixels.split(250)])
+        tokens = torch.cat([READ.select(model.model.vision_tower, part) for part in pixels.split(250)])
     student = VisionLanguageModel("mini_llava", model, chat, preprocess=_refuse_pictures, vision_features=READ)
 
     def loss_of(rng: np.random.Generator) -> torch.Tensor:
