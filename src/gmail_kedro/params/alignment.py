@@ -53,7 +53,6 @@ class AlignmentParams(Parameters):
     direction: Literal["generated_to_real", "symmetric"] = "generated_to_real"
     temperature: PositiveFloat = 0.07  # [paper] tau
     learn_temperature: bool = False
-    sigmoid_bias: float = -10.0  # where it starts
     stop_gradient_real: bool = True  # real embeddings are constants in Eq. 1; without a real head they always are
     # Negatives that show the positive's own photograph: left out, never drawn, or kept.
     same_image: Literal["mask", "unique_per_batch", "keep"] = "mask"
@@ -62,11 +61,9 @@ class AlignmentParams(Parameters):
     queue_size: PositiveInt = 1024  # photographs
     level: Literal["pooled", "patch_mean", "both"] = "pooled"  # the features that Eq. 1 sees
 
-    # Contrast with captions
+    # Contrast with captions, in the form and at the temperature that the encoder was pre-trained with
     generated_text_weight: NonNegativeFloat = 0.0
     real_text_weight: NonNegativeFloat = 0.0
-    text_form: Literal["model", "softmax", "sigmoid"] = "model"  # as the encoder was pre-trained
-    text_temperature: PositiveFloat | None = None  # null: the encoder's own
 
     # Ours: moment matching, and 1 - cos(student, teacher) on real images
     moment_weight: NonNegativeFloat = 0.0

@@ -8,11 +8,11 @@ import torch
 from gmail_kedro.engine.grad_cache import Losses, Views
 from gmail_kedro.method.alignment import alignment_loss, cosine_loss, sigmoid_alignment_loss, symmetric_loss
 from gmail_kedro.method.moments import Moments, embedding_moments, mmd_loss, moment_loss
-from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import Student
 from gmail_kedro.params.alignment import AlignmentParams
 
 MMD_SAMPLE = 1024
+SIGMOID_BIAS = -10.0  # where it starts, as in SigLIP: nearly all pairs are negatives, and the first loss stays small
 
 
 class Objective(torch.nn.Module):
@@ -40,11 +40,10 @@ class Objective(torch.nn.Module):
         super().__init__()
         self._student, self._params = [student], params  # in a list: its weights are not the objective's
         self._teacher, self._text, self._image_ids = teacher, text, image_ids
-        self._logit_scale, self._logit_bias = _text_logits(student.encoder, params)
         start = torch.tensor(math.log(1 / params.temperature))
         self.log_scale = torch.nn.Parameter(start, requires_grad=params.learn_temperature)
         learns_bias = params.align_form == "sigmoid" and params.learn_temperature
-        self.bias = torch.nn.Parameter(torch.tensor(params.sigmoid_bias), requires_grad=learns_bias)
+        self.bias = torch.nn.Parameter(torch.tensor(SIGMOID_BIAS), requires_grad=learns_bias)
         self._moment_rows = moment_rows
         self._mmd_rows = moment_rows[np.linspace(0, len(moment_rows) - 1, min(MMD_SAMPLE, len(moment_rows)), dtype=int)]
         self._moments = self._real_moments(moment_rows) if params.moment_weight else None
@@ -152,7 +151,8 @@ class Objective(torch.nn.Module):
         text = views["text"] if "text" in views else self._text[part]  # type: ignore[index]
         ids = self._image_ids[part]
         same = None if self._params.same_image == "keep" else ids[:, None] == ids[None]
-        scale, bias = self._logit_scale, self._logit_bias
+        encoder = self._student[0].encoder  # cosines are read as it was pre-trained
+        scale, bias = encoder.logit_scale, encoder.logit_bias
         if bias is None:
             return symmetric_loss(image, text, temperature=1 / scale, same_image=same)
         return sigmoid_alignment_loss(image, text, scale=scale, bias=bias, same_image=same)
@@ -167,12 +167,3 @@ class Objective(torch.nn.Module):
             return mmd_loss(generated, real[negatives if from_queue else self._mmd_rows])
         moments = self._real_moments(negatives) if from_queue else self._moments
         return moment_loss(generated, moments, form=p.moment_form)  # type: ignore[arg-type]
-
-
-def _text_logits(encoder: TowerEncoder, params: AlignmentParams) -> tuple[float, float | None]:
-    """Returns logit_scale and logit_bias of the text terms: the encoder's own, or what the parameters say."""
-    scale, bias = encoder.logit_scale, encoder.logit_bias
-    if params.text_temperature is not None:
-        scale = 1 / params.text_temperature
-    forms = {"model": bias, "softmax": None, "sigmoid": params.sigmoid_bias if bias is None else bias}
-    return scale, forms[params.text_form]
