@@ -1,7 +1,7 @@
 """Tensors on disk with a checksum, so that a changed byte is found when they are read and not in a result.
 
-The file is plain safetensors. Its header holds one entry, JSON, with the writer's facts and a sha256 over facts and
-tensors; one entry only, because safetensors writes several in an order that changes from process to process.
+The file is plain safetensors, whose header holds the writer's facts and a sha256 over facts and tensors. For folders of
+files that libraries write see ``models.stored_models``.
 """
 
 import hashlib
@@ -22,20 +22,16 @@ class DamagedFileError(ValueError):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any] | None = None) -> None:
-    """Writes tensors and facts with their checksum: to a temporary name, onto the disk, then renamed.
+    """Writes tensors, on any device, and facts (JSON values) with their checksum, atomically.
 
     Equal tensors and facts give equal bytes. The checksum costs about a second for each gigabyte.
-
-    Args:
-        path: The safetensors file; its folder is made.
-        tensors: By name, on any device.
-        facts: What else is stored in the header; JSON values.
     """
     from safetensors.torch import save_file
 
     held = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     facts = dict(facts or {})
     header = facts | {CHECKSUM_KEY: _checksum(held, facts)}
+    # One entry: safetensors writes several in an order that changes from process to process.
     with atomic_write(path) as partial:
         save_file(held, partial, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
 
@@ -43,11 +39,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappin
 def read_tensors(path: Path, *, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Returns what ``write_tensors`` wrote, tensors on the CPU and facts, after comparing their checksum.
 
-    Every byte is read once more for it: about a second for each gigabyte.
-
-    Args:
-        path: The file.
-        remedy: What the reader is advised to do about a damaged one; a sentence.
+    Every byte is read once more for it: about a second for each gigabyte. ``remedy`` is a sentence for the message.
 
     Raises:
         DamagedFileError: If the file is absent, cut, changed, or was written without a checksum.

@@ -1,4 +1,8 @@
-"""A trained model's folder: a recipe, files of weights, and the checksums of them all, held against them on reading."""
+"""A trained model's folder: a recipe, files of weights, and the checksums of them all; whole, or refused.
+
+The order of writing is the promise: weights come first, the recipe after them and the checksums last. A folder with a
+recipe has all its weights, and what a killed process leaves has no recipe and is refused.
+"""
 
 import json
 import logging
@@ -17,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def finish_folder(folder: Path, recipe_file: str, facts: Mapping[str, Any]) -> None:
-    """Writes a model's recipe and, last of all, the checksums of its files; a folder with a recipe is complete.
+    """Writes a model's recipe and, last of all, the checksums of the files that the folder holds already.
 
     Args:
         folder: Holds everything else already.
@@ -25,7 +29,7 @@ def finish_folder(folder: Path, recipe_file: str, facts: Mapping[str, Any]) -> N
         facts: What the model consists of; JSON values.
     """
     _write_json(folder / recipe_file, facts)
-    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # an older one would be hashed with the rest
     _write_json(folder / CHECKSUMS_FILE, hash_files(folder, from_memory=False))
 
 
@@ -33,11 +37,7 @@ def check_folder(folder: Path, *, remedy: str) -> str:
     """Compares a model's files with the checksums they were stored with, and returns one hash over them.
 
     Every byte is read: about a second for each gigabyte. A folder without checksums, which an earlier version or
-    another tool wrote, is taken as it is, and that is logged.
-
-    Args:
-        folder: As ``finish_folder`` left it.
-        remedy: What the reader is advised to do; a sentence.
+    another tool wrote, is taken as it is, and that is logged. ``remedy`` is a sentence for the message.
 
     Raises:
         MissingWeightsError: If a file is not there.

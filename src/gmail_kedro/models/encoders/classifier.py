@@ -1,6 +1,7 @@
 """A vision transformer with a linear classifier on its class token: what fine-tuning trains, by SynCLR's recipe.
 
-Everything in the recipe is timm's: drop path, layer-wise learning rates, augmentation, mixup and CutMix.
+Everything in the recipe is timm's: drop path, layer-wise learning rates, augmentation, mixup and CutMix. Unlike
+everywhere else in alignment every weight moves, so what is stored is whole towers, one for each classification set.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,9 +55,9 @@ def build_classifier(encoder: TowerEncoder, class_count: int, *, drop_path: floa
     """Turns a vision-only encoder's tower, in place, into a classifier of which every weight is trained.
 
     Args:
-        encoder: The route the pictures go through.
+        encoder: The route the images go through.
         class_count: Number of classes.
-        drop_path: Largest share of pictures that skip a block.
+        drop_path: Largest share of images that skip a block.
         seed: Seeds the new head.
 
     Returns:
@@ -77,7 +78,7 @@ def build_classifier(encoder: TowerEncoder, class_count: int, *, drop_path: floa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.reset_classifier(class_count)
-        trunc_normal_(model.head.weight, std=HEAD_DEVIATION)
+        trunc_normal_(model.head.weight, std=HEAD_DEVIATION)  # nearly zero, as the recipe has it
         torch.nn.init.zeros_(model.head.bias)
     rates: list[Any] = calculate_drop_path_rates(drop_path, len(model.blocks))
     for rate, block in zip(rates, model.blocks, strict=True):
@@ -119,10 +120,7 @@ def load_classifier(encoder: TowerEncoder, folder: Path, name: str, class_count:
 def layer_groups(model: Any, params: FineTuningParams, *, learning_rate: float) -> list[dict[str, Any]]:
     """Returns the optimizer's groups: earlier blocks learn slower, and biases, norms and tokens do not decay.
 
-    Args:
-        model: As ``build_classifier`` returned it.
-        params: Weight decay and layer decay.
-        learning_rate: Of the head.
+    The learning rate is the head's.
     """
     from timm.optim import param_groups_layer_decay
 
@@ -136,7 +134,7 @@ def layer_groups(model: Any, params: FineTuningParams, *, learning_rate: float) 
 
 
 def training_transform(encoder: TowerEncoder, params: FineTuningParams) -> Transform:
-    """Returns what maps a picture to float32 [3, H, W] at random: crop, flip, policy, erasing; CLIP's normalisation."""
+    """Returns what maps an image to float32 [3, H, W] at random: crop, flip, policy, erasing; CLIP's normalisation."""
     return _transform(
         encoder,
         is_training=True,
@@ -149,22 +147,22 @@ def training_transform(encoder: TowerEncoder, params: FineTuningParams) -> Trans
 
 
 def measuring_transform(encoder: TowerEncoder, params: FineTuningParams) -> Transform:
-    """Returns what maps a picture to float32 [3, H, W] when it is measured: resized, its middle cut out."""
+    """Returns what maps an image to float32 [3, H, W] when it is measured: resized, its middle cut out."""
     return _transform(encoder, is_training=False, crop_pct=params.crop_share)
 
 
 def _transform(encoder: TowerEncoder, **options: Any) -> Transform:
-    """Returns timm's transform to pictures of the encoder's size, normalised as SynCLR's are, which is CLIP's way."""
+    """Returns timm's transform to images of the encoder's size, normalised as SynCLR's are, which is CLIP's way."""
     from PIL import Image
     from timm.data import create_transform
     from timm.data.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-    side = encoder.preprocess(Image.new("RGB", (8, 8))).shape[-1]
+    side = encoder.preprocess(Image.new("RGB", (8, 8))).shape[-1]  # no encoder says its size, each can be asked
     return create_transform(side, interpolation="bicubic", mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD, **options)
 
 
 def build_mixup(class_count: int, params: FineTuningParams) -> "Mixup":
-    """Returns what mixes pictures [B, 3, H, W] and labels [B], B even, and smooths labels to targets [B, C]."""
+    """Returns what mixes images [B, 3, H, W] and labels [B], B even, and smooths labels to targets [B, C]."""
     from timm.data.mixup import Mixup
 
     is_mixed = params.mixup > 0 or params.cutmix > 0

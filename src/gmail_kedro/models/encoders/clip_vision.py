@@ -1,4 +1,8 @@
-"""CLIP's vision tower in transformers' format: the one LLaVA sees with. It reads no text."""
+"""CLIP's vision tower in transformers' format: the one LLaVA reads images with. It reads no text.
+
+Aligned in this format, the tuned tower goes into a LLaVA key by key (``vision_language.vision_towers``); open_clip's
+names would have to be translated first.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +30,9 @@ if TYPE_CHECKING:
 
 EXPECTED = "a folder with config.json, model.safetensors and preprocessor_config.json"
 TEXT_SIDE = ("text_model.", "text_projection.", "logit_scale")  # files of a whole CLIP are published, and read
-READ_LAYER = -2
+VISION_FEATURE_LAYER = -2  # LLaVA's: the last layer serves the class token, the one before keeps more of each patch
 UNSEEN = ("hidden_act", "num_attention_heads", "layer_norm_eps")  # change what a tower gives, and no tensor's shape
-OPENAI_LOGIT_SCALE = 100.0
+OPENAI_LOGIT_SCALE = 100.0  # where every CLIP of OpenAI ended training; the format has no place for it
 
 
 class ClipVisionTower(torch.nn.Module):
@@ -44,18 +48,12 @@ class ClipVisionTower(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Maps images [B, 3, H, W] to pooled features [B, W] and patch tokens [B, P, W]."""
-        seen = self.vision(images, output_hidden_states=True)
-        return seen.pooler_output, seen.hidden_states[READ_LAYER][:, 1:]
+        output = self.vision(images, output_hidden_states=True)
+        return output.pooler_output, output.hidden_states[VISION_FEATURE_LAYER][:, 1:]  # [B, W], [B, P, W]
 
 
 def inspect_clip_vision(name: str, path: Path, *, architecture: str, pretrained: str) -> None:
-    """Looks at a folder of the tower, without loading it.
-
-    Args:
-        name: Name of the model.
-        path: A folder as ``save_pretrained`` writes it.
-        architecture: open_clip's name of the CLIP it belongs to; empty for a mini model.
-        pretrained: Not used.
+    """Checks a folder of the tower as ``save_pretrained`` writes it; no weights are read.
 
     Raises:
         MissingWeightsError: If the folder is not whole, or holds another architecture than the name's.
@@ -79,14 +77,8 @@ def load_clip_vision(
 ) -> TowerEncoder:
     """Returns an encoder of transformers' ``CLIPVisionModelWithProjection``.
 
-    The format holds no logit_scale; it is the one that every CLIP of OpenAI ended training with.
-
-    Args:
-        name: Name of the model.
-        path: A folder as ``save_pretrained`` writes it, or None for the hub.
-        architecture: open_clip's name of the CLIP it belongs to; empty for a mini model.
-        pretrained: The hub repository.
-        device: Where the model goes.
+    ``architecture`` is open_clip's name of the CLIP it belongs to, empty for a mini model; ``pretrained`` is the hub
+    repository.
 
     Raises:
         MissingWeightsError: If the weights are not there or do not fit.
@@ -102,7 +94,7 @@ def load_clip_vision(
             source,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            ignore_mismatched_sizes=True,  # so that refuse_partial_load can name them all
             trust_remote_code=False,
         )
         processor = CLIPImageProcessor.from_pretrained(source, trust_remote_code=False)
@@ -149,6 +141,7 @@ class Preprocess:
 
 def _checkpoint_activations(tower: torch.nn.Module) -> None:
     owner: Any = find_part(tower, "gradient_checkpointing_enable")
+    # The reentrant form needs inputs with a gradient, and images have none.
     owner.gradient_checkpointing_enable({"use_reentrant": False})
 
 

@@ -1,4 +1,13 @@
-"""Encoders by name: which family each belongs to, and where its weights come from."""
+"""Encoders by name, and how one is loaded.
+
+    teacher = build_encoder("clip_vit_b_32", None, device=torch.device("cuda"))
+    embeddings = teacher.encode_image(torch.stack([teacher.preprocess(image) for image in images]))  # [B, D]
+
+Four families share one class (``towers.TowerEncoder``): CLIP and SigLIP (``open_clip_encoder``), ``long_clip``,
+``synclr`` and ``clip_vision``. Each has a function that loads a model and one that only inspects the files; both take
+the name, a local path (None is the published or packaged source), and of the spec below ``architecture`` and
+``pretrained``. For what alignment made of an encoder see ``student.take_route``.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +50,7 @@ ENCODERS = {
     "mini_siglip": EncoderSpec(load_open_clip, packaged="siglip"),
     "mini_synclr": EncoderSpec(load_synclr, packaged="synclr"),
     "mini_clip_vision": EncoderSpec(load_clip_vision, packaged="clip_vision"),
+    # OpenAI trained with the quick form of GELU; without "-quickgelu" open_clip builds the exact one, and warns only.
     "clip_vit_b_32": EncoderSpec(load_open_clip, architecture="ViT-B-32-quickgelu", pretrained="openai"),
     "clip_vit_b_16": EncoderSpec(load_open_clip, architecture="ViT-B-16-quickgelu", pretrained="openai"),
     "clip_vit_l_14": EncoderSpec(load_open_clip, architecture="ViT-L-14-quickgelu", pretrained="openai"),
@@ -73,8 +83,8 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
 
     Args:
         name: A key of ``ENCODERS``.
-        path: A local folder in the family's layout, a checkpoint file of the architecture, or None for the
-            published weights.
+        path: A local folder in the family's layout, a checkpoint file of the architecture, or None for the published
+            weights.
         device: Where the model goes.
 
     Raises:
@@ -86,11 +96,7 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
 
 
 def find_encoder(name: str, path: str | None) -> tuple[EncoderSpec, Path | None]:
-    """Returns what is known about an encoder, and where its weights are on this machine; None for the hub.
-
-    Args:
-        name: A key of ``ENCODERS``.
-        path: A local folder or file, or None for the packaged or published weights.
+    """Returns the spec of an encoder, and where its weights are on this machine; None for the hub.
 
     Raises:
         UnknownModelError: If the name is unknown.
@@ -108,12 +114,7 @@ def find_encoder(name: str, path: str | None) -> tuple[EncoderSpec, Path | None]
 
 
 def find_encoder_flaw(name: str, place: Path) -> str:
-    """Returns what keeps an encoder from being loaded from a folder or file, or nothing; no weights are read.
-
-    Args:
-        name: A key of ``ENCODERS``.
-        place: The folder or file.
-    """
+    """Returns what keeps an encoder from being loaded from a folder or file, or nothing; no weights are read."""
     spec = look_up("encoder", name, ENCODERS)
     if not place.exists():
         return "not there"

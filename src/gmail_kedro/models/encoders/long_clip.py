@@ -30,20 +30,14 @@ CHECKPOINT_SUFFIXES, OWN_FILES = (".safetensors", ".pt"), "longclip"
 
 
 def stretch_positions(table: torch.Tensor) -> torch.Tensor:
-    """Returns a table of text positions stretched the way that preserves what CLIP knows: 77 become 248.
+    """Returns a table of text positions [L, W] stretched to [20 + 4 (L - 20), W]: 77 become 248.
 
-    The first 20 positions are copied. Between position i and i + 1 of the others three are interpolated, and behind
-    the last one three are extrapolated.
+    The first 20 positions are copied: most captions CLIP was trained on end there, so these are what it knows. Between
+    position i and i + 1 of the others three are interpolated, and behind the last one three are extrapolated.
 
     Example:
         >>> stretch_positions(torch.arange(22.0)[:, None])[19:, 0].tolist()
         [19.0, 20.0, 20.25, 20.5, 20.75, 21.0, 21.25, 21.5, 21.75]
-
-    Args:
-        table: Positions, float of shape [L, W] with L of at least 22.
-
-    Returns:
-        float of shape [20 + 4 (L - 20), W].
 
     Raises:
         ValueError: If there are fewer than 22 positions.
@@ -52,10 +46,10 @@ def stretch_positions(table: torch.Tensor) -> torch.Tensor:
         raise ValueError(
             f"A table of at least {KEPT_POSITIONS + 2} positions can be stretched. Got {len(table)} instead."
         )
-    rest = table[KEPT_POSITIONS:]
-    steps = torch.cat([rest[1:] - rest[:-1], rest[-1:] - rest[-2:-1]])
+    rest = table[KEPT_POSITIONS:]  # [L - 20, W]
+    steps = torch.cat([rest[1:] - rest[:-1], rest[-1:] - rest[-2:-1]])  # the last step is taken once more
     parts = torch.arange(STRETCH, dtype=table.dtype, device=table.device).view(1, STRETCH, 1) / STRETCH
-    stretched = rest[:, None] + parts * steps[:, None]
+    stretched = rest[:, None] + parts * steps[:, None]  # [L - 20, 4, W]
     return torch.cat([table[:KEPT_POSITIONS], stretched.flatten(0, 1)])
 
 
@@ -81,9 +75,10 @@ class LongTextTower(torch.nn.Module):
         """Maps token ids [B, L], L up to the table's length, to embeddings [B, D]."""
         length = text.shape[1]
         late = self.positional_embedding_res[KEPT_POSITIONS:]
-        positions = torch.cat([self.positional_embedding[:KEPT_POSITIONS], late])[:length]
-        states = (self.token_embedding(text) + positions).to(self.transformer.get_cast_dtype())
+        positions = torch.cat([self.positional_embedding[:KEPT_POSITIONS], late])[:length]  # [L, W]
+        states = (self.token_embedding(text) + positions).to(self.transformer.get_cast_dtype())  # [B, L, W]
         states = self.ln_final(self.transformer(states, attn_mask=self.attn_mask[:length, :length]))
+        # The end token has the highest id of all, so argmax finds it.
         return states[torch.arange(len(text), device=text.device), text.argmax(dim=-1)] @ self.text_projection
 
 
@@ -95,44 +90,19 @@ def stretch_clip(model: "CustomTextCLIP") -> "CustomTextCLIP":
 
 
 def build_long_clip(config: dict[str, Any]) -> "CustomTextCLIP":
-    """Returns an untrained Long-CLIP.
-
-    Args:
-        config: open_clip's ``model_cfg`` of the CLIP it extends.
-    """
+    """Returns an untrained Long-CLIP that extends the CLIP of open_clip's ``model_cfg``."""
     model = build_clip(config | {"text_cfg": config["text_cfg"] | {"context_length": LONG_CONTEXT}})
     model.text = LongTextTower(model.text, model.text.positional_embedding.detach())
     return model
 
 
-def inspect_long_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
-    """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
-
-    Args:
-        name: Name of the model.
-        path: The checkpoint, or a folder with it.
-        architecture: open_clip's name of the CLIP it extends; may be empty for a folder with a configuration.
-        pretrained: Not used: it decides no preprocessing here.
-
-    Raises:
-        MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.
-    """
-    checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES, own=OWN_FILES)
-    return checkpoint, read_source(name, path, architecture, context_length=LONG_CONTEXT)
-
-
 def load_long_clip(
     name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
 ) -> TowerEncoder:
-    """Returns an encoder of a Long-CLIP checkpoint in OpenAI CLIP's names with both tables of positions.
+    """Returns an encoder of a Long-CLIP checkpoint, in OpenAI CLIP's names with both tables of positions.
 
-    Args:
-        name: Name of the model.
-        path: The checkpoint, or a folder with it, or None for the hub. Where its folder has an
-            ``open_clip_config.json``, configuration and tokenizer are the folder's, otherwise the architecture's.
-        architecture: open_clip's name of the CLIP it extends; may be empty for a folder with a configuration.
-        pretrained: The hub repository of the checkpoint.
-        device: Where the model goes.
+    ``architecture`` is open_clip's name of the CLIP it extends, ``pretrained`` the hub repository. Where the
+    checkpoint's folder has an ``open_clip_config.json``, configuration and tokenizer are the folder's.
 
     Raises:
         MissingWeightsError: If the weights are not there or do not fit.
@@ -143,3 +113,14 @@ def load_long_clip(
     load_strictly(name, model, adapt_names(model, read_state_dict(name, checkpoint)), source=str(checkpoint))
     tokenizer = find_tokenizer(source, context_length=LONG_CONTEXT)
     return assemble(name, model.to(device), source, tokenizer)
+
+
+def inspect_long_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
+    """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
+
+    Raises:
+        MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.
+    """
+    checkpoint = find_checkpoint(name, path, CHECKPOINT_SUFFIXES, own=OWN_FILES)
+    # No tag: Long-CLIP's preprocessing is its CLIP's, whatever the hub repository is called.
+    return checkpoint, read_source(name, path, architecture, context_length=LONG_CONTEXT)

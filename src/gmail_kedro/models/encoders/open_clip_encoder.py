@@ -1,8 +1,8 @@
 """CLIP and SigLIP on open_clip's classes: from a hub tag, a checkpoint file or a local folder.
 
-The weights decide little alone: the same tensors under another activation or another preprocessing are another model.
-So everything open_clip fills in by itself (``OpenClipSource``) is resolved here and goes into the fingerprint. Two
-kinds of image tower come out of it: open_clip's own vision transformer (CLIP) and timm's (SigLIP, and SynCLR).
+Weights alone do not make a model: the same tensors under another activation or another preprocessing give other
+embeddings. So everything that open_clip fills in by itself is resolved here and goes into the fingerprint. Two kinds
+of image tower come out: open_clip's own vision transformer (CLIP) and timm's (SigLIP, and SynCLR in ``synclr``).
 """
 
 import json
@@ -53,19 +53,14 @@ class OpenClipSource:
 def load_open_clip(
     name: str, path: Path | None, *, architecture: str, pretrained: str, device: torch.device
 ) -> TowerEncoder:
-    """Returns an encoder of a CLIP or SigLIP.
+    """Returns an encoder of a CLIP or SigLIP; see ``known_encoders`` for the arguments.
 
-    Args:
-        name: Name of the model.
-        path: A folder in open_clip's hub layout, a checkpoint file (with the configuration beside it, or else of the
-            architecture), or None for the tag's weights.
-        architecture: open_clip's name of the architecture; may be empty for a folder.
-        pretrained: open_clip's tag of the weights.
-        device: Where the model goes.
+    Without a path the weights are those of open_clip's tag ``pretrained``. A path is a folder in open_clip's hub
+    layout, or a checkpoint file with the configuration beside it, or else of the architecture.
 
     Raises:
-        MissingWeightsError: If the weights are not there or do not fit.
-        ValueError: If the image tower is no plain vision transformer.
+        MissingWeightsError: If the weights are not there or do not fit, or the image tower is no plain vision
+            transformer.
     """
     try:
         if path is None:
@@ -87,12 +82,6 @@ def load_open_clip(
 def inspect_open_clip(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, OpenClipSource]:
     """Returns the checkpoint that a path leads to and what is known about its model; nothing is loaded.
 
-    Args:
-        name: Name of the model.
-        path: As for ``load_open_clip``.
-        architecture: open_clip's name of the architecture; may be empty for a folder.
-        pretrained: open_clip's tag of the weights.
-
     Raises:
         MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.
     """
@@ -103,12 +92,19 @@ def inspect_open_clip(name: str, path: Path, *, architecture: str, pretrained: s
 def _load_tag(name: str, architecture: str, pretrained: str, device: torch.device) -> TowerEncoder:
     import open_clip
 
+    # By default open_clip only warns about missing weights and goes on with random ones.
     model = open_clip.create_model(
         architecture, pretrained=pretrained, device=device, require_pretrained=True, force_custom_text=True
     )
-    preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
-    source = OpenClipSource(open_clip.get_model_config(architecture), preprocessing, architecture)
+    source = _architecture_source(architecture, pretrained)
     return assemble(name, model, source, find_tokenizer(source))
+
+
+def _architecture_source(architecture: str, pretrained: str) -> OpenClipSource:
+    import open_clip
+
+    preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
+    return OpenClipSource(deepcopy(open_clip.get_model_config(architecture)), preprocessing, architecture)
 
 
 def read_source(
@@ -126,26 +122,21 @@ def read_source(
     Raises:
         MissingWeightsError: If there is neither a configuration nor an architecture, or the two are different models.
     """
-    import open_clip
-
     folder = path if path.is_dir() else path.parent
     stretched = {} if context_length is None else {"context_length": context_length}
     if (folder / CONFIG_FILE).is_file():
-        config, preprocessing = _read_config(name, folder / CONFIG_FILE)
-        config["text_cfg"] = config["text_cfg"] | stretched
-        promised = named_clip_sizes(architecture)
-        promised |= {f"text tower's {size}": value for size, value in stretched.items()}
-        refuse_other_sizes(name, folder / CONFIG_FILE, found=clip_sizes(config), promised=promised)
-        return OpenClipSource(config, preprocessing, f"local-dir:{folder}")
-    if architecture and (path.is_file() or not pretrained):
-        config = deepcopy(open_clip.get_model_config(architecture))
-        config["text_cfg"] = config["text_cfg"] | stretched
-        preprocessing = open_clip.pretrained.get_pretrained_cfg(architecture, pretrained)
-        return OpenClipSource(config, preprocessing, architecture)
-    raise MissingWeightsError(
-        f"The encoder {name!r} was to be read from {path}, but {folder / CONFIG_FILE} is not there. "
-        "Expected a folder in open_clip's hub layout, or a checkpoint file of the architecture."
-    )
+        source = OpenClipSource(*_read_config(name, folder / CONFIG_FILE), f"local-dir:{folder}")
+    elif architecture and (path.is_file() or not pretrained):
+        source = _architecture_source(architecture, pretrained)
+    else:
+        raise MissingWeightsError(
+            f"The encoder {name!r} was to be read from {path}, but {folder / CONFIG_FILE} is not there. "
+            "Expected a folder in open_clip's hub layout, or a checkpoint file of the architecture."
+        )
+    source.config["text_cfg"] = source.config["text_cfg"] | stretched
+    promised = named_clip_sizes(architecture) | {f"text tower's {size}": value for size, value in stretched.items()}
+    refuse_other_sizes(name, folder / CONFIG_FILE, found=clip_sizes(source.config), promised=promised)
+    return source
 
 
 def _read_config(name: str, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -169,11 +160,7 @@ def _read_config(name: str, file: Path) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def build_clip(config: dict[str, Any]) -> "CustomTextCLIP":
-    """Returns an untrained model with its text tower apart, whatever the layout of its weights.
-
-    Args:
-        config: open_clip's ``model_cfg``.
-    """
+    """Returns an untrained model of a ``model_cfg``, its text tower apart, whatever the layout of its weights."""
     from open_clip import CustomTextCLIP
 
     config = deepcopy(config)
@@ -188,10 +175,12 @@ def adapt_names(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[
     from open_clip.model import convert_to_custom_text_state_dict
 
     state = dict(convert_to_custom_text_state_dict(state))
+    # Some releases hold these scalars with a dimension, some without.
     for scalar in ("logit_scale", "logit_bias"):
         expected = getattr(model, scalar, None)
         if scalar in state and expected is not None and state[scalar].numel() == expected.numel():
             state[scalar] = state[scalar].reshape(expected.shape)
+    # OpenAI's archives hold these three numbers among the weights.
     return {
         key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")
     }
@@ -214,13 +203,7 @@ def find_tokenizer(source: OpenClipSource, *, context_length: int | None = None)
 
 
 def assemble(name: str, model: Any, source: OpenClipSource, tokenizer: Any) -> TowerEncoder:
-    """Returns an encoder of an open_clip model, which is frozen and taken apart in place.
-
-    Args:
-        name: Name of the model.
-        model: open_clip's ``CustomTextCLIP`` or one with the same parts.
-        source: What it was built from; decides the preprocessing.
-        tokenizer: One of open_clip's tokenizers.
+    """Returns an encoder of open_clip's ``CustomTextCLIP``, or a model with its parts, frozen and taken apart in place.
 
     Raises:
         ValueError: If the image tower is no plain vision transformer.
@@ -228,6 +211,7 @@ def assemble(name: str, model: Any, source: OpenClipSource, tokenizer: Any) -> T
     from open_clip.transform import image_transform_v2
 
     model.eval().requires_grad_(False)
+    # The fingerprint is taken before the model is taken apart: it must not depend on what we make of it.
     preprocessing = resolve_preprocessing(model.visual.image_size, source.preprocessing)
     fingerprint = hash_model(
         model.state_dict(),
@@ -252,11 +236,7 @@ def assemble(name: str, model: Any, source: OpenClipSource, tokenizer: Any) -> T
 
 
 def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what decides a model's outputs beside its weights and tokenizer, open_clip's defaults filled in.
-
-    Args:
-        config: open_clip's ``model_cfg``.
-    """
+    """Returns what of a ``model_cfg`` decides a model's outputs, open_clip's defaults filled in."""
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
     parts = {

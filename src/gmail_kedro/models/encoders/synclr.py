@@ -1,4 +1,8 @@
-"""SynCLR: vision transformers that learnt from generated images alone; they read no text."""
+"""SynCLR: vision transformers that learnt from generated images alone (Tian et al., CVPR 2024); they read no text.
+
+The paper's counterpoint: an encoder for which generated images are home and real ones the shift. A checkpoint holds
+the whole of training; only the weights below ``visual.`` are the tower.
+"""
 
 import json
 from dataclasses import asdict
@@ -22,13 +26,8 @@ TRAINING_TEMPERATURE = 0.1
 def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, device: torch.device) -> TowerEncoder:
     """Returns an encoder of a SynCLR checkpoint: the class token after the final norm, not projected.
 
-    Args:
-        name: Name of the model.
-        path: The checkpoint, or a folder with it. Where its folder has a ``config.json``, architecture and image
-            size are the folder's.
-        architecture: timm's name of the architecture; may be empty for a folder with a configuration.
-        pretrained: Not used: the checkpoints are on no hub.
-        device: Where the model goes.
+    ``architecture`` is timm's name. Where the checkpoint's folder has a ``config.json``, architecture and image size
+    are the folder's. ``pretrained`` is not used: the checkpoints are on no hub.
 
     Raises:
         MissingWeightsError: If the weights are not there or do not fit.
@@ -40,7 +39,7 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
     trunk: Any = timm.create_model(config["architecture"], num_classes=0, global_pool="token")
     load_strictly(name, trunk, _image_tower(read_state_dict(name, checkpoint)), source=str(checkpoint))
     side = config.get("image_size") or trunk.default_cfg["input_size"][-1]
-    preprocessing = resolve_preprocessing(side, {})
+    preprocessing = resolve_preprocessing(side, {})  # CLIP's mean and deviation, with which SynCLR was trained
     tower = TimmTower(trunk).to(device).eval().requires_grad_(False)
     return TowerEncoder(
         name,
@@ -61,12 +60,6 @@ def load_synclr(name: str, path: Path, *, architecture: str, pretrained: str, de
 
 def inspect_synclr(name: str, path: Path, *, architecture: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
     """Returns the checkpoint that a path leads to and its model's architecture and image size; nothing is loaded.
-
-    Args:
-        name: Name of the model.
-        path: The checkpoint, or a folder with it.
-        architecture: timm's name of the architecture; may be empty for a folder with a configuration.
-        pretrained: Not used.
 
     Raises:
         MissingWeightsError: If the weights are not there, not whole, or of another architecture than the name's.

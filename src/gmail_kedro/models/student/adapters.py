@@ -1,7 +1,12 @@
-"""What is tuned in a tower: LoRA or DoRA through PEFT, in PEFT's own files, or every weight."""
+"""What is tuned in a tower: LoRA or DoRA through PEFT, in PEFT's own files, or every weight.
+
+PEFT does the work, and three of its habits are not taken over: an adapter with missing tensors is refused instead of
+loaded with a warning, fused attention gets the layer of ``lora_attention``, and equal adapters are equal bytes on disk.
+"""
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +42,12 @@ class TuningSpec:
     targets: tuple[str, ...]
     blocks: tuple[int, ...] | None = None
     block_pattern: str | None = None
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> "TuningSpec":
+        """Returns the spec that ``dataclasses.asdict`` and JSON made lists of."""
+        blocks = None if facts["blocks"] is None else tuple(facts["blocks"])
+        return cls(**{**facts, "targets": tuple(facts["targets"]), "blocks": blocks})
 
     @property
     def is_adapter(self) -> bool:
@@ -77,6 +88,7 @@ def tune_tower(
         bias="none",
         fan_in_fan_out=_is_transposed(tower, spec),
     )
+    # A stream of its own: the adapter's start depends on the seed alone, not on what was drawn before it.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(tower, _fast_attention(config))
@@ -106,7 +118,7 @@ def _is_transposed(tower: torch.nn.Module, spec: TuningSpec) -> bool:
 
 
 def _fast_attention(config: Any) -> Any:
-    """Returns a LoRA configuration under which fused attention gets the house's layer in place of PEFT's."""
+    """Returns a LoRA configuration under which fused attention gets our layer in place of PEFT's."""
     from gmail_kedro.models.student.lora_attention import FactoredAttention
 
     config._register_custom_module({torch.nn.MultiheadAttention: FactoredAttention})
@@ -130,15 +142,10 @@ def save_tuned(tower: Any, spec: TuningSpec, folder: Path) -> None:
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Writes an adapter as PEFT does, in bytes that its content alone decides.
-
-    PEFT holds the names of targets as a set and writes them in its order, which changes from process to process.
-
-    Args:
-        model: PEFT's wrapper around a model.
-        folder: Gets PEFT's two files; trained embeddings are not among them, since there are none.
-    """
+    """Writes PEFT's wrapper around a model as PEFT does, in bytes that its content alone decides."""
+    # PEFT's default for embeddings may ask the hub whether the base model's vocabulary grew; none are trained here.
     model.save_pretrained(str(folder), save_embedding_layers=False)
+    # PEFT holds the names of targets as a set and writes them in its order, which changes from process to process.
     path = folder / CONFIG_FILE
     facts = json.loads(path.read_text())
     for key in UNORDERED:
@@ -173,8 +180,6 @@ def load_tuned(tower: Any, spec: TuningSpec, folder: Path, *, owner: str) -> tor
 
 def load_adapter(base: torch.nn.Module, folder: Path, *, owner: str) -> Any:
     """Returns PEFT's wrapper around a model with a stored adapter in it, every tensor of which came from the file.
-
-    PEFT itself takes an adapter with missing tensors, or none that fits, and warns at most.
 
     Args:
         base: What the adapter was trained on; changed in place.

@@ -1,4 +1,8 @@
-"""LoRA in fused attention, computed in its two thin factors instead of through a merged weight."""
+"""LoRA in fused attention, computed in its two thin factors instead of through a merged weight.
+
+CLIP's attention keeps queries, keys and values in one matrix [3 W, W] that ``torch.nn.MultiheadAttention`` reads
+itself, so an adapter cannot simply wrap a linear layer. This is the layer nearly all of a training step goes through.
+"""
 
 from typing import Any
 
@@ -68,17 +72,18 @@ class FactoredAttention(MultiheadAttention):
                 "Set alignment.lora.targets to linear modules, such as [c_fc, c_proj]."
             )
         layer, adapter = self.get_base_layer(), self.active_adapters[0]
-        sequence = query if layer.batch_first else query.transpose(0, 1)
-        update = self.lora_B[adapter](self.lora_A[adapter](self.lora_dropout[adapter](sequence)))
+        sequence = query if layer.batch_first else query.transpose(0, 1)  # [B, L, W]
+        update = self.lora_B[adapter](self.lora_A[adapter](self.lora_dropout[adapter](sequence)))  # [B, L, 3 W]
         fused = F.linear(sequence, layer.in_proj_weight, layer.in_proj_bias) + self.scaling[adapter] * update
         heads = fused.unflatten(-1, (3, layer.num_heads, -1)).transpose(1, 3)  # [B, heads, 3, L, W / heads]
         queries, keys, values = heads.unbind(2)
-        mixed = F.scaled_dot_product_attention(
+        mixed = F.scaled_dot_product_attention(  # [B, heads, L, W / heads]
             queries,
             keys,
             values,
+            # In torch's attention layer true means "not seen", in this function "seen".
             attn_mask=~attn_mask if attn_mask is not None and attn_mask.dtype == torch.bool else attn_mask,
             dropout_p=layer.dropout if self.training else 0.0,
         )
-        result = layer.out_proj(mixed.transpose(1, 2).flatten(2))
+        result = layer.out_proj(mixed.transpose(1, 2).flatten(2))  # [B, L, W]; with its own adapter inside
         return result if layer.batch_first else result.transpose(0, 1), None

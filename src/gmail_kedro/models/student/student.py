@@ -1,17 +1,27 @@
-"""The student: an encoder with what alignment trains in it, and the two routes through it.
+"""The student: a copy of the teacher with what alignment trains in it, and the two routes through it.
 
-A *route* is what images of one modality go through. Generated images take the tuned tower and the head for
-generated features; real images take what ``real_path`` declares. With ``frozen`` that is the teacher itself.
+Loading what a run aligned takes three calls, of ``known_encoders`` and of this module:
+
+    teacher = build_encoder("mini_clip", None, device=torch.device("cpu"))
+    student = open_student(Path("data/06_models/gmail/adapter"))
+    encoder = take_route(teacher, student, "generated")  # or "real"; then encode_image and encode_text as before
+
+A *route* is what images of one modality go through. Generated images take the tuned tower and the head for generated
+features ("Proj for Gen" of the paper). Real images take what ``real_path`` declares: the teacher itself (``frozen``),
+their own head behind the teacher's tower (``proj``), or the tuned tower too (``lora_proj``). Both routes end in one
+space, and texts are shared. An encoder on one route refuses images of the other: their embeddings would look right and
+be off by exactly the gap that alignment closed.
 """
 
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import FeatureOrigin
@@ -24,18 +34,27 @@ from gmail_kedro.models.weight_sources import MissingWeightsError
 RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"
 ROUTES = ("generated", "real")
 REMEDY = "Align again: kedro run --pipeline=align"
-HIDDEN_FACTOR = 2
+HIDDEN_FACTOR = 2  # width of the MLP's hidden layer, in embeddings
 
 logger = logging.getLogger(__name__)
 
 
-class ProjectionHead(torch.nn.Module):
-    """Maps pooled features [B, W] to embeddings [B, D].
+class SeedStream(IntEnum):
+    """What is added to the run's seed, so that no two parts start from the same random numbers."""
 
-    ``linear`` and ``residual`` start as the encoder's own projection, so that step 0 is CLIP; ``mlp`` starts afresh.
+    IMAGE_ADAPTER = 0
+    TEXT_ADAPTER = 1
+    HEADS = 2
+
+
+class ProjectionHead(torch.nn.Module):
+    """Maps pooled features [B, W] to embeddings [B, D], not normalised.
+
+    ``linear`` (bias-free) and ``residual`` (the same plus an MLP whose last layer is zero) start as the encoder's own
+    projection, so that step 0 is the teacher; ``mlp`` starts afresh.
 
     Args:
-        kind: ``linear`` (bias-free), ``residual`` (the start plus an MLP whose last layer is zero) or ``mlp``.
+        kind: ``linear``, ``residual`` or ``mlp``.
         start: The encoder's own projection, of shape [W, D].
         batch_norm: Whether batch normalisation follows.
 
@@ -48,34 +67,19 @@ class ProjectionHead(torch.nn.Module):
         if kind not in ("linear", "residual", "mlp"):
             raise ValueError(f"The kind of a projection must be linear, residual or mlp. Got {kind!r} instead.")
         width, embed_dim = start.shape
-        self.weight = torch.nn.Parameter(start.detach().float().T.clone()) if kind != "mlp" else None
+        self.weight = torch.nn.Parameter(start.detach().float().T.clone()) if kind != "mlp" else None  # [D, W]
         self.mlp = _mlp(width, embed_dim, is_zero=kind == "residual") if kind != "linear" else None
         self.norm = torch.nn.BatchNorm1d(embed_dim) if batch_norm else None
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Maps [B, W] to [B, D], not normalised."""
-        terms = []
+        """Maps [B, W] to [B, D]."""
+        terms = []  # [B, D] each
         if self.weight is not None:
-            terms.append(torch.nn.functional.linear(pooled, self.weight))
+            terms.append(F.linear(pooled, self.weight))
         if self.mlp is not None:
             terms.append(self.mlp(pooled))
         embedding = terms[0] if len(terms) == 1 else terms[0] + terms[1]
         return embedding if self.norm is None else self.norm(embedding)
-
-
-class DualProjection(torch.nn.Module):
-    """A head for generated and a head for real features ("Proj for Gen" and "Proj for Real" of the paper).
-
-    Args:
-        kind: As for ``ProjectionHead``.
-        start: The encoder's own projection, of shape [W, D].
-        batch_norm: Whether both end in batch normalisation.
-    """
-
-    def __init__(self, kind: str, start: torch.Tensor, *, batch_norm: bool = False) -> None:
-        super().__init__()
-        self.generated = ProjectionHead(kind, start, batch_norm=batch_norm)
-        self.real = ProjectionHead(kind, start, batch_norm=batch_norm)
 
 
 def _mlp(width: int, embed_dim: int, *, is_zero: bool) -> torch.nn.Sequential:
@@ -84,6 +88,19 @@ def _mlp(width: int, embed_dim: int, *, is_zero: bool) -> torch.nn.Sequential:
     if is_zero:
         torch.nn.init.zeros_(last.weight)
     return torch.nn.Sequential(torch.nn.Linear(width, hidden, bias=False), torch.nn.GELU(), last)
+
+
+class DualProjection(torch.nn.Module):
+    """A head for generated and a head for real features ("Proj for Gen" and "Proj for Real" of the paper).
+
+    Both are always made and stored, whatever ``real_path`` says: a recipe then has one layout of ``heads.safetensors``.
+    Arguments are as for ``ProjectionHead``.
+    """
+
+    def __init__(self, kind: str, start: torch.Tensor, *, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.generated = ProjectionHead(kind, start, batch_norm=batch_norm)
+        self.real = ProjectionHead(kind, start, batch_norm=batch_norm)
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,7 @@ class Student:
     Args:
         encoder: Changed in place: its towers become tunable.
         spec: What is tuned.
-        seed: Seeds adapters and heads.
+        seed: Of the run; see ``SeedStream``.
 
     Raises:
         ValueError: If an adapter's targets do not exist, or a text tower is to be tuned and there is none.
@@ -123,13 +140,17 @@ class Student:
 
     def __init__(self, encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> None:
         self.encoder, self.spec = encoder, spec
-        encoder.image_tower = tune_tower(encoder.image_tower, spec.image, owner=encoder.name, seed=seed)
+        encoder.image_tower = tune_tower(
+            encoder.image_tower, spec.image, owner=encoder.name, seed=seed + SeedStream.IMAGE_ADAPTER
+        )
         if spec.text.kind != "none":
             if encoder.text_tower is None:
                 raise ValueError(
                     f"The encoder {encoder.name!r} has no text tower to tune. Set alignment.tune_text: false."
                 )
-            encoder.text_tower = tune_tower(encoder.text_tower, spec.text, owner=encoder.name, seed=seed + 1)
+            encoder.text_tower = tune_tower(
+                encoder.text_tower, spec.text, owner=encoder.name, seed=seed + SeedStream.TEXT_ADAPTER
+            )
         self.heads = _build_heads(encoder, spec, seed=seed)
 
     def project(self, pooled: torch.Tensor, route: str) -> torch.Tensor:
@@ -168,6 +189,17 @@ class Student:
         finish_folder(folder, RECIPE_FILE, asdict(self.spec))
 
 
+def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> DualProjection | None:
+    if spec.projection == "none":
+        return None
+    # SynCLR and SigLIP project nothing: their heads start as the identity.
+    start = encoder.projection if encoder.projection is not None else torch.eye(encoder.pooled_dim)  # [W, D]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + SeedStream.HEADS)
+        heads = DualProjection(spec.projection, start.cpu(), batch_norm=spec.batch_norm)
+    return heads.to(start.device)
+
+
 @dataclass(frozen=True)
 class StoredStudent:
     """A student's folder on disk.
@@ -184,7 +216,7 @@ class StoredStudent:
 
 
 def open_student(folder: Path) -> StoredStudent:
-    """Returns the student stored in a folder.
+    """Returns the student stored in a folder, its files held against their checksums.
 
     Raises:
         MissingWeightsError: If there is none, or files of it are not there; says how to make it.
@@ -197,8 +229,8 @@ def open_student(folder: Path) -> StoredStudent:
         )
     fingerprint = check_folder(folder, remedy=REMEDY)
     facts = read_json(recipe, remedy=REMEDY)
-    spec = StudentSpec(image=_tuning(facts.pop("image")), text=_tuning(facts.pop("text")), **facts)
-    return StoredStudent(folder=folder, spec=spec, fingerprint=fingerprint)
+    image, text = (TuningSpec.from_json(facts.pop(tower)) for tower in ("image", "text"))
+    return StoredStudent(folder=folder, spec=StudentSpec(image=image, text=text, **facts), fingerprint=fingerprint)
 
 
 def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
@@ -234,14 +266,13 @@ def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
 def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> TowerEncoder:
     """Turns the teacher, in place, into what images of one modality go through, and returns it.
 
-    From then on it refuses to encode images of the other modality (``encode_images``).
-
-    The real route of a student with ``real_path: frozen`` and an untouched text tower is the teacher as it is.
+    The real route of a student with ``real_path: frozen`` and an untouched text tower is the teacher as it is, under
+    the teacher's own fingerprint: features that are stored already are found again.
 
     Args:
         encoder: The teacher the student started from.
         student: The stored student.
-        route: ``generated`` or ``real``.
+        route: ``generated`` or ``real``; from then on images of the other modality are refused.
 
     Raises:
         ValueError: If the route is unknown, or the student started from another encoder.
@@ -274,6 +305,17 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
     return encoder
 
 
+def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> torch.nn.Module:
+    heads = _build_heads(encoder, student.spec, seed=0)  # every weight is replaced below
+    assert heads is not None
+    path = student.folder / HEADS_FILE
+    if not path.is_file():
+        raise MissingWeightsError(f"There is no {HEADS_FILE} in {student.folder}. {REMEDY}")
+    load_file_strictly(f"{encoder.name} (its heads)", heads, path)
+    head = heads.generated if route == "generated" else heads.real
+    return head.eval().requires_grad_(False)
+
+
 def describe_origin(
     real_route: TowerEncoder,
     student: StoredStudent,
@@ -303,29 +345,3 @@ def describe_origin(
         student=student.fingerprint,
         feature_map=f"{map_kind} {hash_tensors(map_tensors)[:16]}",
     )
-
-
-def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> DualProjection | None:
-    if spec.projection == "none":
-        return None
-    start = encoder.projection if encoder.projection is not None else torch.eye(encoder.pooled_dim)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 2)
-        heads = DualProjection(spec.projection, start.cpu(), batch_norm=spec.batch_norm)
-    return heads.to(start.device)
-
-
-def _load_head(encoder: TowerEncoder, student: StoredStudent, route: str) -> torch.nn.Module:
-    heads = _build_heads(encoder, student.spec, seed=0)
-    assert heads is not None
-    path = student.folder / HEADS_FILE
-    if not path.is_file():
-        raise MissingWeightsError(f"There is no {HEADS_FILE} in {student.folder}. {REMEDY}")
-    load_file_strictly(f"{encoder.name} (its heads)", heads, path)
-    head = heads.generated if route == "generated" else heads.real
-    return head.eval().requires_grad_(False)
-
-
-def _tuning(facts: dict[str, Any]) -> TuningSpec:
-    blocks = facts.pop("blocks")
-    return TuningSpec(**{**facts, "targets": tuple(facts["targets"])}, blocks=None if blocks is None else tuple(blocks))
