@@ -4,28 +4,18 @@ import os
 import warnings
 
 from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
-from gmail_kedro.hooks.catalog_hooks import CatalogHooks, ClassSetHooks, ModelHooks, SummaryHooks
+from gmail_kedro.hooks.catalog_hooks import CatalogHooks
 from gmail_kedro.hooks.input_hooks import InputHooks
-from gmail_kedro.hooks.run_hooks import CheckpointHooks, RunLockHooks, StudentHooks
-from gmail_kedro.hooks.tracking_hooks import RunnerHooks, TrackingHooks
+from gmail_kedro.hooks.run_hooks import CheckpointHooks, RunLockHooks
+from gmail_kedro.hooks.tracking_hooks import TrackingHooks
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported, which is later
 
 # OmegaConf says it to Kedro at every start; nothing that a user of this project can act on.
 warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated")
 
-HOOKS = (
-    RunLockHooks(),  # the first of all, see there
-    CatalogHooks(),
-    RunnerHooks(),
-    ModelHooks(),
-    ClassSetHooks(),
-    StudentHooks(),
-    InputHooks(),  # the last of those that come first, and so the first to act
-    TrackingHooks(),
-    SummaryHooks(),
-    CheckpointHooks(),
-)
+# pluggy calls the last one registered first. Of those that come first: refuse, fill in the catalog, then take the lock.
+HOOKS = (RunLockHooks(), CatalogHooks(), InputHooks(), TrackingHooks(), CheckpointHooks())
 
 # TrackingHooks calls them. Its metadata spell the name one way, the registry the other.
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-mlflow")

@@ -6,7 +6,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.hardware import fast_arithmetic, multiplies_bfloat16, resolve_device, resolve_precision
-from gmail_kedro.hooks.catalog_hooks import ModelHooks
+from gmail_kedro.hooks.input_hooks import refuse_models
 from gmail_kedro.params.run import RunParams
 
 from ..test_params import load
@@ -64,7 +64,7 @@ def test_a_device_that_is_none_is_refused_in_our_words():
 def test_a_run_on_a_device_that_is_not_there_is_refused_before_its_first_node():
     catalog = DataCatalog({"params:run": MemoryDataset(RunParams(**{**load("base")["run"], "device": "gpu"}))})
     with pytest.raises(ValueError, match="Got 'gpu' instead"):
-        ModelHooks().before_pipeline_run(Pipeline([node(print, "params:run", None)]), catalog)
+        refuse_models(Pipeline([node(print, "params:run", None)]), catalog)
 
 
 @pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gmail_kedro.hooks.tracking_hooks import RunnerHooks, TrackingHooks
+from gmail_kedro.hooks.input_hooks import refuse_splitting
+from gmail_kedro.hooks.tracking_hooks import TrackingHooks
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params.base import NestedParams
 from gmail_kedro.tracking import tracking
@@ -181,7 +182,7 @@ def test_parameters_scores_tags_and_files_are_recorded(run: SimpleNamespace, sto
 @pytest.mark.parametrize("runner", ["ParallelRunner", "<kedro.runner.thread_runner.ThreadRunner object at 0x7f>"])
 def test_runners_that_would_split_a_run_are_refused(runner: str):
     with pytest.raises(ValueError, match="would split this run over several MLflow runs"):
-        RunnerHooks().before_pipeline_run(run_params={"runner": runner})
+        refuse_splitting(runner)
 
 
 def test_a_failure_to_record_is_a_warning(caplog: pytest.LogCaptureFixture):

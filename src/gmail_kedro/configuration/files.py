@@ -8,14 +8,13 @@ from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gmail_kedro.params.base import ParameterError
 
 REFERENCE = re.compile(r"\$\{\s*(?P<resolver>[\w.]+)\s*:\s*(?P<name>[\w.]+)")
 RESOLVERS = ("globals", "runtime_params")
 LARGEST = 100_000  # values in one file, aliases counted as often as they are used; ours have some thousand
-_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
-_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in _KINDS}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -33,19 +32,20 @@ def read_file(path: Path, shown: str) -> Any:
     return _read(path, shown, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # a command opens the configuration of many runs; parsing takes most of the time of each
 def _read(path: Path, shown: str, _changed: int, _size: int) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=_LOADER)
         if node is not None:
-            _refuse_odd_nodes(node, shown)
+            _count_values(node, shown, {})
+        # OmegaConf reads safely: tags of objects, sets and times are errors, and so are keys that stand twice.
         content = OmegaConf.to_container(OmegaConf.create(text or "{}"), resolve=False)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         mark = getattr(error, "problem_mark", None)
         place = "" if mark is None else f", line {mark.line + 1}"
         what = getattr(error, "problem", error)
-        raise ParameterError(f"{shown}{place}: this is no YAML ({what}). Correct the file.") from error
+        raise ParameterError(f"{shown}{place}: this is no plain YAML ({what}). Correct the file.") from error
     for key, value in leaves(content):
         for match in REFERENCE.finditer(value) if isinstance(value, str) else ():
             if match["resolver"] not in RESOLVERS:
@@ -66,27 +66,16 @@ def leaves(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{key}.{name}" if key else str(name))
 
 
-def _refuse_odd_nodes(root: yaml.Node, shown: str) -> None:
-    """Refuses tags of objects, and anchors that repeat one another until the file is larger than memory."""
-    sizes: dict[int, int] = {}
-    open_nodes: set[int] = set()
-
-    def size(node: yaml.Node) -> int:
-        place = f"{shown}, line {node.start_mark.line + 1}"
-        if id(node) in open_nodes:
-            raise ParameterError(f"{place}: an anchor must not hold itself. Write what is meant without it.")
-        if id(node) not in sizes:
-            if node.tag not in _PLAIN:
-                raise ParameterError(f"{place}: only plain values can be read, no {node.tag!r}. Write it as text.")
-            open_nodes.add(id(node))
-            parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-            children = parts if isinstance(node, yaml.CollectionNode) else ()
-            sizes[id(node)] = 1 + sum(size(child) for child in children)
-            open_nodes.discard(id(node))
-        if sizes[id(node)] > LARGEST:
-            raise ParameterError(
-                f"{place}: its anchors repeat one another to more than {LARGEST:,} values. Write fewer."
-            )
-        return sizes[id(node)]
-
-    size(root)
+def _count_values(node: yaml.Node, shown: str, counts: dict[int, int]) -> int:
+    """Returns how many values a node stands for; refuses anchors that repeat one another until memory is full."""
+    if id(node) not in counts:
+        counts[id(node)] = LARGEST + 1  # until it is known: an anchor that holds itself is refused too
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        children = parts if isinstance(node, yaml.CollectionNode) else ()
+        counts[id(node)] = 1 + sum(_count_values(child, shown, counts) for child in children)
+    if counts[id(node)] > LARGEST:
+        raise ParameterError(
+            f"{shown}, line {node.start_mark.line + 1}: its anchors repeat one another, or themselves, to more than "
+            f"{LARGEST:,} values. Write fewer."
+        )
+    return counts[id(node)]

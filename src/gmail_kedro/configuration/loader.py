@@ -18,17 +18,7 @@ LOADER_ARGUMENTS: dict[str, Any] = {
 
 
 class ProfileLoader(OmegaConfigLoader):
-    """As Kedro's own.
-
-    Args:
-        conf_source: The folder of the profiles.
-        env: The profile; ``default_run_env`` where none is given.
-        runtime_params: What the command changes, nested.
-        **arguments: As for Kedro's.
-
-    Raises:
-        ParameterError: See ``check_profile``.
-    """
+    """As Kedro's own, whose arguments it has; raises what ``check_profile`` does."""
 
     def __init__(
         self, conf_source: str, env: str | None = None, runtime_params: dict[str, Any] | None = None, **arguments: Any

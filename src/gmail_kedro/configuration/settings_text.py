@@ -1,8 +1,9 @@
 """``--params``: what a command line or a set of sets.yml changes, read in one way by ``kedro`` and ``gmail-kedro``.
 
-A value is read as the type that its setting is declared with in ``params``. Text is what was written, letter by letter:
-no word, number or mark of YAML changes it. A comma begins another setting only where a ``name=`` follows it; quotes
-around a whole text keep what would be read otherwise.
+Kedro's own parser splits at every comma and guesses types, so that a run named 007 becomes 7 and a prompt with a comma
+two settings. Here a value is read as the type that its setting is declared with in ``params``; text is what was
+written, letter by letter. A comma begins another setting only where a ``name=`` follows it; quotes around a whole text
+keep what would be read otherwise.
 """
 
 import re
@@ -21,9 +22,6 @@ _SETTING = re.compile(rf"\s*([\w.-]+)\s*=\s*({_QUOTED}|.*?)\s*(?:,(?=\s*[\w.-]+\
 
 def parse_settings(text: str) -> dict[str, Any]:
     """Turns ``a.b=1,c=x`` into ``{"a.b": 1, "c": "x"}``.
-
-    Args:
-        text: Settings with commas between, as for ``kedro run --params``.
 
     Raises:
         ParameterError: If it does not begin with a ``name=``, names a setting twice, or a value cannot be read.
@@ -49,11 +47,8 @@ def parse_settings(text: str) -> dict[str, Any]:
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turns ``{"alignment.lora.rank": 2}`` into ``{"alignment": {"lora": {"rank": 2}}}``.
 
-    Args:
-        flat: Settings by their names with dots.
-
     Raises:
-        ParameterError: If a name is a setting and a group at once.
+        ParameterError: If a name is a setting and a group at once; OmegaConf would drop one of the two.
     """
     nested: dict[str, Any] = {}
     for key, value in flat.items():
@@ -68,14 +63,14 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(name: str, value: str) -> Any:
-    """Returns a value as its setting's declared type; what no parameter group declares is text."""
     if "${" in value:
         raise ParameterError(f"{name} must not contain ${{, which refers to other settings in files. Got {value!r}.")
-    if name in SETTINGS and not is_text(name):
+    is_declared = name in SETTINGS  # names of runs and of corpora are not, and are text
+    if is_declared and not is_text(name):
         return _as_yaml(name, value.rstrip(","))
     if re.fullmatch(_QUOTED, value, re.DOTALL):
         return _as_yaml(name, value)
-    return None if name in SETTINGS and may_be_null(name) and value in ("null", "~", "") else value
+    return None if is_declared and may_be_null(name) and value in ("null", "~", "") else value
 
 
 def _as_yaml(name: str, value: str) -> Any:

@@ -1,4 +1,4 @@
-"""What guards the work of a run: its lock, how it ends when asked to, its student's set, its training state."""
+"""What guards the work of a run: its lock, how it ends when asked to, and its training state."""
 
 import atexit
 from collections.abc import Mapping
@@ -11,16 +11,18 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from gmail_kedro.hooks.catalog_hooks import place_of
+
 if TYPE_CHECKING:
     from gmail_kedro.engine.checkpoint import Checkpoints
 
-ADAPTER, CHECKPOINTS, GENERATED_IMAGES, RUN_ID = "adapter", "checkpoints", "generated_images", "params:run_id"
+CHECKPOINTS, RUN_ID = "checkpoints", "params:run_id"
 
 
 class RunLockHooks:
     """Lets one process at a time write the results of a run, and one that is asked to stop end as one that may go on.
 
-    It comes first of the hooks that come first, and so acts as the last of them: what they refuse leaves no trace.
+    Among the hooks that come first it acts as the last: what they refuse leaves no trace.
     """
 
     def __init__(self) -> None:
@@ -46,7 +48,7 @@ class RunLockHooks:
         self._held.close()  # of a run in this process that was stopped
         if RUN_ID in catalog:
             run_id = str(catalog[RUN_ID].load())
-            if any(self._is_of(run_id, catalog.get(name)) for name in pipeline.all_outputs()):
+            if any(self._is_of(run_id, place_of(catalog.get(name))) for name in pipeline.all_outputs()):
                 path = self._data / ".locks" / f"{run_id.replace('/', '+')}.lock"
                 self._held.enter_context(hold_run(path, run_id))
         self._held.enter_context(stopping_at_once())
@@ -61,25 +63,12 @@ class RunLockHooks:
         """Gives the lock back."""
         self._held.close()
 
-    def _is_of(self, run_id: str, dataset: Any) -> bool:
-        """Says whether a dataset lies in a folder of the run: data/06_models/RUN_ID and the like."""
-        path = getattr(dataset, "filepath", None) or getattr(dataset, "_filepath", None)
-        if path is None:
+    def _is_of(self, run_id: str, place: Path | None) -> bool:
+        """Says whether something lies in a folder of the run: data/06_models/RUN_ID and the like."""
+        if place is None:
             return False
-        parts, wanted = (self._data.parent / str(path)).parts[len(self._data.parts) + 1 :], Path(run_id).parts
+        parts, wanted = (self._data.parent / place).parts[len(self._data.parts) + 1 :], Path(run_id).parts
         return len(parts) > len(wanted) and parts[: len(wanted)] == wanted
-
-
-class StudentHooks:
-    """Refuses a generated set beside a student of another one before the first node runs."""
-
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Compares the set with what the student says, where the pipeline finds both on disk."""
-        from gmail_kedro.models.student.student import refuse_other_set
-
-        if {ADAPTER, GENERATED_IMAGES} <= pipeline.inputs():
-            refuse_other_set(catalog[ADAPTER].load(), catalog[GENERATED_IMAGES].load().identity)
 
 
 class CheckpointHooks:

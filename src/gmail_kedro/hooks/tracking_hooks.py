@@ -1,4 +1,8 @@
-"""When things are recorded in MLflow: kedro-mlflow starts and ends the run, these hooks call it and fill the run."""
+"""When things are recorded in MLflow: kedro-mlflow starts and ends the run, this hook calls it and fills the run.
+
+Hours of training must not hang on a store. The plug-in's own hooks raise where it cannot be used, so they are switched
+off in ``settings`` and called here; what fails is said once, and the record goes into a journal that is imported later.
+"""
 
 import atexit
 import contextlib
@@ -19,6 +23,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from gmail_kedro.definitions import read_definitions
+from gmail_kedro.hooks.catalog_hooks import place_of
 from gmail_kedro.redaction import redact, redact_values
 from gmail_kedro.tracking.matrix_runs import links_text, matrix_tags, parent_run, table_links
 from gmail_kedro.tracking.run_journal import FOLDER, IMPORT, Journal, is_refusal, pending_journals
@@ -37,52 +42,14 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "gmail_kedro"
 PARAMETERS = "params:"
-HISTORIES = {
-    "alignment_history": "alignment",
-    "captioner_history": "captioner",
-    "retriever_history": "retriever",
-    "fine_tuning_history": "fine_tuning",
-    "vision_language_history": "vision_language",
-}
+HISTORIES = "_history"  # ends the names of training histories
 SCORES = ("scores", "gap_scores", "cost_scores", "transfer_scores", "vision_language_scores", "*.scores")
-ARTIFACTS = (
-    "adapter",
-    "feature_map",
-    "scores",
-    "transfer_scores",
-    "vision_language_scores",
-    "*.scores",
-    "*figure",
-    "*summary",
-    "set_card*",
-    "report_*",
-)
-SPLITTING_RUNNERS = ("ParallelRunner", "ThreadRunner")
-
-
-class RunnerHooks:
-    """Refuses what would split a run."""
-
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Refuses runners with several threads or processes: each would get an MLflow run of its own.
-
-        Raises:
-            ValueError: If the runner is one of ``SPLITTING_RUNNERS``.
-        """
-        for name in SPLITTING_RUNNERS:
-            if name in str(run_params.get("runner")):
-                raise ValueError(
-                    f"The runner {name} would split this run over several MLflow runs. Leave --runner away: "
-                    "nodes run one after the other, and use all cores and GPUs themselves."
-                )
+RESULTS = ("adapter", "feature_map", "scores", "transfer_scores", "vision_language_scores", "*.scores")
+ARTIFACTS = (*RESULTS, "*figure", "*summary", "set_card*", "report_*")
 
 
 class TrackingHooks:
-    """Records a run, and never stops it by failing: where MLflow cannot be used, the record goes into a file.
-
-    The plug-in's own hooks are switched off in ``settings`` and called here, so that what they raise stays here too.
-    """
+    """Records a run, and never stops it by failing."""
 
     def __init__(self) -> None:
         self._project = Path.cwd()
@@ -169,8 +136,8 @@ class TrackingHooks:
                     self._recorder.set_lineage(lineage_of(name, value, self._stored_at(name)))
         for name, value in outputs.items():
             with _warns_instead_of_failing(f"the curves or metrics of {name}"):
-                if name in HISTORIES:
-                    self._recorder.log_history(HISTORIES[name], value)
+                if name.endswith(HISTORIES):
+                    self._recorder.log_history(name.removesuffix(HISTORIES), value)
                 elif _matches(name, SCORES):
                     prefix = name.rpartition(".")[0] or name.removesuffix("scores").rstrip("_")
                     self._recorder.log_scores(value, prefix=prefix)
@@ -288,9 +255,8 @@ class TrackingHooks:
         return read_definitions(self._configuration, "tables")["tables"]
 
     def _stored_at(self, name: str) -> Path | None:
-        dataset = self._catalog.get(name)
-        path = getattr(dataset, "filepath", None) or getattr(dataset, "_filepath", None)
-        return None if path is None else self._project / str(path)
+        place = place_of(self._catalog.get(name))
+        return None if place is None else self._project / place
 
 
 def _forget_run() -> None:
