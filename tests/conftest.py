@@ -1,9 +1,11 @@
 """What all tests share: the repository's root, one thread, and an MLflow store of their own."""
 
+import io
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +44,26 @@ def attention_in_bfloat16() -> Iterator[None]:
     torch.backends.cuda.enable_flash_sdp(before and not os.environ.get("ATEN_CPU_CAPABILITY"))
     yield
     torch.backends.cuda.enable_flash_sdp(before)
+
+
+@pytest.fixture
+def encode() -> Callable[..., bytes]:
+    """Returns a function that encodes an image of Pillow's."""
+
+    def encode_image(image: Any, kind: str = "JPEG", **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    return encode_image
+
+
+@pytest.fixture
+def photograph() -> Any:
+    """Returns an image of 48 by 32 pixels without symmetry."""
+    import numpy as np
+    from PIL import Image
+
+    rows, columns = np.mgrid[:32, :48]
+    pixels = np.stack([rows * 7, columns * 5, 200 - rows * columns // 10], axis=-1)
+    return Image.fromarray(pixels.astype(np.uint8))

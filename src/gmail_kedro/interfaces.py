@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
+SPLITS = ("train", "val", "test")  # of a corpus; files may divide it otherwise, their readers translate
+EVALUATION_SPLITS = ("val", "test")
 IMAGE_MARK = "<image>"  # where a picture stands in what a vision-language model reads
 
 

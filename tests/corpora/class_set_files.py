@@ -24,12 +24,12 @@ def write(path: Path, *lines: str) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def _dtd(root, picture):
+def _dtd(root, image):
     base = root / "dtd/dtd"
-    put(base / "images", picture, "banded/banded_1.jpg", "polka-dotted/polka-dotted_7.jpg", "banded/banded_2.jpg")
+    put(base / "images", image, "banded/banded_1.jpg", "polka-dotted/polka-dotted_7.jpg", "banded/banded_2.jpg")
     put(
         base / "images",
-        picture,
+        image,
         "polka-dotted/polka-dotted_1.jpg",
         "banded/banded_3.jpg",
         "polka-dotted/polka-dotted_2.jpg",
@@ -42,13 +42,13 @@ def _dtd(root, picture):
     }  # fmt: skip
 
 
-def _stanford_cars(root, picture):
+def _stanford_cars(root, image):
     base = root / "stanford_cars"
-    put(base, picture, "cars_test/00001.jpg", "cars_test/00002.jpg")
+    put(base, image, "cars_test/00001.jpg", "cars_test/00002.jpg")
     rows = np.array([("00001.jpg", 2), ("00002.jpg", 1)], dtype=[("fname", object), ("class", int)])
     savemat(base / "cars_test_annos_withlabels.mat", {"annotations": rows})
     (base / "devkit").mkdir()
-    put(base, picture, *(f"cars_train/{number:05}.jpg" for number in range(1, 7)))
+    put(base, image, *(f"cars_train/{number:05}.jpg" for number in range(1, 7)))
     rows = np.array(
         [(f"{number:05}.jpg", 1 + number % 2) for number in range(1, 7)], dtype=[("fname", object), ("class", int)]
     )
@@ -58,9 +58,9 @@ def _stanford_cars(root, picture):
     return tuple(names), {"stanford_cars/cars_test/00001.jpg": 1, "stanford_cars/cars_test/00002.jpg": 0}
 
 
-def _sun397(root, picture):
-    put(root / "SUN397", picture, "a/abbey/sun_a.jpg", "a/apse/indoor/sun_b.jpg", "a/abbey/sun_c.jpg")
-    put(root / "SUN397", picture, "a/apse/indoor/sun_d.jpg", "a/apse/indoor/sun_e.jpg", "a/abbey/sun_f.jpg")
+def _sun397(root, image):
+    put(root / "SUN397", image, "a/abbey/sun_a.jpg", "a/apse/indoor/sun_b.jpg", "a/abbey/sun_c.jpg")
+    put(root / "SUN397", image, "a/apse/indoor/sun_d.jpg", "a/apse/indoor/sun_e.jpg", "a/abbey/sun_f.jpg")
     write(root / "SUN397/Testing_01.txt", "/a/abbey/sun_a.jpg", "/a/apse/indoor/sun_b.jpg")
     write(
         root / "SUN397/Training_01.txt",
@@ -72,22 +72,22 @@ def _sun397(root, picture):
     return ("abbey", "apse indoor"), labels
 
 
-def _food101(root, picture):
-    put(root / "food-101/images", picture, "apple_pie/1.jpg", "waffles/2.jpg")
+def _food101(root, image):
+    put(root / "food-101/images", image, "apple_pie/1.jpg", "waffles/2.jpg")
     write(root / "food-101/meta/test.json", '{"waffles": ["waffles/2"], "apple_pie": ["apple_pie/1"]}')
     trained = {name: [f"{name}/{number}" for number in (5, 6, 7)] for name in ("apple_pie", "waffles")}
-    put(root / "food-101/images", picture, *(f"{name}.jpg" for names in trained.values() for name in names))
+    put(root / "food-101/images", image, *(f"{name}.jpg" for names in trained.values() for name in names))
     write(root / "food-101/meta/train.json", json.dumps(trained))
     labels = {"food-101/images/apple_pie/1.jpg": 0, "food-101/images/waffles/2.jpg": 1}
     return ("apple pie", "waffles"), labels
 
 
-def _fgvc_aircraft(root, picture):
+def _fgvc_aircraft(root, image):
     base = root / "fgvc-aircraft-2013b/data"
-    put(base / "images", picture, "0034309.jpg", "0034958.jpg")
+    put(base / "images", image, "0034309.jpg", "0034958.jpg")
     write(base / "variants.txt", "707-320", "F/A-18")
     write(base / "images_variant_test.txt", "0034958 707-320", "0034309 F/A-18")
-    put(base / "images", picture, "0000001.jpg", "0000002.jpg", "0000003.jpg", "0000004.jpg")
+    put(base / "images", image, "0000001.jpg", "0000002.jpg", "0000003.jpg", "0000004.jpg")
     write(base / "images_variant_train.txt", "0000001 707-320", "0000002 F/A-18")
     write(base / "images_variant_val.txt", "0000003 707-320", "0000004 F/A-18")
     write(base / "families.txt", "Boeing 707")
@@ -96,24 +96,24 @@ def _fgvc_aircraft(root, picture):
     return ("707-320", "F/A-18"), {f"{at}/0034958.jpg": 0, f"{at}/0034309.jpg": 1}
 
 
-def _oxford_pets(root, picture):
+def _oxford_pets(root, image):
     base = root / "oxford-iiit-pet"
-    put(base / "images", picture, "Abyssinian_2.jpg", "american_bulldog_1.jpg")
+    put(base / "images", image, "Abyssinian_2.jpg", "american_bulldog_1.jpg")
     write(base / "annotations/test.txt", "Abyssinian_2 1 1 1", "american_bulldog_1 2 2 1")
     trained = [
         (f"{kind}_{n}", label) for label, kind in ((1, "Abyssinian"), (2, "american_bulldog")) for n in (5, 6, 7)
     ]
-    put(base / "images", picture, *(f"{name}.jpg" for name, _ in trained))
+    put(base / "images", image, *(f"{name}.jpg" for name, _ in trained))
     write(base / "annotations/trainval.txt", *(f"{name} {label} 1 1" for name, label in trained))
     at = "oxford-iiit-pet/images"
     return ("Abyssinian", "American Bulldog"), {f"{at}/Abyssinian_2.jpg": 0, f"{at}/american_bulldog_1.jpg": 1}
 
 
-def _caltech101(root, picture):
+def _caltech101(root, image):
     base = root / "caltech101/101_ObjectCategories"
-    put(base, picture, "BACKGROUND_Google/image_0001.jpg")
+    put(base, image, "BACKGROUND_Google/image_0001.jpg")
     for kind, count in (("Faces_easy", 3), ("yin_yang", 4)):
-        put(base, picture, *(f"{kind}/image_{number:04}.jpg" for number in range(1, count + 1)))
+        put(base, image, *(f"{kind}/image_{number:04}.jpg" for number in range(1, count + 1)))
     (root / "caltech101/Annotations").mkdir()
     at = "caltech101/101_ObjectCategories"
     labels = {f"{at}/Faces_easy/image_000{n}.jpg": 0 for n in (1, 2, 3)}
@@ -121,10 +121,10 @@ def _caltech101(root, picture):
     return ("centered face", "yin and yang symbol"), labels
 
 
-def _imagenet(root, picture):
-    put(root / "val", picture, "n01440764/ILSVRC2012_val_00000293.JPEG", "n01443537/ILSVRC2012_val_00000236.JPEG")
+def _imagenet(root, image):
+    put(root / "val", image, "n01440764/ILSVRC2012_val_00000293.JPEG", "n01443537/ILSVRC2012_val_00000236.JPEG")
     for kind in ("n01440764", "n01443537"):
-        put(root / "train", picture, *(f"{kind}/{kind}_{number}.JPEG" for number in (1, 2, 3)))
+        put(root / "train", image, *(f"{kind}/{kind}_{number}.JPEG" for number in (1, 2, 3)))
     labels = {
         "val/n01440764/ILSVRC2012_val_00000293.JPEG": 0, "val/n01443537/ILSVRC2012_val_00000236.JPEG": 1,
     }  # fmt: skip
@@ -137,7 +137,7 @@ COPIES = {
 }  # fmt: skip
 # How what the sets do not divide themselves is divided, as in conf/paper but for counts.
 LISTINGS = {"listing": "SUN397/Testing_01.txt", "training_listing": "SUN397/Training_01.txt"}
-TRAINED = {  # pictures of train and val; None where a fifth is drawn for val
+TRAINED = {  # images of train and val; None where a fifth is drawn for val
     "dtd": (2, 2), "stanford_cars": (6, None), "sun397": (4, None), "food101": (6, None), "fgvc_aircraft": (2, 2),
     "oxford_pets": (6, None), "caltech101": (4, None), "imagenet": (6, None),
 }  # fmt: skip

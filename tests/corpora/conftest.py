@@ -1,15 +1,12 @@
-"""A captioned corpus of three pictures, for tests to break."""
+"""A captioned corpus of three images, for tests to break."""
 
 import copy
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 ENTRIES = [
     {
@@ -28,34 +25,14 @@ ENTRIES = [
 
 
 @pytest.fixture
-def encode() -> Callable[..., bytes]:
-    """Returns a function that encodes a picture."""
-
-    def encode_image(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-        buffer = io.BytesIO()
-        image.save(buffer, kind, **options)
-        return buffer.getvalue()
-
-    return encode_image
-
-
-@pytest.fixture
-def photograph() -> Image.Image:
-    """Returns a picture of 48 by 32 pixels without symmetry."""
-    rows, columns = np.mgrid[:32, :48]
-    pixels = np.stack([rows * 7, columns * 5, 200 - rows * columns // 10], axis=-1)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-@pytest.fixture
 def entries() -> list[dict[str, Any]]:
-    """Returns annotations of three pictures, free to change."""
+    """Returns annotations of three images, free to change."""
     return copy.deepcopy(ENTRIES)
 
 
 @pytest.fixture
 def images(tmp_path, encode, photograph) -> Path:
-    """Returns a folder with the three pictures."""
+    """Returns a folder with the three images."""
     for entry in ENTRIES:
         path = tmp_path / "images" / entry["filepath"] / entry["filename"]
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 Members = list[tuple[str, bytes]]
 
 
-def samples(count: int, picture: bytes, *, first: int = 0) -> Members:
+def samples(count: int, image: bytes, *, first: int = 0) -> Members:
     """Returns the members of samples in img2dataset's manner: jpg, txt, json."""
     members: Members = []
     for number in range(first, first + count):
         caption = f"a photograph of number {number}"
         members += [
-            (f"{number:09d}.jpg", picture),
+            (f"{number:09d}.jpg", image),
             (f"{number:09d}.txt", caption.encode()),
             (f"{number:09d}.json", json.dumps({"key": f"{number:09d}", "long": f"{caption}, at length"}).encode()),
         ]

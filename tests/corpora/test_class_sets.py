@@ -13,32 +13,32 @@ TEMPLATE_COUNTS = {
 
 
 @pytest.fixture
-def picture(encode, photograph) -> bytes:
+def image(encode, photograph) -> bytes:
     return encode(photograph)
 
 
 @pytest.mark.parametrize("name", CLASS_SETS)
-def test_each_set_is_read_from_its_own_layout(tmp_path, picture, name):
-    classes, labels = COPIES[name](tmp_path, picture)
+def test_each_set_is_read_from_its_own_layout(tmp_path, image, name):
+    classes, labels = COPIES[name](tmp_path, image)
     found = read_class_set(name, tmp_path, check_counts=False)
     assert found.task.classes == classes
     assert found.task.labels == labels
     assert len(found.task.templates) == TEMPLATE_COUNTS[name]
     assert all(template.count("{}") == 1 for template in found.task.templates)
-    assert {found.images.read(key) for key in labels} == {picture}
+    assert {found.images.read(key) for key in labels} == {image}
     mean_per_class = name in ("fgvc_aircraft", "oxford_pets", "caltech101")
     assert found.metric == ("mean_per_class_recall" if mean_per_class else "acc1")
 
 
 @pytest.mark.parametrize("name", CLASS_SETS)
-def test_no_picture_is_opened(tmp_path, name):
-    _, labels = COPIES[name](tmp_path, b"no picture")
+def test_no_image_is_opened(tmp_path, name):
+    _, labels = COPIES[name](tmp_path, b"no image")
     assert read_class_set(name, tmp_path, check_counts=False).task.labels == labels
 
 
 @pytest.mark.parametrize("name", CLASS_SETS)
-def test_counts_are_held_to(tmp_path, picture, name):
-    COPIES[name](tmp_path, picture)
+def test_counts_are_held_to(tmp_path, image, name):
+    COPIES[name](tmp_path, image)
     with pytest.raises(ValueError, match=f"{name!r} must have {CLASS_SETS[name].classes} classes. Got 2 instead"):
         read_class_set(name, tmp_path)
 
@@ -52,8 +52,8 @@ def test_an_absent_set_is_named_with_its_home(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_of_a_set_is_refused(tmp_path, picture):
-    COPIES["fgvc_aircraft"](tmp_path, picture)
+def test_a_part_of_a_set_is_refused(tmp_path, image):
+    COPIES["fgvc_aircraft"](tmp_path, image)
     (tmp_path / "fgvc-aircraft-2013b/data/images_variant_test.txt").unlink()
     with pytest.raises(ValueError, match="'fgvc_aircraft' in .* cannot be read: .*Complete it from: robots"):
         read_class_set("fgvc_aircraft", tmp_path)
@@ -61,14 +61,14 @@ def test_a_part_of_a_set_is_refused(tmp_path, picture):
         read_class_set("cifar", tmp_path)
 
 
-def test_an_official_partition_is_a_listing(tmp_path, picture):
-    COPIES["sun397"](tmp_path, picture)
+def test_an_official_partition_is_a_listing(tmp_path, image):
+    COPIES["sun397"](tmp_path, image)
     listing = tmp_path / "part.txt"
     write(listing, "/a/apse/indoor/sun_b.jpg", "/a/abbey/sun_c.jpg")
     found = read_class_set("sun397", tmp_path, division=Division(listing), check_counts=False)
     assert found.task.labels == {"SUN397/a/apse/indoor/sun_b.jpg": 1, "SUN397/a/abbey/sun_c.jpg": 0}
     write(listing, "/a/abbey/sun_x.jpg")
-    with pytest.raises(ValueError, match="must name pictures of 'sun397'. 1 of its 1 lines do not, such as"):
+    with pytest.raises(ValueError, match="must name images of 'sun397'. 1 of its 1 lines do not, such as"):
         read_class_set("sun397", tmp_path, division=Division(listing), check_counts=False)
 
 
@@ -85,8 +85,8 @@ def division_of(name, root):
 
 
 @pytest.mark.parametrize("name", CLASS_SETS)
-def test_what_is_trained_on_is_never_measured_on(tmp_path, picture, name):
-    classes, labels = COPIES[name](tmp_path, picture)
+def test_what_is_trained_on_is_never_measured_on(tmp_path, image, name):
+    classes, labels = COPIES[name](tmp_path, image)
     found = read_class_set(name, tmp_path, division=division_of(name, tmp_path), check_counts=False)
     splits = found.training()
     train, val = (splits.labels[split] for split in ("train", "val"))
@@ -95,20 +95,20 @@ def test_what_is_trained_on_is_never_measured_on(tmp_path, picture, name):
     assert (len(train), len(val)) == (count - drawn, val_count or drawn)
     assert set(train.values()) | set(val.values()) == {0, 1} and set(found.task.labels.values()) == {0, 1}
     assert not train.keys() & val.keys() and not (train.keys() | val.keys()) & found.task.labels.keys()
-    assert {splits.images.read(key) for key in [*train, *val]} == {picture}
+    assert {splits.images.read(key) for key in [*train, *val]} == {image}
     again = read_class_set(name, tmp_path, division=division_of(name, tmp_path), check_counts=False)
     assert again.training().labels == splits.labels
 
 
 @pytest.mark.parametrize("name", ["sun397", "caltech101"])
-def test_a_set_without_a_division_is_measured_whole_and_not_trained_on(tmp_path, picture, name):
-    COPIES[name](tmp_path, picture)
+def test_a_set_without_a_division_is_measured_whole_and_not_trained_on(tmp_path, image, name):
+    COPIES[name](tmp_path, image)
     with pytest.raises(ValueError, match=f"{name!r} comes without a training split. Name one .* train_per_class"):
         read_class_set(name, tmp_path, check_counts=False).training()
 
 
-def test_zero_shot_needs_nothing_to_train_on(tmp_path, picture):
-    _, labels = COPIES["imagenet"](tmp_path, picture)
+def test_zero_shot_needs_nothing_to_train_on(tmp_path, image):
+    _, labels = COPIES["imagenet"](tmp_path, image)
     (tmp_path / "train").rename(tmp_path / "elsewhere")
     found = read_class_set("imagenet", tmp_path, check_counts=False)
     assert found.task.labels == labels
@@ -116,11 +116,11 @@ def test_zero_shot_needs_nothing_to_train_on(tmp_path, picture):
         found.training()
 
 
-def test_training_splits_are_held_to_their_counts_and_classes(tmp_path, picture, monkeypatch):
-    COPIES["dtd"](tmp_path, picture)
+def test_training_splits_are_held_to_their_counts_and_classes(tmp_path, image, monkeypatch):
+    COPIES["dtd"](tmp_path, image)
     monkeypatch.setattr("gmail_kedro.corpora.class_sets._check_count", check := Counts())
     read_class_set("dtd", tmp_path).training()
-    assert check.seen == [("classes", 47, 2), ("pictures", 1880, 2), *[("training pictures", 1880, 2)] * 2]
+    assert check.seen == [("classes", 47, 2), ("images", 1880, 2), *[("training images", 1880, 2)] * 2]
     write(tmp_path / "dtd/dtd/labels/train1.txt", "banded/banded_1.jpg")
     with pytest.raises(ValueError, match=r"same classes in all splits. \['polka-dotted'\] are in one only, of 1"):
         read_class_set("dtd", tmp_path, check_counts=False).training()
@@ -134,8 +134,8 @@ class Counts:
         self.seen.append((what, expected, found))
 
 
-def test_a_picture_in_both_splits_is_refused(tmp_path, picture):
-    COPIES["sun397"](tmp_path, picture)
+def test_a_image_in_both_splits_is_refused(tmp_path, image):
+    COPIES["sun397"](tmp_path, image)
     listing = tmp_path / LISTINGS["training_listing"]
     for division in (Division(None, listing), Division(listing, listing)):
         found = read_class_set("sun397", tmp_path, division=division, check_counts=False)
@@ -143,29 +143,27 @@ def test_a_picture_in_both_splits_is_refused(tmp_path, picture):
             found.training()
 
 
-def test_each_class_keeps_pictures_to_measure_on(tmp_path, picture):
-    COPIES["caltech101"](tmp_path, picture)
-    with pytest.raises(ValueError, match="more than 3 pictures of each class.* Got 3 of class 0. Set a smaller"):
+def test_each_class_keeps_images_to_measure_on(tmp_path, image):
+    COPIES["caltech101"](tmp_path, image)
+    with pytest.raises(ValueError, match="more than 3 images of each class.* Got 3 of class 0. Set a smaller"):
         read_class_set("caltech101", tmp_path, division=Division(train_per_class=3), check_counts=False)
 
 
-def test_every_ending_that_is_decoded_is_measured_on(tmp_path, picture):
+def test_every_ending_that_is_decoded_is_measured_on(tmp_path, image):
     """torchvision's own list leaves .jfif and .gif out without a word."""
-    _, labels = COPIES["imagenet"](tmp_path, picture)
-    put(tmp_path / "val", picture, "n01440764/b.JFIF", "n01440764/c.gif")
+    _, labels = COPIES["imagenet"](tmp_path, image)
+    put(tmp_path / "val", image, "n01440764/b.JFIF", "n01440764/c.gif")
     (tmp_path / "val/n01440764/notes.md").write_text("x")
     found = read_class_set("imagenet", tmp_path, check_counts=False)
     assert found.task.labels == labels | {"val/n01440764/b.JFIF": 0, "val/n01440764/c.gif": 0}
-    put(tmp_path / "val", picture, "n01440764/d.heic")
-    with pytest.raises(
-        ValueError, match=r"d.heic' is a picture in a format that is not read here \(heic\). Convert it"
-    ):
+    put(tmp_path / "val", image, "n01440764/d.heic")
+    with pytest.raises(ValueError, match=r"d.heic' is an image in a format that is not read here \(heic\). Convert it"):
         read_class_set("imagenet", tmp_path, check_counts=False)
 
 
 @pytest.mark.parametrize(("place", "target"), [("val/n09", "n01440764"), ("val/n01440764/self", ".")])
-def test_a_picture_under_two_names_is_refused(tmp_path, picture, place, target):
-    COPIES["imagenet"](tmp_path, picture)
+def test_a_image_under_two_names_is_refused(tmp_path, image, place, target):
+    COPIES["imagenet"](tmp_path, image)
     (tmp_path / place).symlink_to(target)
-    with pytest.raises(ValueError, match="'imagenet' must have every picture once, but '.*' and '.*' are one folder"):
+    with pytest.raises(ValueError, match="'imagenet' must have every image once, but '.*' and '.*' are one folder"):
         read_class_set("imagenet", tmp_path, check_counts=False)

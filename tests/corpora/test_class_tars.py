@@ -11,9 +11,9 @@ from .tars import write_tar
 def copy(tmp_path, encode, photograph):
     (tmp_path / "classnames.txt").write_text("banded\npolka-dotted\n")
     (tmp_path / "zero_shot_classification_templates.txt").write_text("a photo of a {c} texture.\n{c}\n")
-    picture = encode(photograph)
-    write_tar(tmp_path / "test/0.tar", [("s0.cls", b"1"), ("s0.webp", picture), ("s1.cls", b"0\n"), ("s1.jpg", b"x")])
-    write_tar(tmp_path / "test/1.tar", [("s0.cls", b"0"), ("s0.webp", picture)])
+    image = encode(photograph)
+    write_tar(tmp_path / "test/0.tar", [("s0.cls", b"1"), ("s0.webp", image), ("s1.cls", b"0\n"), ("s1.jpg", b"x")])
+    write_tar(tmp_path / "test/1.tar", [("s0.cls", b"0"), ("s0.webp", image)])
     return tmp_path
 
 
@@ -37,14 +37,14 @@ def test_a_copy_is_read(copy, encode, photograph):
     [
         ([("s0.cls", b"2"), ("s0.jpg", b"x")], r"class of .*1.tar:s0 must be a number, 0 to 1. Got b'2'"),
         ([("s0.cls", b"cat"), ("s0.jpg", b"x")], "Got b'cat'"),
-        ([("s0.jpg", b"x")], "1.tar' of the classification set 'dtd' is not whole: .*picture without a caption"),
+        ([("s0.jpg", b"x")], "1.tar' of the classification set 'dtd' is not whole: .*image without a caption"),
         ([("s0.cls", b"1")], "is not whole"),
         ([("s0.cls", b"1"), ("s0.heic", b"x")], r"not whole: .*format that is not read here \(heic\)"),
-        ([("s0.cls", b"1"), ("s0.a.jpg", b"x"), ("s0.b.jpg", b"x")], "not whole: .*several pictures or captions"),
-        ([("s0.cls", b"1"), ("s0.jpg", b"x"), ("s1.json", b"{}")], "not whole: .*neither a picture nor a caption"),
+        ([("s0.cls", b"1"), ("s0.a.jpg", b"x"), ("s0.b.jpg", b"x")], "not whole: .*several images or captions"),
+        ([("s0.cls", b"1"), ("s0.jpg", b"x"), ("s1.json", b"{}")], "not whole: .*neither an image nor a caption"),
         ([("s0.cls", b"1_0"), ("s0.jpg", b"x")], "Got b'1_0'"),
         ([("s0.cls", b"0\n1"), ("s0.jpg", b"x")], r"Got b'0\\n1'"),
-        ([("__meta__", b"")], "not whole: it has no picture"),
+        ([("__meta__", b"")], "not whole: it has no image"),
     ],
 )
 def test_a_copy_that_is_not_whole_is_refused(copy, members, message):
@@ -84,11 +84,11 @@ def test_what_is_trained_on_lies_beside(copy, encode, photograph):
     found = _read(copy)
     with pytest.raises(FileNotFoundError, match=r"train/\*.tar' does not exist"):
         found.training()
-    picture = encode(photograph)
+    image = encode(photograph)
     members = [
         (f"s{number}.{kind}", content)
         for number in range(5)
-        for kind, content in (("cls", str(number % 2).encode()), ("jpg", picture))
+        for kind, content in (("cls", str(number % 2).encode()), ("jpg", image))
     ]
     write_tar(copy / "train/0.tar", members)
     splits = found.training()

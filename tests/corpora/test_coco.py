@@ -38,20 +38,20 @@ def read(tmp_path):
     return read_content
 
 
-def test_captions_stand_by_picture_in_file_order(read, content, tmp_path):
-    reading = read(content)
-    assert reading.captions.values.tolist() == [
+def test_captions_stand_by_image_in_file_order(read, content, tmp_path):
+    table = read(content)
+    assert table.captions.values.tolist() == [
         ["5", "391895", "A man on a bike.", "000000391895.jpg"],
         ["7", "9", "A dog.", "000000000009.jpg"],
         ["6", "9", "Ein Hund – „brav“ 🐕", "000000000009.jpg"],
     ]
-    assert reading.images.paths["9"] == tmp_path / "val2017" / "000000000009.jpg"
-    assert reading.skipped.counts == {}
+    assert table.images.paths["9"] == tmp_path / "val2017" / "000000000009.jpg"
+    assert table.skipped.counts == {}
 
 
-def test_a_picture_without_captions_is_counted(read, content):
+def test_a_image_without_captions_is_counted(read, content):
     content["images"].append({"id": 1, "file_name": "1.jpg"})
-    assert read(content).skipped.counts == {"picture without a caption": 1}
+    assert read(content).skipped.counts == {"image without a caption": 1}
 
 
 @pytest.mark.parametrize(
@@ -100,20 +100,20 @@ def test_a_bad_entry_is_refused_by_name(read, content, change, message):
 )
 def test_a_caption_that_cannot_be_used_is_counted(read, content, caption, reason):
     content["annotations"][1]["caption"] = caption
-    reading = read(content)
-    assert reading.captions["caption_id"].tolist() == ["7", "6"]
-    assert reading.skipped.counts == {reason: 1}
+    table = read(content)
+    assert table.captions["caption_id"].tolist() == ["7", "6"]
+    assert table.skipped.counts == {reason: 1}
     with pytest.raises(ValueError, match=rf"1 of the 3 entries.*\n- {reason}: 1 \(such as caption 5"):
-        reading.skipped.check(taken=2, limit=0.001, name="coco")
+        table.skipped.check(taken=2, limit=0.001, name="coco")
 
 
-def test_absent_pictures_are_left_out_where_asked_and_counted(read, content, tmp_path):
+def test_absent_images_are_left_out_where_asked_and_counted(read, content, tmp_path):
     (tmp_path / "val2017").mkdir()
     (tmp_path / "val2017/000000000009.jpg").write_bytes(b"x")
-    reading = read(content, skip_missing=True)
-    assert reading.captions["caption_id"].tolist() == ["7", "6"]
-    assert reading.skipped.counts == {"picture that is not there": 1}
-    reading.skipped.check(taken=2, limit=0.0, name="coco")
+    table = read(content, skip_missing=True)
+    assert table.captions["caption_id"].tolist() == ["7", "6"]
+    assert table.skipped.counts == {"image that is not there": 1}
+    table.skipped.check(taken=2, limit=0.0, name="coco")
     assert len(read(content).captions) == 3
 
 
@@ -123,9 +123,9 @@ def test_ids_that_are_text_and_names_with_dots(read, content, tmp_path):
         {"id": "c2", "image_id": "p2", "caption": "Two."},
         {"id": "c1", "image_id": "p1", "caption": "One."},
     ]
-    reading = read(content)
-    assert reading.captions.values.tolist() == [["c1", "p1", "One.", "photo..jpg"], ["c2", "p2", "Two.", "a/b.jpg"]]
-    assert reading.images.paths["p1"] == tmp_path / "val2017" / "photo..jpg"
+    table = read(content)
+    assert table.captions.values.tolist() == [["c1", "p1", "One.", "photo..jpg"], ["c2", "p2", "Two.", "a/b.jpg"]]
+    assert table.images.paths["p1"] == tmp_path / "val2017" / "photo..jpg"
 
 
 def test_one_file_under_two_ids_is_refused_with_the_count(read, content):

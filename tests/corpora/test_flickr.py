@@ -19,13 +19,13 @@ def read(tmp_path):
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_captions(read, mark, tmp_path):
     """Peers test 8: BOM and CRLF."""
-    reading = read(mark + LINES)
-    assert reading.captions.values.tolist() == [
+    table = read(mark + LINES)
+    assert table.captions.values.tolist() == [
         ["10.jpg#0", "10.jpg", 'Two men ; "one" waves .'],
         ["10.jpg#1", "10.jpg", "Two men , again ."],
         ["9_a.jpg#0", "9_a.jpg", "Ein Café"],
     ]
-    assert reading.images.folder == tmp_path
+    assert table.images.folder == tmp_path
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_a_wrong_line_is_refused(read, line, message):
 )
 def test_an_unusable_line_is_counted(read, line, reason):
     """Peers tests 8 and 12."""
-    reading = read(LINES + line)
-    assert len(reading.captions) == 3 + line.startswith(b"\n")
-    assert reading.skipped.counts == {reason: 1}
+    table = read(LINES + line)
+    assert len(table.captions) == 3 + line.startswith(b"\n")
+    assert table.skipped.counts == {reason: 1}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
@@ -64,17 +64,17 @@ def test_utf_16(read, encoding):
     assert len(read(LINES.decode().encode(encoding)).captions) == 3
 
 
-def test_one_picture_has_one_name(read):
-    reading = read(LINES + b"./10.jpg#0\tone more\n")
-    assert reading.captions["image_id"].tolist() == ["10.jpg", "10.jpg", "9_a.jpg", "10.jpg"]
-    assert reading.captions["caption_id"].tolist()[-1] == "./10.jpg#0"
+def test_one_image_has_one_name(read):
+    table = read(LINES + b"./10.jpg#0\tone more\n")
+    assert table.captions["image_id"].tolist() == ["10.jpg", "10.jpg", "9_a.jpg", "10.jpg"]
+    assert table.captions["caption_id"].tolist()[-1] == "./10.jpg#0"
 
 
-def test_absent_pictures_are_left_out_where_asked_and_counted(read, tmp_path):
+def test_absent_images_are_left_out_where_asked_and_counted(read, tmp_path):
     (tmp_path / "10.jpg").write_bytes(b"x")
-    reading = read(LINES, skip_missing=True)
-    assert reading.captions["image_id"].tolist() == ["10.jpg", "10.jpg"]
-    assert reading.skipped.counts == {"picture that is not there": 1}
+    table = read(LINES, skip_missing=True)
+    assert table.captions["image_id"].tolist() == ["10.jpg", "10.jpg"]
+    assert table.skipped.counts == {"image that is not there": 1}
 
 
 def test_an_empty_file_is_refused(read):

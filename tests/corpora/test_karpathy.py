@@ -14,12 +14,12 @@ from gmail_kedro.images.decoding import decode_image
 FLICKR8K = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "flickr8k"
 
 
-def _parts(reading):
-    return reading.captions, reading.images
+def _parts(table):
+    return table.captions, table.images
 
 
-def test_captions_and_pictures(annotate, entries, images):
-    captions, pictures = _parts(read_karpathy(annotate(entries), images, name="own"))
+def test_captions_and_images(annotate, entries, images):
+    captions, images = _parts(read_karpathy(annotate(entries), images, name="own"))
     assert captions.to_dict("records") == [
         {"caption_id": "1", "image_id": "900", "caption": "A cat.", "split": "train", "filename": "train2014/a.jpg"},
         {"caption_id": "2", "image_id": "900", "caption": "A grey cat, asleep.", "split": "train",
@@ -27,14 +27,14 @@ def test_captions_and_pictures(annotate, entries, images):
         {"caption_id": "3", "image_id": "901", "caption": "A dog.", "split": "train", "filename": "val2014/b.jpg"},
         {"caption_id": "4", "image_id": "902", "caption": "A bird.", "split": "test", "filename": "val2014/c.jpg"},
     ]  # fmt: skip
-    assert pictures.read("901") == (images / "val2014" / "b.jpg").read_bytes()
-    assert pictures.missing(["900", "901", "902"]) == []
+    assert images.read("901") == (images / "val2014" / "b.jpg").read_bytes()
+    assert images.missing(["900", "901", "902"]) == []
 
 
 def test_restval_is_left_out_when_not_named(annotate, entries, images):
-    captions, pictures = _parts(read_karpathy(annotate(entries), images, name="own", train_splits=["train"]))
+    captions, images = _parts(read_karpathy(annotate(entries), images, name="own", train_splits=["train"]))
     assert captions.image_id.tolist() == ["900", "900", "902"]
-    assert list(pictures.paths) == ["900", "902"]
+    assert list(images.paths) == ["900", "902"]
 
 
 def test_a_split_of_ones_own_can_be_training(annotate, entries, images):
@@ -47,9 +47,9 @@ def test_imgid_serves_where_there_is_no_cocoid_and_no_filepath(annotate, entries
     (images / "train2014" / "a.jpg").rename(images / "a.jpg")
     del entries[0]["cocoid"], entries[0]["filepath"]
     entries[2]["cocoid"] = None
-    captions, pictures = _parts(read_karpathy(annotate(entries), images, name="own"))
+    captions, images = _parts(read_karpathy(annotate(entries), images, name="own"))
     assert captions.image_id.unique().tolist() == ["0", "901", "2"]
-    assert pictures.missing(["0"]) == []
+    assert images.missing(["0"]) == []
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,11 @@ def test_a_caption_that_cannot_be_used_is_counted(tmp_path, entries, images, cap
     entries[0]["sentences"][1]["raw"] = caption
     path = tmp_path / "dataset_own.json"
     path.write_text(json.dumps({"images": entries}), encoding="ascii")
-    reading = read_karpathy(path, images, name="own")
-    assert reading.captions.caption_id.tolist() == ["1", "3", "4"]
-    assert reading.skipped.counts == {reason: 1}
+    table = read_karpathy(path, images, name="own")
+    assert table.captions.caption_id.tolist() == ["1", "3", "4"]
+    assert table.skipped.counts == {reason: 1}
     with pytest.raises(ValueError, match=rf"1 of the 4 entries.*\n- {reason}: 1 \(such as caption 2"):
-        reading.skipped.check(taken=3, limit=0.001, name="own")
+        table.skipped.check(taken=3, limit=0.001, name="own")
 
 
 def test_what_is_in_no_wanted_split_is_not_counted(annotate, entries, images):
@@ -182,20 +182,20 @@ def test_what_is_in_no_wanted_split_is_not_counted(annotate, entries, images):
     assert read_karpathy(annotate(entries), images, name="own", train_splits=["train"]).skipped.counts == {}
 
 
-def test_a_picture_without_captions_is_counted(annotate, entries, images):
+def test_a_image_without_captions_is_counted(annotate, entries, images):
     entries[1]["sentences"] = []
-    reading = read_karpathy(annotate(entries), images, name="own")
-    assert reading.captions.caption_id.tolist() == ["1", "2", "4"]
-    assert reading.skipped.counts == {"picture without a caption": 1}
+    table = read_karpathy(annotate(entries), images, name="own")
+    assert table.captions.caption_id.tolist() == ["1", "2", "4"]
+    assert table.skipped.counts == {"image without a caption": 1}
 
 
-def test_absent_pictures_are_left_out_where_asked_and_counted(annotate, entries, images):
+def test_absent_images_are_left_out_where_asked_and_counted(annotate, entries, images):
     (images / "train2014" / "a.jpg").unlink()
-    reading = read_karpathy(annotate(entries), images, name="own", skip_missing=True)
-    assert reading.captions.caption_id.tolist() == ["3", "4"]
-    assert list(reading.images.paths) == ["901", "902"]
-    assert reading.skipped.counts == {"picture that is not there": 1}
-    reading.skipped.check(taken=2, limit=0.0, name="own")
+    table = read_karpathy(annotate(entries), images, name="own", skip_missing=True)
+    assert table.captions.caption_id.tolist() == ["3", "4"]
+    assert list(table.images.paths) == ["901", "902"]
+    assert table.skipped.counts == {"image that is not there": 1}
+    table.skipped.check(taken=2, limit=0.0, name="own")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
@@ -227,7 +227,7 @@ def test_a_corpus_carries_its_tasks(tmp_path, annotate, entries, images):
     assert read_corpus("karpathy", places, **options).labels == {}
 
 
-def test_labels_of_no_picture_are_told(tmp_path, annotate, entries, images, caplog):
+def test_labels_of_no_image_are_told(tmp_path, annotate, entries, images, caplog):
     labels = {"900": 0, "train2014/b.jpg": 1, "x": 1}
     tasks = {"animal": {"classes": ["cat", "dog"], "templates": ["a {}"], "labels": labels}}
     (tmp_path / "classification.json").write_text(json.dumps({"tasks": tasks}))
@@ -239,7 +239,7 @@ def test_labels_of_no_picture_are_told(tmp_path, annotate, entries, images, capl
         expected={},
         classification=tmp_path / "classification.json",
     )
-    assert "Task animal: 2 of its 3 labels are of no picture of the corpus own, such as train2014/b.jpg" in caplog.text
+    assert "Task animal: 2 of its 3 labels are of no image of the corpus own, such as train2014/b.jpg" in caplog.text
 
 
 def test_labels_by_other_ids_are_refused(tmp_path, annotate, entries, images):
@@ -247,7 +247,7 @@ def test_labels_by_other_ids_are_refused(tmp_path, annotate, entries, images):
     (tmp_path / "classification.json").write_text(json.dumps({"tasks": tasks}))
     with pytest.raises(
         ValueError,
-        match="Task 'animal' must label pictures of the corpus 'own'.*'900'. Got none, but ids such as 'a.jpg'",
+        match="Task 'animal' must label images of the corpus 'own'.*'900'. Got none, but ids such as 'a.jpg'",
     ):
         read_corpus(
             "karpathy",
@@ -261,10 +261,10 @@ def test_labels_by_other_ids_are_refused(tmp_path, annotate, entries, images):
 
 @pytest.mark.skipif(not FLICKR8K.is_dir(), reason=f"the development data {FLICKR8K} is not on this machine")
 def test_flickr8k_as_published():
-    captions, pictures = _parts(read_karpathy(FLICKR8K / "dataset_flickr8k.json", FLICKR8K / "images", name="flickr8k"))
+    captions, images = _parts(read_karpathy(FLICKR8K / "dataset_flickr8k.json", FLICKR8K / "images", name="flickr8k"))
     assert len(captions) == 35_000
-    assert captions.image_id.nunique() == len(pictures) == 7_000
+    assert captions.image_id.nunique() == len(images) == 7_000
     assert captions.drop_duplicates("image_id").split.value_counts().to_dict() == {"train": 6000, "val": 1000}
     assert captions.caption[0] == "A child in a pink dress is climbing up a set of stairs in an entry way ."
     first = captions.image_id[0]
-    assert decode_image(pictures.read(first), name=first).size == (112, 112)
+    assert decode_image(images.read(first), name=first).size == (112, 112)

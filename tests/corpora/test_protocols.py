@@ -49,17 +49,17 @@ def test_one_split_for_all():
     assert found["split"].tolist() == ["test"] * 3
 
 
-def test_the_first_pictures_are_test():
+def test_the_first_images_are_test():
     found = apply_protocol(_captions("aabbc"), CorpusProtocol(first_to_test=2), name="x")
     assert found["split"].tolist() == ["test", "test", "test", "test", "train"]
 
 
-def test_the_first_captions_of_each_picture_are_kept():
+def test_the_first_captions_of_each_image_are_kept():
     found = apply_protocol(_captions("abaab"), CorpusProtocol(split="test", captions_per_image=2), name="x")
     assert found["caption_id"].tolist() == ["0", "1", "2", "4"]
 
 
-def test_held_out_shares_depend_on_the_picture_alone():
+def test_held_out_shares_depend_on_the_image_alone():
     images = [str(number // 2) for number in range(8_000)]
     protocol = CorpusProtocol(held_out={"val": 0.1, "test": 0.2})
     found = apply_protocol(_captions(images), protocol, name="x")
@@ -73,14 +73,12 @@ def test_held_out_shares_depend_on_the_picture_alone():
 
 def test_a_split_too_small_is_refused_with_a_share_that_is_enough():
     six = _captions([f"shot_{number}.jpg" for number in range(6)])
-    with pytest.raises(
-        ValueError, match=r"split 'val' of the corpus 'own' has 0 of 6 pictures .*\{'val': 0.1\}"
-    ) as told:
+    with pytest.raises(ValueError, match=r"split 'val' of the corpus 'own' has 0 of 6 images .*\{'val': 0.1\}") as told:
         apply_protocol(six, CorpusProtocol(held_out={"val": 0.1}), name="own")
     (share,) = re.findall(r"Set protocol: \{held_out: \{val: (0\.\d+)\}\}", str(told.value))
     found = apply_protocol(six, CorpusProtocol(held_out={"val": float(share)}), name="own")
     assert found["split"].value_counts().to_dict() == {"train": 4, "val": 2}
-    with pytest.raises(ValueError, match=r"split 'train' .*Change the shares, add pictures, or name the splits"):
+    with pytest.raises(ValueError, match=r"split 'train' .*Change the shares, add images, or name the splits"):
         apply_protocol(six, CorpusProtocol(held_out={"val": 0.98, "test": 0.01}), name="own")
 
 
@@ -100,9 +98,9 @@ def test_counts_are_held_to():
     captions = _captions("aab", split=["train", "train", "test"])
     check_counts(captions, {"train": Count(1, 2)}, name="x")
     check_counts(captions, {}, name="x")
-    with pytest.raises(ValueError, match="'train' of .* must have 1 pictures with 3 captions. Got 1 with 2"):
+    with pytest.raises(ValueError, match="'train' of .* must have 1 images with 3 captions. Got 1 with 2"):
         check_counts(captions, {"train": Count(1, 3)}, name="x")
-    with pytest.raises(ValueError, match="'val' .* must have 5 pictures with 25 .*Got 0 with 0.*expected: null"):
+    with pytest.raises(ValueError, match="'val' .* must have 5 images with 25 .*Got 0 with 0.*expected: null"):
         check_counts(captions, {"val": Count(5, 25)}, name="x")
 
 
@@ -114,7 +112,7 @@ def test_counts_are_held_to():
         ({"split": "dev"}, r"must be one of \['train', 'val', 'test'\]. Got 'dev'"),
         ({"held_out": {"train": 0.5}}, "held_out must give val, test or both a share"),
         ({"held_out": {"val": 1.5}}, "a share in .0, 1."),
-        ({"held_out": {"val": 0.5, "test": 0.5}}, "must leave pictures to train on"),
+        ({"held_out": {"val": 0.5, "test": 0.5}}, "must leave images to train on"),
         ({"held_out": {"val": 0.5}, "split": "train"}, "has one of split, first_to_test and held_out"),
         ({"captions_per_image": 0}, "captions_per_image must be 1 or more"),
         ({"train_splits": ["test"]}, "must be a list of splits without"),
@@ -134,15 +132,15 @@ def test_wrong_expectations_are_refused(expected):
 
 @pytest.mark.parametrize(("left_out", "is_taken"), [(0, False), (1, False), (2, True), (9, True)])
 def test_captions_that_were_left_out_and_counted_may_be_missing(left_out, is_taken):
-    """A published file with a caption that cannot be scored still has its pictures."""
+    """A published file with a caption that cannot be scored still has its images."""
     found = _captions("aab", split="train")
     expected = {"train": Count(2, 5)}
     if is_taken:
         check_counts(found, expected, name="x", left_out=left_out)
-        with pytest.raises(ValueError, match="must have 3 pictures with 5 captions. Got 2 with 3"):
+        with pytest.raises(ValueError, match="must have 3 images with 5 captions. Got 2 with 3"):
             check_counts(found, {"train": Count(3, 5)}, name="x", left_out=left_out)
-        with pytest.raises(ValueError, match="must have 2 pictures with 2 captions. Got 2 with 3"):
+        with pytest.raises(ValueError, match="must have 2 images with 2 captions. Got 2 with 3"):
             check_counts(found, {"train": Count(2, 2)}, name="x", left_out=left_out)
     else:
-        with pytest.raises(ValueError, match="must have 2 pictures with 5 captions. Got 2 with 3"):
+        with pytest.raises(ValueError, match="must have 2 images with 5 captions. Got 2 with 3"):
             check_counts(found, expected, name="x", left_out=left_out)

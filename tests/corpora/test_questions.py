@@ -67,7 +67,7 @@ def mmmu(tmp_path):
     return write
 
 
-def test_scienceqa_with_pictures(scienceqa, problems):
+def test_scienceqa_with_images(scienceqa, problems):
     (question,) = read_scienceqa(scienceqa(problems), check_counts=False)
     assert (question.question_id, question.image, question.text) == ("4", b"png", "Which is red?")
     assert (question.options, question.answers) == (("the sky", "blood"), ("B",))
@@ -90,7 +90,7 @@ def test_scienceqa_whole_and_in_order(scienceqa, problems):
         (lambda p: p["4"].update(choices="ab"), "an answer that numbers one of them"),
         (
             lambda p: p["4"].update(choices=["<image>", "b"]),
-            r"'4' of .* has pictures among its choices \['<image>', 'b'",
+            r"'4' of .* has images among its choices \['<image>', 'b'",
         ),
         (lambda p: p.pop("5"), "problem '5' of the split 'test' is not in problems.json"),
     ],
@@ -110,7 +110,7 @@ def test_scienceqa_is_whole_or_refused(scienceqa, problems):
     with pytest.raises(ValueError, match=r"split 'dev' is not in .*It has \['test', 'train', 'val'\]"):
         read_scienceqa(folder, split="dev")
     (folder / "images/test/4/image.png").unlink()
-    with pytest.raises(FileNotFoundError, match="its picture '.*images/test/4/image.png' does not exist"):
+    with pytest.raises(FileNotFoundError, match="its image '.*images/test/4/image.png' does not exist"):
         read_scienceqa(folder, check_counts=False)
     (folder / "pid_splits.json").unlink()
     with pytest.raises(FileNotFoundError, match="pid_splits.json' does not exist.*It comes from: scienceqa.github.io"):

@@ -26,8 +26,8 @@ def read(tmp_path):
 
 
 def test_captions_are_one_line_each(read):
-    reading = read([_entry("coco/a.jpg", "A long\nstory.\n\nIt ends."), _entry("sam/b.jpg", "Další příběh")])
-    assert reading.captions.values.tolist() == [
+    table = read([_entry("coco/a.jpg", "A long\nstory.\n\nIt ends."), _entry("sam/b.jpg", "Další příběh")])
+    assert table.captions.values.tolist() == [
         ["0", "coco/a.jpg", "A long story. It ends.", 0],
         ["1", "sam/b.jpg", "Další příběh", 1],
     ]
@@ -38,13 +38,13 @@ def test_more_than_one_block(read, monkeypatch):
     assert read([_entry(f"{n}.jpg", f"text {n}") for n in range(8)]).captions["caption_id"].tolist() == list("01234567")
 
 
-def test_absent_pictures_are_left_out_where_asked_and_counted(read, tmp_path):
+def test_absent_images_are_left_out_where_asked_and_counted(read, tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"b")
-    reading = read([_entry("a.jpg", "x"), _entry("b.jpg", "y"), _entry("/b.jpg", "z")], skip_missing=True)
-    assert reading.captions["caption_id"].tolist() == ["1"]
-    assert reading.skipped.counts == {
+    table = read([_entry("a.jpg", "x"), _entry("b.jpg", "y"), _entry("/b.jpg", "z")], skip_missing=True)
+    assert table.captions["caption_id"].tolist() == ["1"]
+    assert table.skipped.counts == {
         "file name that leads out of the images folder": 1,
-        "picture that is not there": 1,
+        "image that is not there": 1,
     }
 
 
@@ -62,9 +62,9 @@ def _talk(image: str, *turns: tuple[str, str]):
     ],
 )
 def test_the_caption_is_what_the_model_says_first(read, turns):
-    reading = read([_talk("a.jpg", *turns), _entry("b.jpg", "A dog.")])
-    assert reading.captions["caption"].tolist() == ["A cat.", "A dog."]
-    assert reading.skipped.counts == {}
+    table = read([_talk("a.jpg", *turns), _entry("b.jpg", "A dog.")])
+    assert table.captions["caption"].tolist() == ["A cat.", "A dog."]
+    assert table.skipped.counts == {}
 
 
 @pytest.mark.reliability(12)
@@ -83,12 +83,12 @@ def test_the_caption_is_what_the_model_says_first(read, turns):
     ],
 )
 def test_an_entry_that_cannot_be_used_is_counted(read, entry, reason):
-    reading = read([_entry("a.jpg", "A cat."), entry, _entry("b.jpg", "A dog.")])
-    assert reading.captions.values.tolist() == [["0", "a.jpg", "A cat.", 0], ["2", "b.jpg", "A dog.", 2]]
-    assert reading.skipped.counts == {reason: 1}
+    table = read([_entry("a.jpg", "A cat."), entry, _entry("b.jpg", "A dog.")])
+    assert table.captions.values.tolist() == [["0", "a.jpg", "A cat.", 0], ["2", "b.jpg", "A dog.", 2]]
+    assert table.skipped.counts == {reason: 1}
 
 
-def test_one_picture_has_one_name(read):
+def test_one_image_has_one_name(read):
     assert read([_entry("./a//b.jpg", "x"), _entry("a/b.jpg", "y")]).captions["image_id"].tolist() == ["a/b.jpg"] * 2
 
 

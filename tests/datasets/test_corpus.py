@@ -8,10 +8,10 @@ import yaml
 from kedro.io import DataCatalog, DatasetError
 from kedro.runner import SequentialRunner
 
-from gmail_kedro.corpora.checking import check_images
 from gmail_kedro.datasets.corpus import CorpusDataset
 from gmail_kedro.datasets.mini_world import MiniWorldDataset
 from gmail_kedro.hooks.catalog_hooks import CatalogHooks
+from gmail_kedro.images.image_faults import check_images
 from gmail_kedro.mini import corpus as mini_corpus
 from gmail_kedro.mini.questions import TASKS
 from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
@@ -170,18 +170,18 @@ def test_cocos_own_layout_gives_the_same_captions(world, split):
     check_images(found, found.captions.image_id)
 
 
-def test_long_captions_keep_their_first_pictures_for_the_test(world):
+def test_long_captions_keep_their_first_images_for_the_test(world):
     long = {"name": "mini", "layout": "sharegpt4v", "images": str(world / "images")}
     long["annotations"] = str(world / "long_captions.json")
     corpus = CorpusDataset(**long, protocol={"first_to_test": 3}).load()
     assert corpus.captions["split"].tolist() == ["test"] * 3 + ["train"] * 25
     check_images(corpus, corpus.captions.image_id)
-    with pytest.raises(DatasetError, match="'test' of the corpus 'mini' must have 1000 pictures .* Got 28"):
+    with pytest.raises(DatasetError, match="'test' of the corpus 'mini' must have 1000 images .* Got 28"):
         CorpusDataset(**long, protocol="sharegpt4v_1k").load()
     assert len(CorpusDataset(**long, protocol="sharegpt4v_1k", expected=None).load().captions) == 28
 
 
-def test_an_absent_picture_does_not_pull_another_into_the_test(world, tmp_path):
+def test_an_absent_image_does_not_pull_another_into_the_test(world, tmp_path):
     """The held-out entries are the first of the file, not the first that happen to be there."""
     content = json.loads((world / "long_captions.json").read_text())
     content[1]["image"] = "gone.jpg"
@@ -193,10 +193,10 @@ def test_an_absent_picture_does_not_pull_another_into_the_test(world, tmp_path):
     corpus = share.load()
     assert corpus.captions["split"].tolist() == ["test"] * 2 + ["train"] * 25
     assert "position" not in corpus.captions
-    assert corpus.skipped == {"picture that is not there": 1}
+    assert corpus.skipped == {"image that is not there": 1}
     (tmp_path / "own.csv").write_text("file,caption\n" + "".join(f"{entry['image']},x\n" for entry in content))
     table = CorpusDataset(**long, layout="table", annotations=str(tmp_path / "own.csv"), protocol={"first_to_test": 3})
-    with pytest.raises(DatasetError, match="first 3 pictures of .* are its test, but entries were left out"):
+    with pytest.raises(DatasetError, match="first 3 images of .* are its test, but entries were left out"):
         table.load()
 
 
@@ -205,7 +205,7 @@ def test_counts_in_the_catalog_are_held_to(world):
     right = {"train": {"images": 20, "captions": 100}}
     CorpusDataset(name="mini", layout="karpathy", expected=right, **places).load()
     wrong = {"train": {"images": 20, "captions": 99}}
-    with pytest.raises(DatasetError, match="must have 20 pictures with 99 captions. Got 20 with 100 instead"):
+    with pytest.raises(DatasetError, match="must have 20 images with 99 captions. Got 20 with 100 instead"):
         CorpusDataset(name="mini", layout="karpathy", expected=wrong, **places).load()
 
 

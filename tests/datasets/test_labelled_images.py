@@ -33,7 +33,7 @@ def test_counts_may_be_waived_in_the_entry(tmp_path):
     part = LabelledImagesDataset(name="food101", root=str(tmp_path), check_counts=False)
     assert part.exists()
     assert part.load().task.labels == {"food-101/images/waffles/2.jpg": 1}
-    with pytest.raises(DatasetError, match="'food101' is read-only"):
+    with pytest.raises(DatasetError, match="'food101'.* is read-only"):
         part.save("x")
 
 

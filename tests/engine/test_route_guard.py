@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gmail_kedro.corpora.folder import FolderImages
 from gmail_kedro.engine.inference import Encoding, FeatureStore, encode_images
 from gmail_kedro.generated_sets.stored import StoredImages
+from gmail_kedro.images.image_files import ImageFiles
 from gmail_kedro.images.matched_codec import CodecMatchedImages
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.student.student import take_route
@@ -33,7 +33,7 @@ class Pictures:
 class Photographs(Pictures):
     """The same, as a corpus holds them."""
 
-    modality = FolderImages.modality
+    modality = ImageFiles.modality
 
 
 class GeneratedPictures(Pictures):

@@ -10,14 +10,14 @@ from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.images.matched_codec import CodecMatchedImages
 
 
-class Pictures:
-    """Encoded pictures by key, kept in memory."""
+class Images:
+    """Encoded images by key, kept in memory."""
 
-    def __init__(self, **pictures: bytes) -> None:
-        self._pictures = pictures
+    def __init__(self, **images: bytes) -> None:
+        self._images = images
 
     def read(self, key: str) -> bytes:
-        return self._pictures[key]
+        return self._images[key]
 
 
 def encode(image: Image.Image, kind: str, **settings: object) -> bytes:
@@ -27,7 +27,7 @@ def encode(image: Image.Image, kind: str, **settings: object) -> bytes:
 
 
 def texture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
-    """A picture with detail of every size, in colour."""
+    """An image with detail of every size, in colour."""
     rng = np.random.default_rng(seed)
     layers = [
         np.asarray(
@@ -47,16 +47,16 @@ def root_mean_square(first: bytes, second: bytes) -> float:
 
 
 def test_it_is_of_its_sources_modality() -> None:
-    generated = Pictures()
+    generated = Images()
     generated.modality = "generated"
     assert CodecMatchedImages(generated, size=32, quality=75).modality == "generated"
-    assert CodecMatchedImages(Pictures(), size=32, quality=75).modality is None
+    assert CodecMatchedImages(Images(), size=32, quality=75).modality is None
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_one_picture_from_two_codecs_comes_closer(seed: int) -> None:
-    picture = texture(seed)
-    source = Pictures(clean=encode(picture, "PNG"), coarse=encode(picture, "JPEG", quality=20))
+def test_one_image_from_two_codecs_comes_closer(seed: int) -> None:
+    image = texture(seed)
+    source = Images(clean=encode(image, "PNG"), coarse=encode(image, "JPEG", quality=20))
     matched = CodecMatchedImages(source, size=32, quality=60)
     before = root_mean_square(source.read("clean"), source.read("coarse"))
     after = root_mean_square(matched.read("clean"), matched.read("coarse"))
@@ -65,10 +65,8 @@ def test_one_picture_from_two_codecs_comes_closer(seed: int) -> None:
 
 
 def test_colour_resolution_is_matched_too() -> None:
-    picture = texture(7, size=(64, 64))
-    source = Pictures(
-        full=encode(picture, "JPEG", quality=95, subsampling=0), halved=encode(picture, "JPEG", quality=95)
-    )
+    image = texture(7, size=(64, 64))
+    source = Images(full=encode(image, "JPEG", quality=95, subsampling=0), halved=encode(image, "JPEG", quality=95))
     matched = CodecMatchedImages(source, size=64, quality=90)
     before = root_mean_square(source.read("full"), source.read("halved"))
     assert root_mean_square(matched.read("full"), matched.read("halved")) < before
@@ -76,24 +74,24 @@ def test_colour_resolution_is_matched_too() -> None:
 
 def test_the_shorter_side_has_the_size_and_the_proportion_stays() -> None:
     shapes = {"wide": (96, 64), "tall": (32, 80), "thin": (16, 1600)}
-    source = Pictures(**{name: encode(texture(0, size), "PNG") for name, size in shapes.items()})
+    source = Images(**{name: encode(texture(0, size), "PNG") for name, size in shapes.items()})
     matched = CodecMatchedImages(source, size=40, quality=75)
     sizes = {key: decode_image(matched.read(key), name=key).size for key in ("wide", "tall", "thin")}
     assert sizes == {"wide": (60, 40), "tall": (40, 100), "thin": (40, 4000)}
 
 
 def test_the_same_bytes_every_time_whatever_the_file_carries() -> None:
-    picture = texture(1)
-    plain, tagged = encode(picture, "PNG"), encode(picture, "PNG", dpi=(300, 300))
-    matched = CodecMatchedImages(Pictures(plain=plain, tagged=tagged), size=32, quality=75)
+    image = texture(1)
+    plain, tagged = encode(image, "PNG"), encode(image, "PNG", dpi=(300, 300))
+    matched = CodecMatchedImages(Images(plain=plain, tagged=tagged), size=32, quality=75)
     assert plain != tagged
     assert matched.read("plain") == matched.read("plain") == matched.read("tagged")
     assert Image.open(io.BytesIO(matched.read("plain"))).format == "JPEG"
 
 
 def test_quality_counts() -> None:
-    source = Pictures(picture=encode(texture(2), "PNG"))
-    sizes = [len(CodecMatchedImages(source, size=64, quality=quality).read("picture")) for quality in (10, 50, 95)]
+    source = Images(image=encode(texture(2), "PNG"))
+    sizes = [len(CodecMatchedImages(source, size=64, quality=quality).read("image")) for quality in (10, 50, 95)]
     assert sizes == sorted(sizes) and sizes[0] < sizes[2]
 
 
@@ -107,9 +105,9 @@ def test_quality_counts() -> None:
 )
 def test_wrong_settings_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        CodecMatchedImages(Pictures(), **settings)
+        CodecMatchedImages(Images(), **settings)
 
 
-def test_what_is_no_picture_is_refused_by_name() -> None:
+def test_what_is_no_image_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'broken'"):
-        CodecMatchedImages(Pictures(broken=b"no picture"), size=32, quality=75).read("broken")
+        CodecMatchedImages(Images(broken=b"no image"), size=32, quality=75).read("broken")

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gmail_kedro.corpora.class_splits import check_set, without_overlap
-from gmail_kedro.corpora.encodings import MARK, read_text
-from gmail_kedro.corpora.tar_index import TarIndex, index_tar
-from gmail_kedro.corpora.tree import require_file
-from gmail_kedro.corpora.webdataset import TarImages
+from gmail_kedro.corpora.classification import check_set, without_overlap
+from gmail_kedro.corpora.find_files import require_file
+from gmail_kedro.corpora.tar_index import TarImages, TarIndex, index_tar
+from gmail_kedro.corpora.text_files import MARK, read_text
 from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
 
 CLASSES_FILE, TEMPLATES_FILE = "classnames.txt", "zero_shot_classification_templates.txt"
@@ -20,18 +19,18 @@ TEST, TRAIN = "test", "train"
 
 
 def read_class_tars(folder: Path, *, name: str, metric: str) -> LabelledImages:
-    """Returns a set whose tars hold ``key.jpg`` (or another picture) and ``key.cls`` with the class's number.
+    """Returns a set whose tars hold ``key.jpg`` (or another image) and ``key.cls`` with the class's number.
 
     Args:
         folder: Holds ``classnames.txt`` and ``zero_shot_classification_templates.txt``, a line for each class and
-            template, ``test/*.tar`` and, for what is trained on, ``train/*.tar``; where ``nshards.txt`` lies beside
+            template, ``test/*.tar`` and, for what is trained on, ``train/*.tar``; where ``nshards.txt`` lies with
             them it is held to.
         name: What reports and messages call the set.
         metric: ``acc1`` or ``mean_per_class_recall``.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a tar is cut off, a sample has no picture or no class, or a class is unknown: a benchmark is
+        ValueError: If a tar is cut off, a sample has no image or no class, or a class is unknown: a benchmark is
             whole or it is refused.
     """
     folder = Path(folder)
@@ -40,6 +39,7 @@ def read_class_tars(folder: Path, *, name: str, metric: str) -> LabelledImages:
     images, labels = _read_split(folder / TEST, name, len(classes), prefix="")
 
     def read_training() -> TrainingSplits:
+        # The tars of both splits are called 0.tar, 1.tar, ...: without the prefix their images would seem measured.
         source, trained = _read_split(folder / TRAIN, name, len(classes), prefix=f"{TRAIN}/")
         return without_overlap(name, labels, TrainingSplits(source, {TRAIN: trained}))
 
@@ -48,25 +48,22 @@ def read_class_tars(folder: Path, *, name: str, metric: str) -> LabelledImages:
 
 
 def _read_split(folder: Path, name: str, class_count: int, *, prefix: str) -> tuple[TarImages, dict[str, int]]:
-    """Returns the pictures of all tars of a folder, and their labels by ``tar/key`` behind the prefix."""
+    """Returns the images of all tars of a folder, and their labels by ``tar/key`` behind the prefix."""
     pattern = folder / "*.tar"
     tars = [Path(path) for path in sorted(glob.glob(str(pattern)))]
     if not tars:
         require_file(pattern, name=name, home="")
     _refuse_missing(tars, folder / COUNT_FILE, name)
-    keys: list[str] = []
-    labels: list[int] = []
+    labels: dict[str, int] = {}
     places: list[tuple[int, int, int]] = []
     for number, tar in enumerate(tars):
         found = index_tar(tar, text_ending="cls")
         _refuse_loss(tar, found, name)
-        keys += [f"{prefix}{tar.stem}/{key}" for key in found.keys]
-        texts = zip(found.keys, found.texts, strict=True)
-        labels += [_label(text, class_count, f"{tar}:{key}") for key, text in texts]
-        places += [(number, *place) for place in zip(found.offsets, found.sizes, strict=True)]
-    table = np.array(places, dtype=np.uint64).reshape(-1, 3)
-    images = TarImages(tars, pa.array(keys, pa.large_string()), table[:, 0], table[:, 1], table[:, 2])
-    return images, dict(zip(keys, labels, strict=True))
+        for key, text, offset, size in found.samples:
+            labels[f"{prefix}{tar.stem}/{key}"] = _label(text, class_count, f"{tar}:{key}")
+            places.append((number, offset, size))
+    table = np.array(places, dtype=np.uint64)  # [N, 3]
+    return TarImages(tars, pa.array(list(labels), pa.large_string()), table[:, 0], table[:, 1], table[:, 2]), labels
 
 
 def _lines(path: Path, name: str) -> tuple[str, ...]:
@@ -85,8 +82,8 @@ def _refuse_missing(tars: list[Path], count_file: Path, name: str) -> None:
 
 
 def _refuse_loss(tar: Path, found: TarIndex, name: str) -> None:
-    if found.fault is not None or found.skipped.counts or not found.keys:
-        fault = found.fault or found.skipped.summary or "it has no picture"
+    if found.fault is not None or found.skipped.counts or not found.samples:
+        fault = found.fault or found.skipped.summary or "it has no image"
         raise ValueError(
             f"The tar '{tar}' of the classification set {name!r} is not whole: {fault}. "
             "Fetch it again; a part of a benchmark gives no score."

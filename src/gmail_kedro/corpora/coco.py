@@ -4,38 +4,33 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gmail_kedro.corpora.columns import CaptionColumns, Reading
-from gmail_kedro.corpora.folder import FolderImages
-from gmail_kedro.corpora.json_files import read_id, read_json
-from gmail_kedro.corpora.picture_files import is_there
-from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.tree import require_file, require_folder
+from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
+from gmail_kedro.corpora.find_files import is_there, require_file, require_folder
+from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.text_files import read_id, read_json
+from gmail_kedro.images.image_files import ImageFiles
 
-NUMBERS = ("images", "annotations")
+LISTS = ("images", "annotations")
 
 
-def read_coco(annotations: Path, images: Path, *, name: str, home: str = "", skip_missing: bool = False) -> Reading:
-    """Returns the captions of a COCO captions file, picture by picture, those of a picture in file order.
+def read_coco(
+    annotations: Path, images: Path, *, name: str, home: str = "", skip_missing: bool = False
+) -> CaptionTable:
+    """Returns the captions of a COCO captions file, image by image, those of an image in file order.
 
-    The file holds ``{"images": [{id, file_name}, ...], "annotations": [{id, image_id, caption}, ...]}``; a picture
-    lies at ``images/file_name``. The captions of a picture need not stand together.
-
-    Args:
-        annotations: The JSON file.
-        images: The folder of the pictures.
-        name: What messages call the corpus.
-        home: Where the files come from, for messages.
-        skip_missing: Leave out, and count, the pictures that are not there.
+    The file holds ``{"images": [{id, file_name}, ...], "annotations": [{id, image_id, caption}, ...]}``; an image
+    lies at ``images/file_name``. The arguments are those of ``read_table``.
 
     Raises:
         FileNotFoundError: If the file or the folder does not exist.
-        ValueError: If the file is not of this layout, repeats an id or a file, or captions a picture it does not list.
+        ValueError: If the file is not of this layout, repeats an id or a file, or captions an image it does not list.
     """
     annotations = require_file(annotations, name=name, home=home)
-    images = require_folder(images, name=name, home=home)
+    folder = require_folder(images, name=name, home=home)
     content = _read_lists(annotations, name)
     where = f"Corpus {name!r}, '{annotations}'"
     files = _read_files(content["images"], where)
+    # By image, since COCO's file has the captions in no order; "the first five of an image" needs one.
     rows: dict[str, list[tuple[str, str, Any, str]]] = {image_id: [] for image_id in files}
     seen = set()
     for index, entry in enumerate(content["annotations"]):
@@ -48,28 +43,27 @@ def read_coco(annotations: Path, images: Path, *, name: str, home: str = "", ski
         seen.add(caption_id)
         rows[image_id].append((caption_id, image_id, entry.get("caption"), files[image_id]))
     skipped = Skipped()
-    captions = CaptionColumns(("caption_id", "image_id", "caption", "filename"), skipped)
     taken = []
     for image_id, filename in files.items():
         if not rows[image_id]:
-            skipped.add("picture without a caption", filename)
-        elif is_there(images / filename, filename, skipped, skip_missing=skip_missing):
+            skipped.add("image without a caption", filename)
+        elif is_there(folder / filename, filename, skipped, skip_missing=skip_missing):
             taken += rows[image_id]
-    captions.add_rows(taken, label="caption_id")
-    paths = {image_id: images / filename for image_id, filename in files.items()}
-    return Reading(captions.frame(), FolderImages(paths), skipped)
+    blocks = CaptionBlocks(("caption_id", "image_id", "caption", "filename"), skipped)
+    blocks.add_rows(taken)
+    return CaptionTable(blocks.frame(), ImageFiles(folder, files), skipped)
 
 
 def _read_lists(annotations: Path, name: str) -> dict[str, list[Any]]:
     content = read_json(annotations, what=f"annotations file of the corpus {name!r}")
     lists = content if isinstance(content, dict) else {}
-    absent = [key for key in NUMBERS if not isinstance(lists.get(key), list) or not lists[key]]
+    absent = [key for key in LISTS if not isinstance(lists.get(key), list) or not lists[key]]
     if absent:
         found = sorted(content)[:5] if isinstance(content, dict) else type(content).__name__
         hint = " It looks like Karpathy's layout: set layout: karpathy." if "images" not in absent else ""
         raise ValueError(
             f"The annotations file '{annotations}' of the corpus {name!r} must be an object with the lists "
-            f"{list(NUMBERS)}, not empty (COCO's captions_*.json). Missing: {absent}; got {found}.{hint}"
+            f"{list(LISTS)}, not empty (COCO's captions_*.json). Missing: {absent}; got {found}.{hint}"
         )
     return lists
 
@@ -92,6 +86,6 @@ def _read_files(entries: list[Any], where: str) -> dict[str, str]:
         ids = [image_id for image_id, filename in files.items() if filename == repeated[0]]
         raise ValueError(
             f"{where}: {len(repeated)} file names are used by more than one image id, such as {repeated[0]!r} by "
-            f"{ids[:3]}. One photograph could be trained on and measured on. Give its captions one image id."
+            f"{ids[:3]}. One image could be trained on and measured on. Give its captions one image id."
         )
     return files

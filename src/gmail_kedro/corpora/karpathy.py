@@ -1,23 +1,21 @@
 """Reads captioned corpora in Karpathy's layout: COCO, Flickr8k, Flickr30k, the mini world, or one's own."""
 
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gmail_kedro.corpora.columns import CaptionColumns, Reading
-from gmail_kedro.corpora.folder import FolderImages
-from gmail_kedro.corpora.json_files import read_id, read_json
-from gmail_kedro.corpora.picture_files import is_there
-from gmail_kedro.corpora.protocols import EVALUATION_SPLITS, TRAIN_SPLITS, check_train_splits
-from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.tree import require_file, require_folder
-from gmail_kedro.interfaces import ClassificationTask
+from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
+from gmail_kedro.corpora.find_files import is_there, require_file, require_folder
+from gmail_kedro.corpora.protocols import TRAIN_SPLITS, check_train_splits
+from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.text_files import read_id, read_json
+from gmail_kedro.images.image_files import ImageFiles
+from gmail_kedro.interfaces import EVALUATION_SPLITS
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("caption_id", "image_id", "caption", "split", "filename")
-KNOWN_SPLITS = (*TRAIN_SPLITS, *EVALUATION_SPLITS)
 
 
 def read_karpathy(
@@ -28,26 +26,21 @@ def read_karpathy(
     home: str = "",
     train_splits: Sequence[str] = TRAIN_SPLITS,
     skip_missing: bool = False,
-) -> Reading:
-    """Returns the captions and the pictures of a corpus.
+) -> CaptionTable:
+    """Returns the captions and the images of a corpus, in file order; no image is opened.
 
-    The file holds ``{"images": [{filename, imgid or cocoid, split, sentences: [{raw, sentid}, ...]}, ...]}``; a
-    picture lies at ``images/filepath/filename``, or ``images/filename`` where there is no ``filepath``. White space
-    inside a caption, line ends included, becomes single spaces. No picture is opened.
+    The file holds ``{"images": [{filename, imgid or cocoid, split, sentences: [{raw, sentid}, ...]}, ...]}``; an
+    image lies at ``images/filepath/filename``, or ``images/filename`` where there is no ``filepath``. A caption is
+    called by its sentid, an image by its cocoid, or else its imgid.
 
     Args:
         annotations: The JSON file.
-        images: The folder of the pictures.
+        images: The folder of the images.
         name: What messages call the corpus.
         home: Where the files come from, for messages.
         train_splits: Splits of the file that make up ``train``. Those of train and restval that are not named here
             are left out.
-        skip_missing: Leave out, and count, the pictures that are not there.
-
-    Returns:
-        The captions, one row each in file order: ``caption_id`` (the sentid), ``image_id`` (the cocoid, or else the
-        imgid), ``caption``, ``split`` (train, val or test) and ``filename`` (below ``images``), all strings. And the
-        pictures by ``image_id``.
+        skip_missing: Leave out, and count, the images that are not there.
 
     Raises:
         FileNotFoundError: If the file or the folder does not exist.
@@ -57,61 +50,35 @@ def read_karpathy(
     train_splits = check_train_splits(train_splits)
     annotations = require_file(annotations, name=name, home=home)
     entries = _read_entries(annotations, name)
-    images = require_folder(images, name=name, home=home)
+    folder = require_folder(images, name=name, home=home)
     rows: list[tuple[str, str, Any, str, str]] = []
-    paths, seen, skipped = {}, _Seen(), Skipped()
+    files, seen, skipped = {}, _Seen(), Skipped()
     in_splits = 0
     for index, entry in enumerate(entries):
         where = f"Corpus {name!r}, '{annotations}', images[{index}]"
         image_id, filename, split = _read_image(entry, train_splits, where)
         where = f"{where} ({filename!r})"
-        seen.add("image id", image_id, where)
-        seen.add("filename", filename, where)
         captions = _read_captions(entry, where)
-        for caption_id, _ in captions:
-            seen.add("sentid", caption_id, where)
+        # Also of entries that are left out: they may be in the split of another run.
+        for kind, value in (("image id", image_id), ("filename", filename), *(("sentid", row[0]) for row in captions)):
+            seen.add(kind, value, where)
         if split is None:
             continue
         in_splits += 1
         if not captions:
-            skipped.add("picture without a caption", filename)
-        elif is_there(images / filename, filename, skipped, skip_missing=skip_missing):
-            paths[image_id] = images / filename
+            skipped.add("image without a caption", filename)
+        elif is_there(folder / filename, filename, skipped, skip_missing=skip_missing):
+            files[image_id] = filename
             rows += [(caption_id, image_id, caption, split, filename) for caption_id, caption in captions]
     if not in_splits:
         raise ValueError(
             f"Corpus {name!r}, '{annotations}': none of the {len(entries)} images is in val, test or the train_splits "
             f"{list(train_splits)}. Name the file's training split in train_splits."
         )
-    table = CaptionColumns(COLUMNS, skipped)
-    table.add_rows(rows, label="caption_id")
-    logger.info("Corpus %s: %d of %d pictures taken, %d captions", name, len(paths), len(entries), len(rows))
-    return Reading(table.frame(), FolderImages(paths), skipped)
-
-
-def check_labels(tasks: Mapping[str, ClassificationTask], image_ids: Set[str], *, name: str) -> None:
-    """Refuses tasks that label no picture of a corpus.
-
-    Args:
-        tasks: The tasks, by name.
-        image_ids: The pictures.
-        name: What the message calls the corpus.
-
-    Raises:
-        ValueError: If there is such a task.
-    """
-    for task_name, task in tasks.items():
-        if image_ids.isdisjoint(task.labels):
-            raise ValueError(
-                f"Task {task_name!r} must label pictures of the corpus {name!r} by image id, such as "
-                f"{min(image_ids)!r}. Got none, but ids such as {next(iter(task.labels))!r}. Use the ids of the corpus "
-                "(in Karpathy's layout the cocoid, or else the imgid) as strings."
-            )
-        if strangers := [image_id for image_id in task.labels if image_id not in image_ids]:
-            logger.warning(
-                "Task %s: %d of its %d labels are of no picture of the corpus %s, such as %s",
-                task_name, len(strangers), len(task.labels), name, strangers[0],
-            )  # fmt: skip
+    blocks = CaptionBlocks(COLUMNS, skipped)
+    blocks.add_rows(rows)
+    logger.info("Corpus %s: %d of %d images taken, %d captions", name, len(files), len(entries), len(rows))
+    return CaptionTable(blocks.frame(), ImageFiles(folder, files), skipped)
 
 
 class _Seen:
@@ -121,8 +88,7 @@ class _Seen:
         self._first: dict[tuple[str, str], str] = {}
 
     def add(self, kind: str, value: str, where: str) -> None:
-        if (kind, value) in self._first:
-            first = self._first[kind, value]
+        if (first := self._first.get((kind, value))) is not None:
             by = "the same entry" if first == where else first
             raise ValueError(f"{where}: the {kind} {value!r} must be used once only. {by} uses it too. Change one.")
         self._first[kind, value] = where
@@ -147,15 +113,16 @@ def _read_image(entry: Any, train_splits: tuple[str, ...], where: str) -> tuple[
     folder = _require_text(entry, "filepath", where) if entry.get("filepath") else ""
     path = PurePosixPath(folder, filename)
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{where}: the picture must lie below the images folder. Got '{path}' instead. Correct it.")
+        raise ValueError(f"{where}: the image must lie below the images folder. Got '{path}' instead. Correct it.")
     where = f"{where} ({str(path)!r})"
     split = _require_text(entry, "split", where)
-    known = dict.fromkeys((*KNOWN_SPLITS, *train_splits))
+    known = dict.fromkeys((*TRAIN_SPLITS, *EVALUATION_SPLITS, *train_splits))
     if split not in known:
         raise ValueError(
             f"{where}: the split must be one of {list(known)}. Got {split!r} instead. Correct it, or name it in "
             "train_splits."
         )
+    # The cocoid first: it is the number that COCO's own files, and so other corpora, know the image by.
     key = "imgid" if entry.get("cocoid") is None else "cocoid"
     _require(entry, key, where)
     image_id = read_id(entry, key, where)

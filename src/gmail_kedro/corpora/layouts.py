@@ -1,26 +1,29 @@
 """Reads a captioned corpus by the name of its layout on disk, and holds it to its protocol."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gmail_kedro.corpora.beside import read_folder
+from gmail_kedro.corpora.caption_table import CaptionTable
 from gmail_kedro.corpora.classification import read_classification
 from gmail_kedro.corpora.coco import read_coco
-from gmail_kedro.corpora.columns import Reading
 from gmail_kedro.corpora.flickr import read_flickr
-from gmail_kedro.corpora.karpathy import check_labels, read_karpathy
+from gmail_kedro.corpora.image_folder import read_image_folder
+from gmail_kedro.corpora.karpathy import read_karpathy
 from gmail_kedro.corpora.protocols import CorpusProtocol, Count, apply_protocol, check_counts
 from gmail_kedro.corpora.sharegpt4v import read_sharegpt4v
-from gmail_kedro.corpora.skipping import SKIP_LIMIT
+from gmail_kedro.corpora.skipped import SKIP_LIMIT
 from gmail_kedro.corpora.table import read_table
 from gmail_kedro.corpora.webdataset import read_webdataset
-from gmail_kedro.interfaces import Corpus
+from gmail_kedro.interfaces import ClassificationTask, Corpus
 
-LAYOUTS: Mapping[str, Callable[..., Reading]] = MappingProxyType(
+logger = logging.getLogger(__name__)
+
+LAYOUTS: Mapping[str, Callable[..., CaptionTable]] = MappingProxyType(
     {
         "karpathy": read_karpathy,
         "coco": read_coco,
@@ -28,19 +31,14 @@ LAYOUTS: Mapping[str, Callable[..., Reading]] = MappingProxyType(
         "sharegpt4v": read_sharegpt4v,
         "table": read_table,
         "webdataset": read_webdataset,
-        "folder": read_folder,
+        "folder": read_image_folder,
     }
 )
-OWN = ("name", "home", "train_splits")
+OWN = ("name", "home", "train_splits")  # arguments of readers that come from the name and the protocol
 
 
 def check_places(layout: str, places: Mapping[str, Any], *, name: str) -> None:
-    """Refuses a catalog entry whose layout, or whose keys for it, are unknown or missing.
-
-    Args:
-        layout: Name of a layout.
-        places: The keys given for it.
-        name: What the message calls the corpus.
+    """Refuses a catalog entry whose layout, or whose keys for its reader, are unknown or missing.
 
     Raises:
         ValueError: If one is; the message lists the known ones.
@@ -68,7 +66,7 @@ def read_corpus(
     skip_limit: float = SKIP_LIMIT,
     classification: Path | None = None,
 ) -> Corpus:
-    """Returns a captioned corpus: captions in memory, pictures read when asked for.
+    """Returns a captioned corpus: captions in memory, images read when asked for.
 
     Args:
         layout: Name of a layout.
@@ -87,21 +85,37 @@ def read_corpus(
     options = dict(places)
     if layout == "karpathy":  # it divides itself; what is left are our names of the splits
         options["train_splits"], protocol = protocol.train_splits, replace(protocol, train_splits=("train",))
-    reading = LAYOUTS[layout](**options, name=name, home=protocol.home)
-    if reading.captions.empty and not reading.skipped.counts:
+    found = LAYOUTS[layout](**options, name=name, home=protocol.home)
+    if found.captions.empty and not found.skipped.counts:
         raise ValueError(f"The files of the corpus {name!r} hold no entry: {_show(places)}. Fill or name others.")
-    reading.skipped.check(taken=len(reading.captions), limit=skip_limit, name=name)
-    if protocol.first_to_test and "position" not in reading.captions and reading.skipped.counts:
+    found.skipped.check(taken=len(found.captions), limit=skip_limit, name=name)
+    if protocol.first_to_test and "position" not in found.captions and found.skipped.counts:
         raise ValueError(
-            f"The first {protocol.first_to_test} pictures of the corpus {name!r} are its test, but entries were left "
-            f"out ({dict(reading.skipped.counts)}) and others would move up. Mend them, or divide it by held_out."
+            f"The first {protocol.first_to_test} images of the corpus {name!r} are its test, but entries were left "
+            f"out ({dict(found.skipped.counts)}) and others would move up. Mend them, or divide it by held_out."
         )
-    captions = apply_protocol(reading.captions, protocol, name=name).reset_index(drop=True)
+    captions = apply_protocol(found.captions, protocol, name=name).reset_index(drop=True)
     captions = captions.drop(columns="position", errors="ignore")
-    check_counts(captions, expected, name=name, left_out=sum(reading.skipped.counts.values()))
+    check_counts(captions, expected, name=name, left_out=sum(found.skipped.counts.values()))
     tasks = {} if classification is None else read_classification(classification)
-    check_labels(tasks, set(captions["image_id"]) if tasks else set(), name=name)
-    return Corpus(name=name, captions=captions, images=reading.images, labels=tasks, skipped=reading.skipped.counts)
+    _check_labels(tasks, set(captions["image_id"]) if tasks else set(), name)
+    return Corpus(name=name, captions=captions, images=found.images, labels=tasks, skipped=found.skipped.counts)
+
+
+def _check_labels(tasks: Mapping[str, ClassificationTask], image_ids: Set[str], name: str) -> None:
+    """Refuses tasks that label no image of a corpus."""
+    for task_name, task in tasks.items():
+        if image_ids.isdisjoint(task.labels):
+            raise ValueError(
+                f"Task {task_name!r} must label images of the corpus {name!r} by image id, such as "
+                f"{min(image_ids)!r}. Got none, but ids such as {next(iter(task.labels))!r}. Use the ids of the corpus "
+                "(in Karpathy's layout the cocoid, or else the imgid) as strings."
+            )
+        if strangers := [image_id for image_id in task.labels if image_id not in image_ids]:
+            logger.warning(
+                "Task %s: %d of its %d labels are of no image of the corpus %s, such as %s",
+                task_name, len(strangers), len(task.labels), name, strangers[0],
+            )  # fmt: skip
 
 
 def _show(places: Mapping[str, Any]) -> str:

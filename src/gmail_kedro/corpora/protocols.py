@@ -1,4 +1,8 @@
-"""Which part of a public corpus is meant, by name, and how many pictures and captions that must be."""
+"""Which part of a public corpus is meant, by name, and how many images and captions that must be.
+
+"COCO" names at least five divisions, and numbers on two of them are not comparable: so a protocol has a name, and its
+published counts are held against the files.
+"""
 
 import hashlib
 import math
@@ -10,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-TRAIN_SPLITS = ("train", "restval")
-EVALUATION_SPLITS = ("val", "test")
-SPLITS = ("train", *EVALUATION_SPLITS)
-FEWEST = 2  # pictures a split: of one alone every retrieval is right, and no value has a spread
+from gmail_kedro.interfaces import EVALUATION_SPLITS, SPLITS
+
+TRAIN_SPLITS = ("train", "restval")  # Karpathy's restval is what of COCO's val he left to train on
+FEWEST = 2  # images a split: of one alone every retrieval is right, and no value has a spread
 
 
 class Count(NamedTuple):
-    """How many pictures and captions a split has."""
+    """How many images and captions a split has."""
 
     images: int
     captions: int
@@ -30,9 +34,9 @@ class CorpusProtocol:
     Attributes:
         split: The split of all entries; None where the files or the rules below divide them.
         train_splits: Splits of the files that make up ``train``; of train and restval, what is not named is left out.
-        first_to_test: So many pictures, from the start of the file, are ``test``; the others ``train``.
-        held_out: Shares of the pictures, by split (val, test), taken by a hash of the image id; the others ``train``.
-        captions_per_image: The first so many captions of each picture are kept; None keeps all.
+        first_to_test: So many images, from the start of the file, are ``test``; the others ``train``.
+        held_out: Shares of the images, by split (val, test), taken by a hash of the image id; the others ``train``.
+        captions_per_image: The first so many captions of each image are kept; None keeps all.
         expected: Counts by split. A split that is not named is not counted.
         home: Where the files come from, for messages.
     """
@@ -54,7 +58,7 @@ class CorpusProtocol:
                 f"held_out must give val, test or both a share in (0, 1). Got {dict(self.held_out)} instead."
             )
         if sum(shares) >= 1:
-            raise ValueError(f"held_out must leave pictures to train on. Got {dict(self.held_out)}. Lower the shares.")
+            raise ValueError(f"held_out must leave images to train on. Got {dict(self.held_out)}. Lower the shares.")
         if sum(bool(rule) for rule in (self.split, self.first_to_test, self.held_out)) > 1:
             raise ValueError("A protocol has one of split, first_to_test and held_out. Got several. Keep one.")
         if self.captions_per_image is not None and self.captions_per_image < 1:
@@ -96,7 +100,7 @@ PROTOCOLS: Mapping[str, CorpusProtocol] = MappingProxyType(
         "sharegpt4v_1k": CorpusProtocol(
             first_to_test=1_000,
             expected={"test": Count(1_000, 1_000)},
-            home="the hub's Lin-Chen/ShareGPT4V (share-captioner_coco_lcs_sam_1246k_1107.json), whose pictures are "
+            home="the hub's Lin-Chen/ShareGPT4V (share-captioner_coco_lcs_sam_1246k_1107.json), whose images are "
             f"LLaVA-Pretrain, SAM and {_COCO_2017}",
         ),
     }
@@ -105,9 +109,6 @@ PROTOCOLS: Mapping[str, CorpusProtocol] = MappingProxyType(
 
 def find_protocol(protocol: str | Mapping[str, Any] | None) -> CorpusProtocol:
     """Returns a protocol by its name in ``PROTOCOLS``, or from its fields as a catalog entry writes them.
-
-    Args:
-        protocol: A name, the fields, or None for the splits of the files.
 
     Raises:
         ValueError: If the name or a field is unknown; the message lists the known ones.
@@ -135,9 +136,6 @@ def find_protocol(protocol: str | Mapping[str, Any] | None) -> CorpusProtocol:
 def read_expected(expected: Mapping[str, Any]) -> dict[str, Count]:
     """Returns counts as a catalog entry writes them: ``{train: {images: 113287, captions: 566747}}``.
 
-    Args:
-        expected: Counts by split.
-
     Raises:
         ValueError: If it is not of that form.
     """
@@ -152,10 +150,7 @@ def read_expected(expected: Mapping[str, Any]) -> dict[str, Count]:
 
 
 def check_train_splits(train_splits: Any) -> tuple[str, ...]:
-    """Returns the splits of a file that make up ``train``.
-
-    Args:
-        train_splits: As a catalog entry gives them.
+    """Returns the splits of a file that make up ``train``, as a catalog entry gives them.
 
     Raises:
         ValueError: If they are no list, or name val or test.
@@ -179,7 +174,7 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
 
     Raises:
         ValueError: If the captions have no split and the protocol gives none, or an unknown one, or what is held out
-            leaves a split with fewer than ``FEWEST`` pictures.
+            leaves a split with fewer than ``FEWEST`` images.
     """
     if protocol.captions_per_image is not None:
         captions = captions[captions.groupby("image_id", sort=False).cumcount() < protocol.captions_per_image]
@@ -188,7 +183,7 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
     if protocol.first_to_test:
         has_position = "position" in captions
         position = captions["position"].to_numpy() if has_position else pd.factorize(captions["image_id"])[0]
-        return captions.assign(split=_either(position < protocol.first_to_test, "test", "train"))
+        return _with_split(captions, np.where(position < protocol.first_to_test, "test", "train"))
     if protocol.held_out:
         return _hold_out(captions, protocol.held_out, name)
     if "split" not in captions:
@@ -206,7 +201,7 @@ def check_counts(captions: pd.DataFrame, expected: Mapping[str, Count], *, name:
         captions: ``image_id`` and ``split``.
         expected: Counts by split.
         name: What the message calls the corpus.
-        left_out: Captions that were left out and counted: so many may be missing, but no picture.
+        left_out: Captions that were left out and counted: so many may be missing, but no image.
 
     Raises:
         ValueError: If a count differs; the message gives both.
@@ -216,7 +211,7 @@ def check_counts(captions: pd.DataFrame, expected: Mapping[str, Count], *, name:
         found = Count(rows.nunique(), len(rows))
         if found.images != count.images or not count.captions - left_out <= found.captions <= count.captions:
             raise ValueError(
-                f"The split {split!r} of the corpus {name!r} must have {count.images} pictures with {count.captions} "
+                f"The split {split!r} of the corpus {name!r} must have {count.images} images with {count.captions} "
                 f"captions. Got {found.images} with {found.captions} instead. Complete the files, correct the "
                 "protocol, or, for a part of the corpus, set expected: null in its catalog entry."
             )
@@ -239,6 +234,7 @@ def _map_splits(captions: pd.DataFrame, protocol: CorpusProtocol, name: str) -> 
 
 
 def _hold_out(captions: pd.DataFrame, held_out: Mapping[str, float], name: str) -> pd.DataFrame:
+    # By a hash of the id: images that are added to a corpus move no other from one split to another.
     codes, unique = pd.factorize(captions["image_id"])
     digests = (hashlib.sha256(f"held out/{image_id}".encode()).digest()[:8] for image_id in unique)
     place = np.fromiter((int.from_bytes(digest, "big") / 2**64 for digest in digests), np.float64, len(unique))
@@ -251,12 +247,12 @@ def _hold_out(captions: pd.DataFrame, held_out: Mapping[str, float], name: str) 
     few = [split for split, count in counts.items() if count < FEWEST]
     if few and len(unique):
         raise ValueError(
-            f"The split {few[0]!r} of the corpus {name!r} has {counts[few[0]]} of {len(unique)} pictures "
+            f"The split {few[0]!r} of the corpus {name!r} has {counts[few[0]]} of {len(unique)} images "
             f"(all: {counts}), and a run needs {FEWEST} at least. Its protocol holds out "
-            f"{dict(held_out)} by a hash of the pictures' names. {_remedy(place, held_out)}, add pictures, "
+            f"{dict(held_out)} by a hash of the images' names. {_remedy(place, held_out)}, add images, "
             "or name the splits yourself: a column split, folders called train and val."
         )
-    return captions.assign(split=pd.Series(chosen[codes], captions.index, dtype="str"))
+    return _with_split(captions, chosen[codes])
 
 
 def _remedy(place: np.ndarray, held_out: Mapping[str, float]) -> str:
@@ -268,5 +264,5 @@ def _remedy(place: np.ndarray, held_out: Mapping[str, float]) -> str:
     return "Change the shares"
 
 
-def _either(condition: np.ndarray, yes: str, no: str) -> pd.Series:
-    return pd.Series(np.where(condition, yes, no), dtype="str").array
+def _with_split(captions: pd.DataFrame, splits: np.ndarray) -> pd.DataFrame:
+    return captions.assign(split=pd.Series(splits, captions.index, dtype="str"))

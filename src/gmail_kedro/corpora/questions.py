@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.corpora.json_files import read_json
-from gmail_kedro.corpora.lists import read_written_list
-from gmail_kedro.corpora.texts import without_image_marks
-from gmail_kedro.corpora.tree import require_file, require_folder
+from gmail_kedro.corpora.caption_text import read_written_list, without_image_marks
+from gmail_kedro.corpora.find_files import require_file, require_folder
+from gmail_kedro.corpora.text_files import read_json
 from gmail_kedro.interfaces import IMAGE_MARK, Question
 
 SCIENCEQA_HOME = "scienceqa.github.io (problems.json, pid_splits.json and the images of each split)"
 MMMU_HOME = "the hub's MMMU/MMMU (a folder of Parquet files for each of 30 subjects)"
+# The published numbers: a benchmark without some of its questions gives another score.
 SCIENCEQA_COUNTS = {"train": 12_726, "val": 4_241, "test": 4_241}
 SCIENCEQA_IMAGE_TEST_COUNT = 2_017
 MMMU_COUNTS = {"dev": 150, "validation": 900}
@@ -27,11 +27,11 @@ def read_scienceqa(
     Args:
         folder: Holds ``problems.json``, ``pid_splits.json`` and ``images/split/id/image.png``.
         split: train, val or test.
-        images_only: Leave out the questions without a picture: the IMG part that vision-language models report.
+        images_only: Leave out the questions without an image: the IMG part that vision-language models report.
         check_counts: Hold it to the published number of questions.
 
     Raises:
-        FileNotFoundError: If a file, or the picture of a question, is missing.
+        FileNotFoundError: If a file, or the image of a question, is missing.
         ValueError: If a file is not of this layout, or a count differs.
     """
     folder = Path(folder)
@@ -51,7 +51,7 @@ def read_scienceqa(
         if problem.get("image") or not images_only:
             questions.append(_scienceqa_question(folder, split, str(question_id), problem))
     if check_counts and images_only and split == "test":
-        _check_count("ScienceQA with pictures", split, SCIENCEQA_IMAGE_TEST_COUNT, len(questions))
+        _check_count("ScienceQA with images", split, SCIENCEQA_IMAGE_TEST_COUNT, len(questions))
     return questions
 
 
@@ -95,12 +95,13 @@ def _scienceqa_question(folder: Path, split: str, question_id: str, problem: Map
         )
     options = tuple(map(str, choices))
     if any(IMAGE_MARK in option for option in options):
-        raise ValueError(f"{where} has pictures among its choices {choices!r:.160}. Take it out of pid_splits.json.")
+        # Several images in one prompt are beyond the models here; of the published questions none is so.
+        raise ValueError(f"{where} has images among its choices {choices!r:.160}. Take it out of pid_splits.json.")
     image = None
     if problem.get("image"):
         path = folder / "images" / split / question_id / str(problem["image"])
         if not path.is_file():
-            raise FileNotFoundError(f"{where}: its picture '{path}' does not exist. It comes from: {SCIENCEQA_HOME}.")
+            raise FileNotFoundError(f"{where}: its image '{path}' does not exist. It comes from: {SCIENCEQA_HOME}.")
         image = path.read_bytes()
     return Question(
         question_id=question_id,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from gmail_kedro.corpora.columns import TEXT, CaptionColumns, Reading
-from gmail_kedro.corpora.encodings import open_utf8
-from gmail_kedro.corpora.picture_files import find_pictures
-from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.texts import encode_text
-from gmail_kedro.corpora.tree import TreeImages, require_file, require_folder
+from gmail_kedro.corpora.caption_table import TEXT, CaptionBlocks, CaptionTable
+from gmail_kedro.corpora.caption_text import encode_text
+from gmail_kedro.corpora.find_files import find_images, require_file, require_folder
+from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.text_files import open_utf8
+from gmail_kedro.images.image_files import ImageFiles
 
 BLOCK_ROWS = 16_384
 SPEAKER = "gpt"
@@ -21,40 +21,33 @@ UNANSWERED = f"entry in which {SPEAKER} says nothing"
 
 def read_sharegpt4v(
     annotations: Path, images: Path, *, name: str, home: str = "", skip_missing: bool = False
-) -> Reading:
+) -> CaptionTable:
     """Returns the captions of a ShareGPT4V file, in file order.
 
     The file holds ``[{"id", "image", "conversations": [{"from", "value"}, ...]}, ...]``; the caption is the first that
-    ``gpt`` says, wherever it stands. A picture is called by its path below ``images``; a caption by its position in
-    the file, because the ids are not unique. Line ends become spaces.
-
-    Args:
-        annotations: The JSON file.
-        images: The folder of the pictures.
-        name: What messages call the corpus.
-        home: Where the files come from, for messages.
-        skip_missing: Leave out, and count, the entries whose picture is not there.
+    ``gpt`` says, wherever it stands. An image is called by its path below ``images``; a caption by its position in
+    the file, because the ids are not unique. The arguments are those of ``read_table``.
 
     Raises:
         FileNotFoundError: If the file or the folder does not exist.
         ValueError: If the file is not of this layout.
     """
     annotations = require_file(annotations, name=name, home=home)
-    pictures = TreeImages(require_folder(images, name=name, home=home))
+    source = ImageFiles(require_folder(images, name=name, home=home))
     skipped = Skipped()
-    columns = CaptionColumns(("caption_id", "image_id", "caption"), skipped)
+    blocks = CaptionBlocks(("caption_id", "image_id", "caption"), skipped)
     entries = enumerate(_stream(annotations, name))
     while block := list(islice(entries, BLOCK_ROWS)):
-        rows = [_read_entry(entry, str(position), annotations, name, skipped) for position, entry in block]
-        ids, paths, captions = map(list, zip(*filter(None, rows), strict=True)) if any(rows) else ([], [], [])
-        named, usable = find_pictures(
-            pa.array(map(encode_text, paths), pa.large_binary()), pa.array(ids, TEXT), pictures, skipped,
-            skip_missing=skip_missing,
-        )  # fmt: skip
-        found = zip(ids, named.to_pylist(), captions, usable.to_pylist(), strict=True)
-        columns.add_rows([row[:3] for row in found if row[3]], label="caption_id")
-    captions = columns.frame()
-    return Reading(captions.assign(position=captions["caption_id"].astype("int64")), pictures, skipped)
+        read = (_read_entry(entry, str(position), annotations, name, skipped) for position, entry in block)
+        rows = [row for row in read if row is not None]
+        ids = pa.array([row[0] for row in rows], TEXT)
+        paths = pa.array([encode_text(row[1]) for row in rows], pa.large_binary())
+        named, usable = find_images(paths, ids, source.folder, skipped, skip_missing=skip_missing)
+        found = zip(rows, named.to_pylist(), usable.to_pylist(), strict=True)
+        blocks.add_rows([(row[0], path, row[2]) for row, path, is_usable in found if is_usable])
+    captions = blocks.frame()
+    # The benchmark of the first 1,000 goes by the position in the file, also where entries are left out.
+    return CaptionTable(captions.assign(position=captions["caption_id"].astype("int64")), source, skipped)
 
 
 def _stream(annotations: Path, name: str) -> Iterator[Any]:
@@ -73,7 +66,7 @@ def _stream(annotations: Path, name: str) -> Iterator[Any]:
 def _read_entry(
     entry: Any, position: str, annotations: Path, name: str, skipped: Skipped
 ) -> tuple[str, str | None, Any] | None:
-    """Returns the caption's id, the picture's path and the caption; None, counted, if there is no answer."""
+    """Returns the caption's id, the image's path and the caption; None, counted, if there is no answer."""
     turns = entry.get("conversations") if isinstance(entry, dict) else None
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError(
@@ -81,6 +74,7 @@ def _read_entry(
             f"value: question}}, {{from: {SPEAKER}, value: caption}}]}}. Got {entry!r:.120} instead. Correct the file "
             "or its layout in the catalog entry."
         )
+    # By the speaker, not by the place: some entries begin with the answer, others with a system prompt.
     answers = [turn.get("value") for turn in turns if turn.get("from") == SPEAKER]
     if not answers:
         skipped.add(UNANSWERED, position)

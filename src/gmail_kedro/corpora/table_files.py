@@ -1,27 +1,70 @@
-"""Streams the wanted columns of a table file, block by block, with the numbers of the rows."""
+"""Streams the wanted columns of a table file, block by block, with the numbers that its rows have in the file.
 
+Tools such as img2dataset call an image by its row. So a row that cannot be read must keep its number, or every
+image below it would get its neighbour's caption; no reader of CSV or JSON lines gives such numbers back.
+"""
+
+import csv
 import json
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 
-from gmail_kedro.corpora.csv_quotes import refuse_open_quote
-from gmail_kedro.corpora.encodings import open_utf8
-from gmail_kedro.corpora.lists import is_list
-from gmail_kedro.corpora.row_numbers import RowNumbers
-from gmail_kedro.corpora.skipping import Skipped
-from gmail_kedro.corpora.texts import encode_text
+from gmail_kedro.corpora.caption_text import encode_text
+from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.text_files import open_utf8
 
 BLOCK_BYTES = 2**21  # a row must fit; the CSV reader reads up to 32 blocks ahead
 BATCH_ROWS = 65_536
 BLANK_END = (b"\n\n", b"\n\r\n")
 WRONG_WIDTH = "row with another number of columns"
 Blocks = Iterator[tuple[pa.Array, pa.RecordBatch]]
+
+_types = pa.types
+_IS_LIST = (_types.is_list, _types.is_large_list, _types.is_fixed_size_list)
+_IS_LIST += (_types.is_list_view, _types.is_large_list_view)
+_IS_TEXT = (_types.is_string, _types.is_large_string, _types.is_string_view, _types.is_null)
+_IS_TEXT += (_types.is_binary, _types.is_large_binary, _types.is_binary_view)
+
+
+class RowNumbers:
+    """Numbers the rows of tables that follow one another, from 0, those that are left out among them."""
+
+    def __init__(self) -> None:
+        self._file = 0  # number of the first row of this file
+        self._next = 0
+        self._left_out: list[int] = []  # a parser reads ahead: some of these come after the rows it has given back
+
+    def leave_out(self, place: int) -> int:
+        """Counts a row that is not among those taken, by its place in its file, from 0; returns its number."""
+        self._left_out.append(self._file + place)
+        return self._left_out[-1]
+
+    def take(self, count: int) -> pa.Array:
+        """Returns the numbers of the next rows that are not left out, int64 [count]; all before them are known."""
+        known = np.array(self._left_out, np.int64)
+        numbers = np.setdiff1d(np.arange(self._next, self._next + count + len(known)), known)[:count]
+        if count:
+            self._next = int(numbers[-1]) + 1
+            self._left_out = [number for number in self._left_out if number >= self._next]
+        return pa.array(numbers, pa.int64())
+
+    def end_file(self) -> None:
+        """Ends a file: the rows after its last row that was taken are counted too."""
+        self._next = max([self._next, *(number + 1 for number in self._left_out)])
+        self._file, self._left_out = self._next, []
+
+    @property
+    def total(self) -> int:
+        """How many rows the files had that have ended."""
+        return self._file
 
 
 @dataclass(frozen=True)
@@ -39,6 +82,11 @@ class Wanted:
     header: Sequence[str] | None = None
 
 
+def is_list(kind: pa.DataType) -> bool:
+    """Returns whether the values of a column's type are lists of any of Arrow's five kinds."""
+    return any(test(kind) for test in _IS_LIST)
+
+
 def stream_table(path: Path, wanted: Wanted, *, rows: RowNumbers, skipped: Skipped) -> Blocks:
     """Yields the numbers of rows and the wanted columns, block by block in file order.
 
@@ -46,8 +94,8 @@ def stream_table(path: Path, wanted: Wanted, *, rows: RowNumbers, skipped: Skipp
         path: A ``.csv``, ``.tsv``, ``.token``, ``.parquet`` or ``.jsonl`` file.
         wanted: What to read.
         rows: Numbers the rows.
-        skipped: Takes the rows that cannot be read: of a CSV or TSV those that have another number of columns than the
-            first.
+        skipped: Counts the rows that cannot be read: of a CSV or TSV those that have another number of columns than
+            the first.
 
     Raises:
         ValueError: If the suffix is unknown, the file is empty or damaged, or a column is missing or of another type;
@@ -69,9 +117,9 @@ def stream_table(path: Path, wanted: Wanted, *, rows: RowNumbers, skipped: Skipp
 
 
 def _stream_csv(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) -> Blocks:
-    from pyarrow import csv
+    from pyarrow import csv as arrow_csv
 
-    is_quoted = path.suffix.lower() == ".csv"
+    is_quoted = path.suffix.lower() == ".csv"  # published TSVs (Conceptual Captions) hold single quotes as they are
     names = list(wanted.columns)
     if is_quoted:
         refuse_open_quote(path)
@@ -85,37 +133,57 @@ def _stream_csv(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) 
         skipped.add(WRONG_WIDTH, f"row {number}: {row.text[:60]!r}", count=line_count)
         return "skip"
 
-    def options(handler: Any) -> tuple[csv.ReadOptions, csv.ParseOptions]:
-        return csv.ReadOptions(
+    def open_csv(file: BinaryIO, handler: Any, **convert: Any) -> Any:
+        # One thread: only then does Arrow give the handler the numbers of the rows.
+        read = arrow_csv.ReadOptions(
             use_threads=False, block_size=BLOCK_BYTES, column_names=wanted.header, skip_rows=above
-        ), csv.ParseOptions(
+        )
+        parse = arrow_csv.ParseOptions(
             delimiter="," if is_quoted else "\t",
             quote_char='"' if is_quoted else False,
             newlines_in_values=is_quoted,
             ignore_empty_lines=False,  # they are rows too: left out, they would move the numbers of all below
             invalid_row_handler=handler,
         )
+        return arrow_csv.open_csv(file, read, parse, arrow_csv.ConvertOptions(**convert))
 
-    with (
-        _open_rows(path) as file,
-        csv.open_csv(file, *options(lambda row: "skip"), csv.ConvertOptions(check_utf8=False)) as reader,
-    ):
+    # Opened once for the header alone: asked for columns that are absent, Arrow does not say which there are.
+    with _open_rows(path) as file, open_csv(file, lambda row: "skip", check_utf8=False) as reader:
         found = _names_of(reader, path)
     hint = "" if wanted.header else " If its first line is data already, name all columns: header: [caption, url]."
     _require_columns(path, names, found, hint)
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.large_binary()), include_columns=names, strings_can_be_null=False
-    )
-    with _open_rows(path) as file, csv.open_csv(file, *options(count), convert) as reader:
+    # As bytes, so that one row that is not UTF-8 is counted and does not end the file; and "NA" stays a word.
+    convert = {"column_types": dict.fromkeys(names, pa.large_binary()), "strings_can_be_null": False}
+    with _open_rows(path) as file, open_csv(file, count, include_columns=names, **convert) as reader:
         for batch in reader:
             yield rows.take(len(batch)), batch
 
 
-def refuse_blank_end(path: Path) -> None:
-    """Refuses a table with blank lines at its end, which elsewhere are no rows: here they would move what follows.
+def refuse_open_quote(path: Path) -> None:
+    """Refuses a CSV with a quote that does not close: the rows below it would become one, and its caption theirs.
 
-    Args:
-        path: A table whose rows are known by their number, and after which another one goes on.
+    A single one within an unquoted cell (5" wall) is text.
+
+    Raises:
+        ValueError: If there is such a quote.
+    """
+    with open_utf8(path) as file:
+        quotes = sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK_BYTES), b""))
+    if quotes % 2 == 0:  # which is quick to see, and spares most files Python's parser
+        return
+    with open_utf8(path) as file:
+        reader = csv.reader(TextIOWrapper(file, encoding="utf-8", errors="replace", newline=""), strict=True)
+        try:
+            deque(reader, maxlen=0)
+        except csv.Error as error:
+            raise ValueError(
+                f"The table '{path}' has a quote that does not close, in or above line {reader.line_num} ({error}): "
+                'the rows below it would become one. Close it; within a quoted cell, write it twice ("").'
+            ) from error
+
+
+def refuse_blank_end(path: Path) -> None:
+    """Refuses a table with blank lines at its end, where its rows are known by their number and another one follows.
 
     Raises:
         ValueError: If it ends so.
@@ -124,8 +192,8 @@ def refuse_blank_end(path: Path) -> None:
         with open_utf8(path) as file:
             if _end_of(file).endswith(BLANK_END):
                 raise ValueError(
-                    f"The table '{path}' ends in blank lines, and another one goes on after it: where pictures are "
-                    "called by their row, nobody can say whether these are rows. Remove them, or, where pictures "
+                    f"The table '{path}' ends in blank lines, and another one goes on after it: where images are "
+                    "called by their row, nobody can say whether these are rows. Remove them, or, where images "
                     "belong to them, write rows with an empty caption."
                 )
 
@@ -173,17 +241,15 @@ def _stream_parquet(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipp
 
 
 def _require_text(path: Path, name: str, kind: pa.DataType, *, may_be_list: bool) -> None:
+    """Refuses a column of numbers or structures, which Arrow would cast to texts such as "5" without a word."""
     item = kind.value_type if may_be_list and is_list(kind) else kind
     item = item.value_type if pa.types.is_dictionary(item) else item
-    types = pa.types
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-    bytes_tests = (types.is_binary, types.is_large_binary, types.is_binary_view)
-    if any(test(item) for test in (*tests, *bytes_tests)):
+    if any(test(item) for test in _IS_TEXT):
         return
     remedy = "Name another column, or write this one as text."
-    if types.is_struct(item) and {"bytes", "path"} <= {field.name for field in item}:
+    if pa.types.is_struct(item) and {"bytes", "path"} <= {field.name for field in item}:  # the datasets library's
         remedy = (
-            "Pictures inside a table are not read here: write each into a file that is called by its row, as "
+            "Images inside a table are not read here: write each into a file that is called by its row, as "
             "conf/own_corpus/README.md shows, and set columns: {file_pattern: '{row:09d}.jpg', caption: ...}."
         )
     expected = "text or lists of texts" if may_be_list else "text"
@@ -191,6 +257,7 @@ def _require_text(path: Path, name: str, kind: pa.DataType, *, may_be_list: bool
 
 
 def _stream_json_lines(path: Path, wanted: Wanted, rows: RowNumbers, skipped: Skipped) -> Blocks:
+    # Python's parser: Arrow's refuses a file in which a column is text in one row and a list in another.
     block: list[list[Any]] = []
     is_first = True
     with _open_rows(path) as file:

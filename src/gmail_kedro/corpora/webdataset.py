@@ -1,106 +1,40 @@
 """Reads corpora that are WebDataset tars (CC3M, CC12M as img2dataset and the hub's mirrors write them).
 
-Captions are read once, tar by tar; pictures are read from their place in their tar.
+Captions are read once, tar by tar, and kept as Parquet for the next run, which need not open a tar.
 """
 
 import glob
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import parquet
 from tqdm import tqdm
 
-from gmail_kedro.corpora.columns import CaptionColumns, Reading
-from gmail_kedro.corpora.keys import KeyIndex
-from gmail_kedro.corpora.skipping import SKIP_LIMIT, Skipped
-from gmail_kedro.corpora.stamps import file_stamp
-from gmail_kedro.corpora.tar_captions import read_tar_captions
-from gmail_kedro.corpora.tree import require_file
+from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
+from gmail_kedro.corpora.caption_text import caption_lines, json_captions
+from gmail_kedro.corpora.find_files import require_file
+from gmail_kedro.corpora.skipped import SKIP_LIMIT, Skipped
+from gmail_kedro.corpora.tar_index import TarImages, index_tar
+from gmail_kedro.images.image_files import IMAGE_ENDINGS
+from gmail_kedro.whole_files import atomic_write
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, eq=False)
-class TarImages:
-    """Encoded pictures in tars, each read from its place (an ``ImageSource``). Nothing stays open.
-
-    Attributes:
-        tars: The tars.
-        keys: The key of each picture, N of them.
-        tar_numbers: Position of each picture's tar, uint32 [N].
-        offsets: First byte of each picture, uint64 [N].
-        sizes: Bytes of each picture, uint32 [N].
-        modality: ``real``: photographs may not go through a student's route of generated images.
-    """
-
-    modality: ClassVar[str] = "real"
-    tars: Sequence[Path]
-    keys: pa.Array
-    tar_numbers: np.ndarray
-    offsets: np.ndarray
-    sizes: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def read(self, key: str) -> bytes:
-        """Returns the encoded picture.
-
-        Args:
-            key: ``name of the tar/key of the sample``.
-
-        Raises:
-            FileNotFoundError: If there is no such picture, or its tar is gone.
-            ValueError: If the tar was cut short since it was read.
-        """
-        row = self._find(key)
-        tar, size = self.tars[self.tar_numbers[row]], int(self.sizes[row])
-        with tar.open("rb") as file:
-            file.seek(int(self.offsets[row]))
-            content = file.read(size)
-        if len(content) != size:
-            raise ValueError(f"The picture {key!r} ends beyond '{tar}', which was cut short. Fetch the tar again.")
-        return content
-
-    def stamp(self, key: str) -> str:
-        """Returns what changes when the picture does, without reading it: its tar's stamp, and its place in it.
-
-        Args:
-            key: ``name of the tar/key of the sample``.
-
-        Raises:
-            FileNotFoundError: If there is no such picture, or its tar is gone.
-        """
-        row = self._find(key)
-        return f"{file_stamp(self.tars[self.tar_numbers[row]])} {self.offsets[row]} {self.sizes[row]}"
-
-    def size(self, key: str) -> int:
-        """Returns the bytes of a picture, without reading it.
-
-        Raises:
-            FileNotFoundError: If there is no such picture.
-        """
-        return int(self.sizes[self._find(key)])
-
-    def _find(self, key: str) -> int:
-        row = self._index.find(key)
-        if row is None:
-            known = self.keys[0].as_py() if len(self) else None
-            raise FileNotFoundError(
-                f"There is no picture {key!r} among the {len(self)} in the tars, such as {known!r}."
-            )
-        return row
-
-    @cached_property
-    def _index(self) -> KeyIndex:
-        return KeyIndex(self.keys)
+INDEX_SCHEMA = pa.schema(  # one row a caption; offset and size are its image's place in the tar
+    [
+        ("caption_id", pa.large_string()),
+        ("key", pa.large_string()),
+        ("caption", pa.large_binary()),
+        ("offset", pa.uint64()),
+        ("size", pa.uint32()),
+    ]
+)
+INDEX_VERSION = 5  # raised whenever other captions, ids, images or reasons are taken from the same tar
 
 
 def read_webdataset(
@@ -111,10 +45,10 @@ def read_webdataset(
     index: Path | None = None,
     caption_key: str | None = None,
     fault_limit: float = SKIP_LIMIT,
-) -> Reading:
+) -> CaptionTable:
     """Returns the captions of WebDataset tars, tar by tar in the order of their names.
 
-    A picture is called ``name of the tar/key of the sample``, and so is its caption where it is the only one. Of
+    An image is called ``name of the tar/key of the sample``, and so is its caption where it is the only one. Of
     several, which are the lines of the ``.txt`` or a list in the ``.json``, each has its place behind the name:
     ``00000/000000007-0``.
 
@@ -132,7 +66,7 @@ def read_webdataset(
     """
     paths = _find_tars(tars, name, home)
     skipped, faults, parts = Skipped(), [], []
-    columns = CaptionColumns(("caption_id", "image_id", "caption"), skipped)
+    blocks = CaptionBlocks(("caption_id", "image_id", "caption"), skipped, label="image_id")
     for number, path in enumerate(tqdm(paths, desc=f"reading the tars of {name}", disable=None, leave=False)):
         found = read_tar_captions(path, None if index is None else Path(index), caption_key)
         facts = json.loads(found.schema.metadata[b"facts"])
@@ -140,16 +74,69 @@ def read_webdataset(
             faults.append(f"{path.name} ({facts['fault']})")
         for reason, (count, example) in facts["skipped"].items():
             skipped.add(reason, example, count=count)
-        kept = found.filter(columns.add(found["caption_id"], found["key"], found["caption"], label="image_id"))
+        kept = found.filter(blocks.add(found["caption_id"], found["key"], found["caption"]))
+        # The captions of an image follow one another: its first row stands for it.
         names = kept["key"].to_numpy()
         is_first = np.r_[np.ones(min(1, len(names)), bool), names[1:] != names[:-1]]
         places = (kept[column].to_numpy()[is_first] for column in ("offset", "size"))
         parts.append((is_first, np.full(is_first.sum(), number, np.uint32), *places))
     _refuse_faults(faults, len(paths), fault_limit, name)
-    captions = columns.frame()
+    captions = blocks.frame()
     is_first, tar_numbers, offsets, sizes = (np.concatenate(column) for column in zip(*parts, strict=True))
     keys = pa.array(captions["image_id"][is_first], pa.large_string())
-    return Reading(captions, TarImages(paths, keys, tar_numbers, offsets, sizes), skipped)
+    return CaptionTable(captions, TarImages(paths, keys, tar_numbers, offsets, sizes), skipped)
+
+
+def read_tar_captions(path: Path, folder: Path | None, caption_key: str | None) -> pa.Table:
+    """Returns each caption of a tar with the place of its image, as ``INDEX_SCHEMA`` has it.
+
+    Its metadata ``facts`` is JSON: ``fault``, why the tar could not be read to its end, or null; and ``skipped``, the
+    count and an example of what was left out, by reason.
+
+    Args:
+        path: The tar.
+        folder: Where what was found is kept, and found again as long as the tar is the same; None keeps nothing.
+        caption_key: As in ``read_webdataset``.
+    """
+    if folder is None:
+        return _index(path, caption_key, {})
+    facts = path.stat()
+    # Reproducible tars are written anew with the old times of their making: only the ctime tells.
+    times = [facts.st_mtime_ns, facts.st_ctime_ns]
+    origin = {"bytes": facts.st_size, "changed": times, "key": caption_key, "version": INDEX_VERSION}
+    origin["endings"] = sorted(IMAGE_ENDINGS)  # differ between builds of Pillow
+    stored = folder / f"{path.stem}.parquet"
+    if stored.is_file():
+        try:
+            schema = parquet.read_schema(stored)
+            if json.loads((schema.metadata or {}).get(b"facts", b"{}")).get("origin") == origin:
+                return parquet.read_table(stored)
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            logger.warning("The index %s is damaged and is made anew: %s", stored, error)
+    table = _index(path, caption_key, origin)
+    with atomic_write(stored) as partial:
+        parquet.write_table(table, partial, compression="zstd")
+    return table
+
+
+def _index(path: Path, caption_key: str | None, origin: dict[str, Any]) -> pa.Table:
+    found = index_tar(path, text_ending="txt" if caption_key is None else "json")
+    names, rows = {sample.key for sample in found.samples}, []
+    for key, text, *place in found.samples:
+        try:
+            # A text without a line is kept, to be counted as a blank caption.
+            lines = caption_lines(text) or [(0, text)] if caption_key is None else json_captions(text, caption_key)
+            ids = [key] if len(lines) == 1 else [f"{key}-{number}" for number, _ in lines]
+            if len(ids) > 1 and not names.isdisjoint(ids):
+                raise ValueError("several captions, one of them with the name of another sample")
+            captions = zip(ids, lines, strict=True)
+            rows += [(f"{path.stem}/{id_}", f"{path.stem}/{key}", caption, *place) for id_, (_, caption) in captions]
+        except ValueError as error:
+            found.skipped.add(str(error), f"{path.name}:{key}")
+    facts = {"origin": origin, "fault": found.fault, "skipped": found.skipped.summary}
+    columns = zip(*rows, strict=True) if rows else [()] * len(INDEX_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, INDEX_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=INDEX_SCHEMA.with_metadata({"facts": json.dumps(facts)}))
 
 
 def _find_tars(tars: str, name: str, home: str) -> list[Path]:
@@ -160,7 +147,7 @@ def _find_tars(tars: str, name: str, home: str) -> list[Path]:
     repeated = [stem for stem, count in stems.items() if count > 1]
     if repeated:
         raise ValueError(
-            f"The tars of the corpus {name!r} must have different names, which become part of the picture ids. "
+            f"The tars of the corpus {name!r} must have different names, which become part of the image ids. "
             f"{repeated[:3]} occur more than once in '{tars}'. Rename them or narrow the pattern."
         )
     places: dict[Path, Path] = {}

@@ -6,10 +6,11 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import LabelledImages
 
 
-class ClassSetsDataset(AbstractDataset[None, Mapping[str, Callable[[], LabelledImages]]]):
+class ClassSetsDataset(ReadOnlyDataset[Mapping[str, Callable[[], LabelledImages]]]):
     """Classification sets by name, read-only: each is read when it is asked for, and once.
 
     Examples:
@@ -53,22 +54,11 @@ class ClassSetsDataset(AbstractDataset[None, Mapping[str, Callable[[], LabelledI
         """Returns what reads each set; it raises ``FileNotFoundError`` or ``ValueError`` where it is not whole."""
         return self._readers
 
-    def save(self, data: None) -> None:
-        """Refuses: benchmarks are not ours to write.
-
-        Args:
-            data: Anything.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError("Classification sets are read-only: nothing can be saved to them.")
-
     def _describe(self) -> dict[str, Any]:
         return {"sets": list(self._readers)}
 
 
-def _read(dataset: AbstractDataset[None, LabelledImages]) -> LabelledImages:
+def _read(dataset: AbstractDataset[Any, LabelledImages]) -> LabelledImages:
     """Returns the set, or raises what was wrong with it without Kedro's words around it."""
     try:
         return dataset.load()

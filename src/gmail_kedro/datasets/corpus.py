@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
-
 from gmail_kedro.corpora.layouts import check_places, read_corpus
 from gmail_kedro.corpora.protocols import find_protocol, read_expected
-from gmail_kedro.corpora.skipping import SKIP_LIMIT
+from gmail_kedro.corpora.skipped import SKIP_LIMIT
+from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import Corpus
 
 FROM_PROTOCOL = "protocol"
 
 
-class CorpusDataset(AbstractDataset[None, Corpus]):
+class CorpusDataset(ReadOnlyDataset[Corpus]):
     """A captioned corpus, read-only: COCO, Flickr30k, CC3M, CC12M, ShareGPT4V, a folder, a table, or one's own.
 
     The layout says which reader takes the other keys: ``karpathy``, ``coco``, ``flickr`` and ``sharegpt4v`` take
@@ -85,7 +84,7 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
         self.metadata = metadata
 
     def load(self) -> Corpus:
-        """Returns the corpus: captions in memory, pictures read when asked for.
+        """Returns the corpus: captions in memory, images read when asked for.
 
         Raises:
             DatasetError: If a file is absent or not of its layout, or the counts differ from the expected ones; the
@@ -100,17 +99,6 @@ class CorpusDataset(AbstractDataset[None, Corpus]):
             skip_limit=self._skip_limit,
             classification=self._classification,
         )
-
-    def save(self, data: None) -> None:
-        """Refuses: a corpus of photographs is not ours to write.
-
-        Args:
-            data: Anything.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(self.read_only)
 
     @property
     def read_only(self) -> str:

@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
-
 from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, read_class_set
 from gmail_kedro.corpora.class_tars import read_class_tars
+from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import LabelledImages
 
 
-class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
+class LabelledImagesDataset(ReadOnlyDataset[LabelledImages]):
     """One of the eight classification sets, read-only, as torchvision has it on disk or as WebDataset tars.
 
     Examples:
@@ -61,17 +60,17 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
             name: A key of ``corpora.class_sets.CLASS_SETS``.
             root: The folder that torchvision calls root.
             tars: In place of ``root``: a folder of CLIP_benchmark's layout.
-            listing: With ``root``, a file of the pictures that are measured on; without it all are, or the test split
+            listing: With ``root``, a file of the images that are measured on; without it all are, or the test split
                 of a set that has one.
-            training_listing: With ``root``, a file of the pictures that may be trained on, for a set that comes
+            training_listing: With ``root``, a file of the images that may be trained on, for a set that comes
                 without a training split.
-            train_per_class: In place of both listings, how many pictures of each class are drawn to be trained on;
+            train_per_class: In place of both listings, how many images of each class are drawn to be trained on;
                 the others are measured on.
-            check_counts: With ``root``, hold the set to its numbers of classes and pictures.
+            check_counts: With ``root``, hold the set to its numbers of classes and images.
             metadata: Ignored here; Kedro leaves it to plugins.
 
         Raises:
-            ValueError: If the name is unknown, there is not exactly one of ``root`` and ``tars``, or the pictures are
+            ValueError: If the name is unknown, there is not exactly one of ``root`` and ``tars``, or the images are
                 divided in two ways.
         """
         if name not in CLASS_SETS:
@@ -92,7 +91,7 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
         self.metadata = metadata
 
     def load(self) -> LabelledImages:
-        """Returns the set; pictures are read when asked for.
+        """Returns the set; images are read when asked for.
 
         Raises:
             DatasetError: If it is not there, not whole, or of another size; the message says where it comes from.
@@ -101,17 +100,6 @@ class LabelledImagesDataset(AbstractDataset[None, LabelledImages]):
             return read_class_tars(Path(self._tars), name=self._name, metric=CLASS_SETS[self._name].metric)
         root = Path(str(self._root))
         return read_class_set(self._name, root, division=self._division, check_counts=self._check_counts)
-
-    def save(self, data: None) -> None:
-        """Refuses: a benchmark is not ours to write.
-
-        Args:
-            data: Anything.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(f"The classification set {self._name!r} is read-only: nothing can be saved to it.")
 
     def _exists(self) -> bool:
         folder = self._tars or str(Path(str(self._root)) / CLASS_SETS[self._name].folder)

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
-
 from gmail_kedro.corpora.questions import read_mmmu, read_scienceqa
+from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import Question
 
 READERS: dict[str, Any] = {"scienceqa": read_scienceqa, "mmmu": read_mmmu}
 
 
-class QuestionsDataset(AbstractDataset[None, list[Question]]):
-    """The questions of a benchmark with their pictures, read-only.
+class QuestionsDataset(ReadOnlyDataset[list[Question]]):
+    """The questions of a benchmark with their images, read-only.
 
     Example (YAML)::
 
@@ -23,7 +22,7 @@ class QuestionsDataset(AbstractDataset[None, list[Question]]):
           split: test
 
     Args:
-        benchmark: ``scienceqa`` (its questions with a picture) or ``mmmu``.
+        benchmark: ``scienceqa`` (its questions with an image) or ``mmmu``.
         filepath: The folder of its files.
         split: The benchmark's own name of the split.
         check_counts: Hold it to the published number of questions.
@@ -55,17 +54,6 @@ class QuestionsDataset(AbstractDataset[None, list[Question]]):
             DatasetError: If a file is missing or damaged, or a count differs; the message says where it comes from.
         """
         return READERS[self._benchmark](self._folder, split=self._split, check_counts=self._check_counts)
-
-    def save(self, data: None) -> None:
-        """Refuses: a benchmark is not ours to write.
-
-        Args:
-            data: Anything.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(f"The questions of {self._benchmark} are read-only: nothing can be saved to them.")
 
     def _exists(self) -> bool:
         return self._folder.is_dir()

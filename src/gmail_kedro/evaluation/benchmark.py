@@ -1,7 +1,7 @@
 """A captioned corpus as a benchmark: encoded through a run's real route, retrieval on it, and scores of its captions.
 
-What the pipelines that measure on real photographs share. Scores are percentages; whatever is a mean over photographs
-comes with its interval, and photograph by photograph for paired comparisons of runs.
+What the pipelines that measure on real images share. Scores are percentages; whatever is a mean over images comes
+with its interval, and image by image for paired comparisons of runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ class Benchmark:
     """Embeddings of real evaluation images, through the real route, and of their captions.
 
     Attributes:
-        image_ids: The photographs, N of them.
+        image_ids: The images, N of them.
         image: float32 [N, D].
         captions: The captions, M of them.
         text: float32 [M, D], or None where the encoder reads no texts.
         tuned_text: The same through the text tower tuned downstream, or None where none was.
-        text_image_index: Row in ``image`` of each caption's photograph, int64 [M].
+        text_image_index: Row in ``image`` of each caption's image, int64 [M].
         truncated_count: Captions longer than the text tower reads.
         origin: What made the image embeddings.
     """
@@ -61,8 +61,8 @@ def encode_benchmark(
     """Encodes the evaluation split through the real route: images once, captions before and after tuning.
 
     Raises:
-        ValueError: If the split has no photographs, or not those of the retrieval protocol.
-        FileNotFoundError: If a photograph is missing; evaluation stops rather than score what is left.
+        ValueError: If the split has no images, or not those of the retrieval protocol.
+        FileNotFoundError: If an image is missing; evaluation stops rather than score what is left.
     """
     from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
     from gmail_kedro.models.encoders.tuned_text_tower import put_text_tower
@@ -143,15 +143,15 @@ def _retrieval(
     from gmail_kedro.metrics.retrieval import retrieval_scores
 
     result = retrieval_scores(benchmark.image, text, benchmark.text_image_index)
-    photographs = benchmark.text_image_index.numpy()  # captions of one photograph are resampled together
+    image_rows = benchmark.text_image_index.numpy()  # captions of one image are resampled together
     intervals = {
         f"{direction}_r{k}": interval_of(values.astype(float) * 100, params, groups)
-        for direction, hits, groups in (("i2t", result.i2t_hits, None), ("t2i", result.t2i_hits, photographs))
+        for direction, hits, groups in (("i2t", result.i2t_hits, None), ("t2i", result.t2i_hits, image_rows))
         for k, values in hits.items()
     }
-    counts = np.bincount(photographs)
+    counts = np.bincount(image_rows)
     by_image = {f"i2t_r{k}": hits * 100.0 for k, hits in result.i2t_hits.items()} | {
-        f"t2i_r{k}": np.bincount(photographs, weights=hits * 100.0) / counts for k, hits in result.t2i_hits.items()
+        f"t2i_r{k}": np.bincount(image_rows, weights=hits * 100.0) / counts for k, hits in result.t2i_hits.items()
     }
     return result.scores(), intervals, by_image
 
@@ -165,22 +165,22 @@ def score_texts(
     feature_store: Path,
     added: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Scores what a model says of photographs; what cannot run is listed with its reason.
+    """Scores what a model says of images; what cannot run is listed with its reason.
 
     Args:
-        predictions: ``image_id`` and ``text`` of each photograph.
+        predictions: ``image_id`` and ``text`` of each image.
         references: The true captions of each, by ``image_id``.
         corpus: Word vectors of its own are made from its training captions.
         params: Tokenizer, METEOR, word vectors, and the resampling.
         feature_store: Where word vectors are kept.
-        added: More measures by name, each one value a photograph, [N] in the order of ``references``.
+        added: More measures by name, each one value an image, [N] in the order of ``references``.
 
     Returns:
-        Scores in percent with their intervals, and what each photograph contributes: ``image_id``, ``measure``,
+        Scores in percent with their intervals, and what each image contributes: ``image_id``, ``measure``,
         ``value``.
 
     Raises:
-        ValueError: If a photograph lacks a prediction or a reference.
+        ValueError: If an image lacks a prediction or a reference.
     """
     from gmail_kedro.metrics.captioning import caption_scores
     from gmail_kedro.metrics.unavailable import MetricUnavailableError

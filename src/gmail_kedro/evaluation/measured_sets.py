@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 
-from gmail_kedro.corpora.class_splits import check_set, with_val
+from gmail_kedro.corpora.classification import check_set, with_val
 from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import ClassificationTask, Corpus, LabelledImages, TrainingSplits
 from gmail_kedro.params.evaluation import EvaluationParams
@@ -17,7 +17,7 @@ def open_class_sets(class_sets: ClassSets, corpus: Corpus, params: EvaluationPar
 
     Args:
         class_sets: What reads each set of the catalog.
-        corpus: Its tasks are measured on the photographs that the evaluation looks at.
+        corpus: Its tasks are measured on the images that the evaluation looks at.
         params: ``class_sets`` says which are wanted.
 
     Raises:
@@ -37,7 +37,7 @@ def check_class_sets(
     params: EvaluationParams,
     fine_tuning: FineTuningParams,
 ) -> None:
-    """Checks that the sets of the catalog that are measured, and trained on, are there; reads no picture.
+    """Checks that the sets of the catalog that are measured, and trained on, are there; reads no image.
 
     Args:
         class_sets: What reads each set of the catalog.
@@ -61,10 +61,6 @@ def check_class_sets(
 def refuse_unmeasured(fine_tuning: FineTuningParams, measured: Collection[str]) -> None:
     """Refuses to fine-tune on a set that is not measured.
 
-    Args:
-        fine_tuning: Which sets are fine-tuned on.
-        measured: Names of those that are measured.
-
     Raises:
         ValueError: If there is such a set.
     """
@@ -76,11 +72,7 @@ def refuse_unmeasured(fine_tuning: FineTuningParams, measured: Collection[str]) 
 
 
 def wanted_names(params: EvaluationParams, known: Collection[str]) -> list[str]:
-    """Returns the names of the sets that are measured.
-
-    Args:
-        params: ``class_sets``: the names, or None for all.
-        known: The names there are.
+    """Returns the names of the sets that are measured, among those that there are.
 
     Raises:
         ValueError: If a wanted name is not known; lists the known ones.
@@ -96,7 +88,7 @@ def wanted_names(params: EvaluationParams, known: Collection[str]) -> list[str]:
 
 
 def read_all(class_sets: ClassSets, *, trained: Collection[str] = ()) -> dict[str, LabelledImages]:
-    """Returns all sets, none of their pictures read; what is wrong with several is told at once.
+    """Returns all sets, none of their images read; what is wrong with several is told at once.
 
     Args:
         class_sets: What reads each.
@@ -128,7 +120,7 @@ def read_all(class_sets: ClassSets, *, trained: Collection[str] = ()) -> dict[st
 def _own_sets(
     corpus: Corpus, tasks: Mapping[str, ClassificationTask], params: EvaluationParams
 ) -> dict[str, LabelledImages]:
-    """Returns tasks of the corpus as sets: measured on the photographs that the evaluation looks at."""
+    """Returns tasks of the corpus as sets: measured on the images that the evaluation looks at."""
     if not tasks:
         return {}
     measured = dict.fromkeys(evaluation_rows(corpus, params)["image_id"])

@@ -9,10 +9,10 @@ from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
 
 
 def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
-    """Returns the captions that are scored: of the split, and as many of each photograph as the protocol takes.
+    """Returns the captions that are scored: of the split, and as many of each image as the protocol takes.
 
     Raises:
-        ValueError: If the split has fewer than two photographs, or not those of the retrieval protocol.
+        ValueError: If the split has fewer than two images, or not those of the retrieval protocol.
     """
     if params.retrieval_protocol is None:
         return split_rows(corpus, params.split, image_count=params.image_count)
@@ -23,23 +23,23 @@ def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
 
 
 def split_rows(corpus: Corpus, split: str, *, image_count: int | None) -> pd.DataFrame:
-    """Returns the captions of a split, of its first photographs only where a number is given.
+    """Returns the captions of a split, of its first images only where a number is given.
 
     Args:
         corpus: The corpus.
         split: ``val`` or ``test``.
-        image_count: Largest number of photographs, or None for all.
+        image_count: Largest number of images, or None for all.
 
     Raises:
-        ValueError: If the split has fewer than two photographs; counts those of each split.
+        ValueError: If the split has fewer than two images; counts those of each split.
     """
     rows = corpus.captions[corpus.captions["split"] == split]
     if rows["image_id"].nunique() < FEWEST:
         counts = corpus.captions.groupby("split")["image_id"].nunique().to_dict()
         raise ValueError(
-            f"The split {split!r} of the corpus {corpus.name!r} has {counts.get(split, 0)} photographs, and an "
+            f"The split {split!r} of the corpus {corpus.name!r} has {counts.get(split, 0)} images, and an "
             f"evaluation needs {FEWEST} at least. Its splits: {counts}. Set evaluation.split to another one, put more "
-            "photographs into it, or divide the corpus anew: protocol: {held_out: {...}} in its catalog entry."
+            "images into it, or divide the corpus anew: protocol: {held_out: {...}} in its catalog entry."
         )
     if image_count is None:
         return rows

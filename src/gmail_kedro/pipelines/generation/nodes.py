@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from gmail_kedro.corpora.checking import check_images, check_unreadable, look_at_images, refuse_absent
 from gmail_kedro.evaluation.leakage import leave_out_copies
 from gmail_kedro.generated_sets.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.generated_sets.generation_work import GenerationWork
@@ -18,6 +17,7 @@ from gmail_kedro.generated_sets.pairing import check_division
 from gmail_kedro.generated_sets.plan import plan_blocks
 from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.generated_sets.tables import Table
+from gmail_kedro.images.image_faults import check_images, find_faults, refuse_absent, refuse_unusable
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.models.generators.sampling import Sampling
 from gmail_kedro.params.generation import GenerationParams, PairingParams
@@ -66,13 +66,13 @@ def read_captions(
     measured_copies = check_images(corpus, captions.loc[~is_train, "image_id"].unique())
     _warn_of_copies("val and test", corpus.name, measured_copies, "each is measured as a photograph of its own")
     counts = captions.loc[is_train, "image_id"].value_counts(sort=False)
-    looked = look_at_images(corpus, counts.index.difference(list(copies), sort=False))
-    reasons = {**copies, **looked.reasons}
-    check_unreadable(corpus, reasons, of=len(counts), limit=quality.max_unreadable)
-    if len(counts) - len(reasons) - len(looked.copies) < 2:
+    faults = find_faults(corpus, counts.index.difference(list(copies), sort=False))
+    reasons = {**copies, **faults.unusable}
+    refuse_unusable(corpus, reasons, total=len(counts), limit=quality.max_unreadable)
+    if len(counts) - len(reasons) - len(faults.copies) < 2:
         raise ValueError(
             f"The split 'train' of the corpus {corpus.name!r} has {len(counts)} photographs, of which {len(reasons)} "
-            f"cannot be used and {len(looked.copies)} are copies of others; a run needs two. Add photographs."
+            f"cannot be used and {len(faults.copies)} are copies of others; a run needs two. Add photographs."
         )
     bad = pd.DataFrame(
         {
@@ -82,7 +82,7 @@ def read_captions(
         }
     ).astype({"caption_count": int})
     usable = captions[~captions["image_id"].isin(reasons.keys())].reset_index(drop=True)
-    return _merge_copies(corpus.name, usable, looked.copies), bad
+    return _merge_copies(corpus.name, usable, faults.copies), bad
 
 
 def _merge_copies(name: str, captions: pd.DataFrame, copies: Mapping[str, str]) -> pd.DataFrame:

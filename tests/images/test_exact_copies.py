@@ -1,4 +1,4 @@
-"""Copies are found by their bytes, and few pictures are read for it."""
+"""Copies are found by their bytes, and few images are read for it."""
 
 import io
 import tarfile
@@ -6,16 +6,15 @@ import tarfile
 import numpy as np
 import pandas as pd
 
-from gmail_kedro.corpora.checking import look_at_images
-from gmail_kedro.corpora.copies import copies_among, copies_between
-from gmail_kedro.corpora.folder import FolderImages
-from gmail_kedro.corpora.tree import TreeImages
 from gmail_kedro.corpora.webdataset import read_webdataset
+from gmail_kedro.images.exact_copies import copies_among, copies_between
+from gmail_kedro.images.image_faults import find_faults
+from gmail_kedro.images.image_files import ImageFiles
 from gmail_kedro.interfaces import Corpus
 
 
 class Counting:
-    """Pictures that know which were read."""
+    """Images that know which were read."""
 
     def __init__(self, contents):
         self.contents, self.was_read = contents, []
@@ -34,7 +33,7 @@ def _corpus(images):
     return Corpus(name="own", captions=pd.DataFrame(), images=images, labels={})
 
 
-def test_only_pictures_of_a_measured_size_are_read():
+def test_only_images_of_a_measured_size_are_read():
     trained = Counting({"a": b"1234", "b": b"12", "c": b"4321", "d": b"123456"})
     measured = Counting({"x": b"1234", "y": b"123", "z": b"999"})
     found = copies_between(_corpus(trained), [*"abcd", "gone"], _corpus(measured), [*"xyz", "gone"])
@@ -55,13 +54,13 @@ def test_files_and_tars_know_their_sizes(tmp_path):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    assert TreeImages(tmp_path).size("a.jpg") == FolderImages({"a": tmp_path / "a.jpg"}).size("a") == 5
+    assert ImageFiles(tmp_path).size("a.jpg") == ImageFiles(tmp_path, {"a": "a.jpg"}).size("a") == 5
     images = read_webdataset(str(tmp_path / "*.tar"), name="own").images
     assert images.size("0/k") == len(images.read("0/k")) == 7
 
 
-def test_looking_at_pictures_tells_the_copies_among_those_that_can_be_used(encode, photograph):
+def test_looking_at_images_tells_the_copies_among_those_that_can_be_used(encode, photograph):
     whole, other = encode(photograph), encode(photograph.rotate(90))
     images = Counting({"a": whole, "bad": b"x", "b": other, "c": whole, "bad_too": b"x", "d": other})
-    looked = look_at_images(_corpus(images), images.contents)
-    assert looked.copies == {"c": "a", "d": "b"} and set(looked.reasons) == {"bad", "bad_too"}
+    faults = find_faults(_corpus(images), images.contents)
+    assert faults.copies == {"c": "a", "d": "b"} and set(faults.unusable) == {"bad", "bad_too"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
-SKIP_LIMIT = 0.001
+SKIP_LIMIT = 0.001  # a web corpus has some broken rows; one in a thousand is more than a slip of the pen
 SHOWN_COUNT = 3
 
 
@@ -19,32 +19,17 @@ class Skipped:
         self._expected: set[str] = set()
 
     def add(self, reason: str, example: str, *, count: int = 1) -> None:
-        """Counts entries that cannot be used.
-
-        Args:
-            reason: Why, in a few words.
-            example: Names one of them.
-            count: How many they are.
-        """
+        """Counts entries that cannot be used for a reason, given in a few words, and names one of them."""
         if count:
             self._note(reason, [example], count)
 
     def add_all(self, reason: str, examples: Sequence[object]) -> None:
-        """Counts entries that cannot be used, each named.
-
-        Args:
-            reason: Why, in a few words.
-            examples: Names all of them.
-        """
+        """Counts entries that cannot be used, each of them named."""
         if len(examples):
             self._note(reason, list(map(str, examples[:SHOWN_COUNT])), len(examples))
 
     def allow(self, reason: str) -> None:
-        """Takes a reason out of ``check``: the catalog entry asked for it.
-
-        Args:
-            reason: One of those that are added.
-        """
+        """Takes a reason out of ``check``: the catalog entry asked for it."""
         self._expected.add(reason)
 
     @property

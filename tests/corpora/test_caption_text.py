@@ -3,11 +3,12 @@
 import pyarrow as pa
 import pytest
 
-from gmail_kedro.corpora.texts import (
+from gmail_kedro.corpora.caption_text import (
     caption_faults,
     clean_captions,
     decode_texts,
     encode_text,
+    read_written_list,
     without_image_marks,
 )
 from gmail_kedro.metrics.captioning import _tokenize_all_ptb, find_obstacle, tokenize_simple
@@ -75,8 +76,8 @@ def test_what_is_taken_has_words_for_both_tokenizers():
         (" a <b> image ", " a <b> image "),
     ],
 )
-def test_marks_of_a_picture_are_taken_out(text, bare):
-    """A vision-language model would make room for a second picture."""
+def test_marks_of_a_image_are_taken_out(text, bare):
+    """A vision-language model would make room for a second image."""
     assert without_image_marks(text) == bare
     assert clean_captions(pa.array([text], pa.large_string())).to_pylist() == [bare.strip()]
 
@@ -85,3 +86,31 @@ def test_half_a_character_is_no_utf_8():
     texts = pa.array([encode_text("a cat \ud83d"), encode_text("ok"), encode_text(None)], pa.large_binary())
     decoded, bad = decode_texts(texts)
     assert (decoded.to_pylist(), bad) == ([None, "ok", None], [0])
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ('["a cat", "it\'s \\"so\\" \\u00e9"]', ["a cat", 'it\'s "so" é']),
+        ("['a cat', \"it's\", None]", ["a cat", "it's", None]),
+        ('["one", null]', ["one", None]),
+        ("['a cat'\n 'a dog']", ["a cat", "a dog"]),
+        ("""['a cat' "it's 'so' 'good'"]""", ["a cat", "it's 'so' 'good'"]),
+        ("""["it's 'so' 'good'", 'b']""", ["it's 'so' 'good'", "b"]),
+        (" [] ", []),
+        ("[sic] a cat", None),
+        ("[a cat]", None),
+        ("[1, 2]", None),
+        ("['a', ['b']]", None),
+        ("['a', ...", None),
+        ("['a' ... 'b']", None),
+        ("['a' 'b'] and ['c' 'd']", None),
+        ("['a' 'b' ... 'c' 'd']", None),
+        ("['a' + 'b']", None),
+        ("[b'a', b'b']", None),
+        ("[" * 10_000 + "]" * 10_000, None),
+        ("a cat", None),
+    ],
+)
+def test_lists_as_they_are_written(text, texts):
+    assert read_written_list(text) == texts

@@ -1,13 +1,12 @@
-"""One look finds every unusable picture before any work is done."""
+"""One look finds every unusable image before any work is done."""
 
 import re
 
 import pandas as pd
 import pytest
 
-from gmail_kedro.corpora.checking import check_images, refuse_absent
-from gmail_kedro.corpora.folder import FolderImages
-from gmail_kedro.corpora.tree import TreeImages
+from gmail_kedro.images.image_faults import check_images, refuse_absent
+from gmail_kedro.images.image_files import ImageFiles
 from gmail_kedro.interfaces import Corpus
 
 
@@ -18,17 +17,17 @@ def corpus(tmp_path, encode, photograph) -> Corpus:
     for name, content in contents.items():
         (tmp_path / f"{name}.jpg").write_bytes(content)
     names = [*contents, *(f"gone{index}" for index in range(4))]
-    pictures = FolderImages({name: tmp_path / f"{name}.jpg" for name in names})
-    return Corpus(name="own", captions=pd.DataFrame(), images=pictures, labels={})
+    images = ImageFiles(tmp_path, {name: f"{name}.jpg" for name in names})
+    return Corpus(name="own", captions=pd.DataFrame(), images=images, labels={})
 
 
-def test_good_pictures_pass(corpus):
+def test_good_images_pass(corpus):
     assert check_images(corpus, ["whole", "whole"]) == check_images(corpus, []) == {}
 
 
 def test_all_bad_ones_are_counted_and_five_are_shown(corpus):
-    with pytest.raises(ValueError, match="7 of the 8 pictures needed from the corpus 'own' cannot be used") as caught:
-        check_images(corpus, list(corpus.images.paths))
+    with pytest.raises(ValueError, match="7 of the 8 images needed from the corpus 'own' cannot be used") as caught:
+        check_images(corpus, list(corpus.images.filenames))
     lines = str(caught.value).splitlines()
     assert [re.search("'(.+?)'", line).group(1) for line in lines[1:6]] == ["cut", "html", "empty", "gone0", "gone1"]
     assert lines[6:] == ["- and 2 more"]
@@ -36,24 +35,18 @@ def test_all_bad_ones_are_counted_and_five_are_shown(corpus):
     assert "HTML" in lines[2]
 
 
-def test_a_picture_is_counted_once(corpus):
-    with pytest.raises(ValueError, match="1 of the 2 pictures"):
+def test_a_image_is_counted_once(corpus):
+    with pytest.raises(ValueError, match="1 of the 2 images"):
         check_images(corpus, ["html", "whole", "html", "whole"])
 
 
-def test_a_picture_of_another_corpus_is_bad(corpus):
-    with pytest.raises(ValueError, match="no picture 'other' among 8"):
+def test_a_image_of_another_corpus_is_bad(corpus):
+    with pytest.raises(ValueError, match="no image 'other' among 8"):
         check_images(corpus, ["other"])
 
 
-def test_without_decoding_only_headers_are_read(corpus):
-    check_images(corpus, ["whole", "cut"], decode=False)
-    with pytest.raises(ValueError, match="2 of the 3 pictures"):
-        check_images(corpus, ["whole", "html", "gone0"], decode=False)
-
-
-def test_absent_pictures_are_counted_over_all_splits(tmp_path):
-    """Ten pictures of two captions each; one of train, one of val and one of test are not there."""
+def test_absent_images_are_counted_over_all_splits(tmp_path):
+    """Ten images of two captions each; one of train, one of val and one of test are not there."""
     names = [f"{number}.jpg" for number in range(10)]
     splits = dict(zip(names, ["train"] * 6 + ["val"] * 2 + ["test"] * 2, strict=True))
     for name in set(names) - {"3.jpg", "6.jpg", "9.jpg"}:
@@ -61,12 +54,12 @@ def test_absent_pictures_are_counted_over_all_splits(tmp_path):
     rows = pd.DataFrame({"image_id": [name for name in names for _ in range(2)]})
     rows["split"] = rows["image_id"].map(splits)
     told = (
-        r"3 of the 10 pictures of the corpus 'own' are not there.*skip_missing: true.*\n- '3.jpg': '.*3.jpg'\n- '6.jpg'"
+        r"3 of the 10 images of the corpus 'own' are not there.*skip_missing: true.*\n- '3.jpg': '.*3.jpg'\n- '6.jpg'"
     )
-    for images in (TreeImages(tmp_path), FolderImages({name: tmp_path / name for name in names})):
+    for images in (ImageFiles(tmp_path), ImageFiles(tmp_path, {name: name for name in names})):
         with pytest.raises(ValueError, match=told):
             refuse_absent(Corpus(name="own", captions=rows, images=images, labels={}), limit=1.0)
         trained = Corpus(name="own", captions=rows[rows["split"] == "train"], images=images, labels={})
         refuse_absent(trained, limit=0.17)
-        with pytest.raises(ValueError, match="1 of the 6 pictures of the corpus 'own' are not there"):
+        with pytest.raises(ValueError, match="1 of the 6 images of the corpus 'own' are not there"):
             refuse_absent(trained, limit=0.16)

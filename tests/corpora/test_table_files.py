@@ -1,38 +1,60 @@
-"""Lists written out as text are lists again; a caption in brackets is a caption."""
+"""Rows have the numbers that they have in their files."""
 
 import pyarrow as pa
 import pytest
 
-from gmail_kedro.corpora.lists import WrittenLists, is_list, one_row_a_caption, read_written_list
-from gmail_kedro.corpora.skipping import Skipped
+from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.table import WrittenLists, one_row_a_caption
+from gmail_kedro.corpora.table_files import RowNumbers, is_list, refuse_open_quote
+
+
+def test_rows_that_are_left_out_have_numbers_too():
+    rows = RowNumbers()
+    assert rows.take(2).to_pylist() == [0, 1]
+    assert [rows.leave_out(place) for place in (3, 4, 9)] == [3, 4, 9]  # a parser reads ahead
+    assert rows.take(3).to_pylist() == [2, 5, 6]
+    assert rows.take(0).to_pylist() == []
+    assert rows.take(3).to_pylist() == [7, 8, 10]
+
+
+@pytest.mark.parametrize(("last", "following"), [(None, 2), (2, 3), (5, 6), (0, 2)])
+def test_a_file_goes_on_where_the_one_before_ended(last, following):
+    """Also where that one ended with rows that were left out."""
+    rows = RowNumbers()
+    if last is not None:
+        rows.leave_out(last)
+    rows.take(1 if last == 0 else 2)
+    rows.end_file()
+    assert rows.total == following
+    assert rows.leave_out(1) == following + 1
+    assert rows.take(2).to_pylist() == [following, following + 2]
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(content, encoding="utf-8"):
+        (tmp_path / "own.csv").write_bytes(content.encode(encoding))
+        return tmp_path / "own.csv"
+
+    return write
+
+
+@pytest.mark.reliability(8)
+@pytest.mark.parametrize(
+    "content",
+    ['file,caption\na.jpg,"one\nb.jpg,two\nc.jpg,three\n', 'file,caption\na.jpg,"one\nb.jpg,"two"\nc.jpg,three\n'],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_an_open_quote_is_refused(table, content, encoding):
+    with pytest.raises(ValueError, match=r"own.csv' has a quote that does not close, in or above line [34] .*Close it"):
+        refuse_open_quote(table(content, encoding))
 
 
 @pytest.mark.parametrize(
-    ("text", "texts"),
-    [
-        ('["a cat", "it\'s \\"so\\" \\u00e9"]', ["a cat", 'it\'s "so" é']),
-        ("['a cat', \"it's\", None]", ["a cat", "it's", None]),
-        ('["one", null]', ["one", None]),
-        ("['a cat'\n 'a dog']", ["a cat", "a dog"]),
-        ("""['a cat' "it's 'so' 'good'"]""", ["a cat", "it's 'so' 'good'"]),
-        ("""["it's 'so' 'good'", 'b']""", ["it's 'so' 'good'", "b"]),
-        (" [] ", []),
-        ("[sic] a cat", None),
-        ("[a cat]", None),
-        ("[1, 2]", None),
-        ("['a', ['b']]", None),
-        ("['a', ...", None),
-        ("['a' ... 'b']", None),
-        ("['a' 'b'] and ['c' 'd']", None),
-        ("['a' 'b' ... 'c' 'd']", None),
-        ("['a' + 'b']", None),
-        ("[b'a', b'b']", None),
-        ("[" * 10_000 + "]" * 10_000, None),
-        ("a cat", None),
-    ],
+    "content", ['a,"one\n\ntwo"\nb,"she said ""hi"""\n', 'a,a 5" wall\nb,"two"\n', 'a,"x"y\n', "a,b\n", ""]
 )
-def test_lists_as_they_are_written(text, texts):
-    assert read_written_list(text) == texts
+def test_quotes_that_pair_and_marks_within_a_cell_are_fine(table, content):
+    refuse_open_quote(table(content))
 
 
 LISTS = [["a", "b"], [], None, [None, "c"], ["d", "e"]]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gmail_kedro.corpora.encodings import open_utf8, read_text, to_utf8
+from gmail_kedro.corpora.text_files import open_utf8, read_text, to_utf8
 
 TEXT = "[Käse, 猫 🐈]\nzwei\n"
 

@@ -1,6 +1,6 @@
-"""The eight classification sets of the paper as they lie on disk, through torchvision where it knows them.
+"""The eight classification sets of the paper as they lie on disk, read through torchvision.
 
-Nothing is downloaded: torchvision is asked for files and labels only, and no picture is opened.
+Nothing is downloaded, and no image is opened: torchvision's classes are asked for files and labels only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gmail_kedro.images.decoding import PICTURE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_picture
+from gmail_kedro.images.image_files import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_format
 
 ACC1, MEAN_PER_CLASS = "acc1", "mean_per_class_recall"
-Labelled = tuple[list[tuple[Path, int]], Sequence[str]]
+Samples = list[tuple[Path, int]]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Part:
 
     Attributes:
         options: What torchvision's class is asked for.
-        images: How many pictures it must have.
+        images: How many images it must have.
         folder: Where it lies below the root; empty where it lies with the others.
     """
 
@@ -97,7 +97,7 @@ CLASS_SETS: Mapping[str, ClassSet] = MappingProxyType(
         ),
         "imagenet": ClassSet(
             "ImageFolder", Part({}, 50_000), ACC1, 1_000, "val",
-            "image-net.org (ILSVRC2012_img_val.tar, its pictures sorted into a folder for each WordNet id; "
+            "image-net.org (ILSVRC2012_img_val.tar, its images sorted into a folder for each WordNet id; "
             "ILSVRC2012_img_train.tar, unpacked in the same way, for what is trained on)",
             {"train": Part({}, 1_281_167, folder="train")},
         ),
@@ -105,7 +105,7 @@ CLASS_SETS: Mapping[str, ClassSet] = MappingProxyType(
 )  # fmt: skip
 
 
-def read_part(name: str, root: Path, part: Part) -> Labelled:
+def read_part(name: str, root: Path, part: Part) -> tuple[Samples, list[str]]:
     """Returns the files and labels of one split, sorted, and the names of the classes as the files have them.
 
     Args:
@@ -126,10 +126,11 @@ def read_part(name: str, root: Path, part: Part) -> Labelled:
             f"The classification set {name!r} should be the folder '{folder.absolute()}', which does not "
             f"exist. Put it there, or correct the root in conf/*/catalog*.yml. It comes from: {spec.home}."
         )
+    # A loader that returns the path: a sample is then its file's name, and nothing is decoded.
     options: dict[str, Any] = dict(part.options) | ({"loader": Path} if spec.takes_loader else {})
     at = root
     if spec.dataset == "ImageFolder":  # it has endings of its own, and leaves out the others without a word
-        at, options["is_valid_file"] = folder, _is_picture
+        at, options["is_valid_file"] = folder, _is_image
     try:
         dataset = getattr(datasets, spec.dataset)(root=str(at), **options)
         samples = list(map(dataset.__getitem__, range(len(dataset)))) if spec.takes_loader else _without_loader(dataset)
@@ -140,31 +141,32 @@ def read_part(name: str, root: Path, part: Part) -> Labelled:
         ) from error
     _refuse_repeated(name, [path for path, _ in samples])
     classes = getattr(dataset, "classes", None) or dataset.categories
+    # ImageNet's classes are tuples of synonyms, the first of which is the name.
     return sorted(samples), [entry if isinstance(entry, str) else entry[0] for entry in classes]
 
 
-def _is_picture(path: str) -> bool:
+def _is_image(path: str) -> bool:
     if (ending := file_ending(path)) in UNREAD_ENDINGS:
-        raise ValueError(f"'{path}' is a {unread_picture(ending)}. Convert it.")
-    return ending in PICTURE_ENDINGS
+        raise ValueError(f"'{path}' is an {unread_format(ending)}. Convert it.")
+    return ending in IMAGE_ENDINGS
 
 
 def _refuse_repeated(name: str, paths: Sequence[Path]) -> None:
-    """Refuses a set in which a link gives a folder, and so its pictures, another name."""
+    """Refuses a set in which a link gives a folder, and so its images, another name."""
     places: dict[Path, Path] = {}
     for folder in dict.fromkeys(path.parent for path in paths):
         known = places.setdefault(folder.resolve(), folder)
         if known != folder:
             raise ValueError(
-                f"The classification set {name!r} must have every picture once, but '{folder}' and '{known}' are one "
+                f"The classification set {name!r} must have every image once, but '{folder}' and '{known}' are one "
                 "folder. Remove the link."
             )
 
 
-def _without_loader(dataset: Any) -> list[tuple[Path, int]]:
-    """Returns files and labels of the two classes that would open every picture to name it."""
-    if hasattr(dataset, "categories"):
+def _without_loader(dataset: Any) -> Samples:
+    """Returns files and labels of the two classes that would open every image to name it."""
+    if hasattr(dataset, "categories"):  # Caltech101
         folder = Path(dataset.root) / "101_ObjectCategories"
         rows = zip(dataset.y, dataset.index, strict=True)
         return [(folder / dataset.categories[label] / f"image_{number:04d}.jpg", label) for label, number in rows]
-    return list(zip(dataset._images, dataset._labels, strict=True))
+    return list(zip(dataset._images, dataset._labels, strict=True))  # OxfordIIITPet

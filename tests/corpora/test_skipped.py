@@ -4,13 +4,13 @@ import logging
 
 import pytest
 
-from gmail_kedro.corpora.skipping import Skipped
+from gmail_kedro.corpora.skipped import Skipped
 
 
 def _skipped(count=2):
     skipped = Skipped()
     skipped.add("blank caption", "row 7", count=count)
-    skipped.add("no picture", "row 9")
+    skipped.add("no image", "row 9")
     return skipped
 
 
@@ -21,7 +21,7 @@ def test_over_the_limit_is_refused_with_reasons():
     with pytest.raises(
         ValueError,
         match=r"(?s)3 of the 1000 entries of the corpus 'own' cannot be used \(0.30%\); its skip_limit allows 0.10%.*"
-        r"blank caption: 2 \(such as row 7\).*no picture: 1 \(such as row 9\)",
+        r"blank caption: 2 \(such as row 7\).*no image: 1 \(such as row 9\)",
     ):
         _skipped().check(taken=997, limit=0.001, name="own")
 
@@ -33,7 +33,7 @@ def test_within_the_limit_is_logged(caplog):
     with caplog.at_level(logging.WARNING):
         _skipped().check(taken=2_997, limit=0.001, name="own")
     assert "Corpus own: entries left out:\n- blank caption: 2 (such as row 7)" in caplog.text
-    assert _skipped().counts == {"blank caption": 2, "no picture": 1}
+    assert _skipped().counts == {"blank caption": 2, "no image": 1}
 
 
 def test_what_was_asked_for_does_not_count_against_the_limit():

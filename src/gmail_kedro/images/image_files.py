@@ -1,0 +1,116 @@
+"""Image files below one folder: which endings are images, and the source that reads them.
+
+Nothing is opened before it is asked for, and nothing is kept in memory, however many images there are.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from PIL import features
+
+_ENDINGS = {  # by Pillow's name of the format; EPS is left out, since Pillow runs Ghostscript to read it
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "PNG": ("png",),
+    "WEBP": ("webp",),
+    "GIF": ("gif",),
+    "BMP": ("bmp",),
+    "TIFF": ("tif", "tiff"),
+    "JPEG2000": ("jp2", "j2k"),
+    "PPM": ("ppm", "pgm", "pbm", "pnm"),
+    "AVIF": ("avif",),
+}
+# Wheels of Pillow may come without AVIF: its files are then counted among those that are not read.
+FORMATS = tuple(name for name in _ENDINGS if name != "AVIF" or features.check("avif"))
+IMAGE_ENDINGS = frozenset(ending for name in FORMATS for ending in _ENDINGS[name])
+# Images that cameras and phones write and Pillow does not read: they are counted, not taken for something else.
+_CAMERA_ENDINGS = {"heic", "heif", "hif", "dng", "raw", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2"}
+UNREAD_ENDINGS = frozenset(_CAMERA_ENDINGS | {"avif", "jxl", "svg", "psd", "tga", "ico"}) - IMAGE_ENDINGS
+
+
+def file_ending(name: str) -> str:
+    """Returns what follows the last dot of a file's name, in lower case; nothing for ``.hidden``."""
+    stem, _, ending = name.rpartition("/")[2].rpartition(".")
+    return ending.lower() if stem else ""
+
+
+def unread_format(ending: str) -> str:
+    """Returns the reason under which images with one of ``UNREAD_ENDINGS`` are counted."""
+    return f"image in a format that is not read here ({ending})"
+
+
+def file_stamp(path: Path) -> str:
+    """Returns what changes when a file does: its size in bytes and its time of change in nanoseconds."""
+    facts = path.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Real images, one file each, below one folder (an ``ImageSource``).
+
+    Attributes:
+        folder: Where they lie.
+        filenames: The path below the folder of each image, by its id; None where the path is the id.
+        modality: ``real``: an encoder on the student's route of generated images refuses them.
+    """
+
+    modality: ClassVar[str] = "real"
+    folder: Path
+    filenames: Mapping[str, str] | None = field(default=None, repr=False)
+
+    def path(self, key: str) -> Path:
+        """Returns the file of an image, which need not exist.
+
+        Raises:
+            FileNotFoundError: If the key is unknown, or leads out of the folder.
+        """
+        filename = key if self.filenames is None else self.filenames.get(key)
+        if filename is None:
+            known = ", ".join(repr(known) for known in list(self.filenames or ())[:3])
+            raise FileNotFoundError(
+                f"There is no image {key!r} among {len(self.filenames or ())} (such as {known}). Ask for one of them "
+                "by its id."
+            )
+        relative = PurePosixPath(filename)
+        if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+            raise FileNotFoundError(
+                f"The image {key!r} is not below the folder '{self.folder}'. Ask for one by its path in it."
+            )
+        return self.folder / relative
+
+    def read(self, key: str) -> bytes:
+        """Returns the encoded image.
+
+        Raises:
+            FileNotFoundError: If the key is unknown or its file does not exist; the message names both.
+        """
+        return self._find(key).read_bytes()
+
+    def stamp(self, key: str) -> str:
+        """Returns what changes when the file does, without reading it."""
+        return file_stamp(self._find(key))
+
+    def size(self, key: str) -> int:
+        """Returns the bytes of an image, without reading it."""
+        return self._find(key).stat().st_size
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """Returns the keys, each once and in order, that are unknown or have no file; opens nothing."""
+        return [key for key in dict.fromkeys(keys) if not self._has(key)]
+
+    def _has(self, key: str) -> bool:
+        try:
+            return self.path(key).is_file()
+        except FileNotFoundError:
+            return False
+
+    def _find(self, key: str) -> Path:
+        path = self.path(key)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"The image {key!r} should be the file '{path.absolute()}', which does not exist. "
+                "Put it there, or correct the images folder in conf/*/catalog*.yml."
+            )
+        return path
