@@ -45,7 +45,7 @@ def test_captions_stand_by_image_in_file_order(read, content, tmp_path):
         ["7", "9", "A dog.", "000000000009.jpg"],
         ["6", "9", "Ein Hund – „brav“ 🐕", "000000000009.jpg"],
     ]
-    assert table.images.paths["9"] == tmp_path / "val2017" / "000000000009.jpg"
+    assert table.images.path("9") == tmp_path / "val2017" / "000000000009.jpg"
     assert table.skipped.counts == {}
 
 
@@ -125,7 +125,7 @@ def test_ids_that_are_text_and_names_with_dots(read, content, tmp_path):
     ]
     table = read(content)
     assert table.captions.values.tolist() == [["c1", "p1", "One.", "photo..jpg"], ["c2", "p2", "Two.", "a/b.jpg"]]
-    assert table.images.paths["p1"] == tmp_path / "val2017" / "photo..jpg"
+    assert table.images.path("p1") == tmp_path / "val2017" / "photo..jpg"
 
 
 def test_one_file_under_two_ids_is_refused_with_the_count(read, content):

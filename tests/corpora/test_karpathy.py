@@ -19,7 +19,7 @@ def _parts(table):
 
 
 def test_captions_and_images(annotate, entries, images):
-    captions, images = _parts(read_karpathy(annotate(entries), images, name="own"))
+    captions, source = _parts(read_karpathy(annotate(entries), images, name="own"))
     assert captions.to_dict("records") == [
         {"caption_id": "1", "image_id": "900", "caption": "A cat.", "split": "train", "filename": "train2014/a.jpg"},
         {"caption_id": "2", "image_id": "900", "caption": "A grey cat, asleep.", "split": "train",
@@ -27,14 +27,14 @@ def test_captions_and_images(annotate, entries, images):
         {"caption_id": "3", "image_id": "901", "caption": "A dog.", "split": "train", "filename": "val2014/b.jpg"},
         {"caption_id": "4", "image_id": "902", "caption": "A bird.", "split": "test", "filename": "val2014/c.jpg"},
     ]  # fmt: skip
-    assert images.read("901") == (images / "val2014" / "b.jpg").read_bytes()
-    assert images.missing(["900", "901", "902"]) == []
+    assert source.read("901") == (images / "val2014" / "b.jpg").read_bytes()
+    assert source.missing(["900", "901", "902"]) == []
 
 
 def test_restval_is_left_out_when_not_named(annotate, entries, images):
     captions, images = _parts(read_karpathy(annotate(entries), images, name="own", train_splits=["train"]))
     assert captions.image_id.tolist() == ["900", "900", "902"]
-    assert list(images.paths) == ["900", "902"]
+    assert list(images.filenames) == ["900", "902"]
 
 
 def test_a_split_of_ones_own_can_be_training(annotate, entries, images):
@@ -193,7 +193,7 @@ def test_absent_images_are_left_out_where_asked_and_counted(annotate, entries, i
     (images / "train2014" / "a.jpg").unlink()
     table = read_karpathy(annotate(entries), images, name="own", skip_missing=True)
     assert table.captions.caption_id.tolist() == ["3", "4"]
-    assert list(table.images.paths) == ["901", "902"]
+    assert list(table.images.filenames) == ["901", "902"]
     assert table.skipped.counts == {"image that is not there": 1}
     table.skipped.check(taken=2, limit=0.0, name="own")
 
@@ -263,7 +263,7 @@ def test_labels_by_other_ids_are_refused(tmp_path, annotate, entries, images):
 def test_flickr8k_as_published():
     captions, images = _parts(read_karpathy(FLICKR8K / "dataset_flickr8k.json", FLICKR8K / "images", name="flickr8k"))
     assert len(captions) == 35_000
-    assert captions.image_id.nunique() == len(images) == 7_000
+    assert captions.image_id.nunique() == len(images.filenames) == 7_000
     assert captions.drop_duplicates("image_id").split.value_counts().to_dict() == {"train": 6000, "val": 1000}
     assert captions.caption[0] == "A child in a pink dress is climbing up a set of stairs in an entry way ."
     first = captions.image_id[0]

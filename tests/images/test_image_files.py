@@ -22,7 +22,7 @@ def images(tmp_path) -> ImageFiles:
 
 def test_read_returns_the_bytes(images):
     assert images.read("1") == b"a"
-    assert len(images) == 3
+    assert len(images.filenames) == 3
 
 
 @pytest.mark.parametrize(("key", "file"), [("2", "gone.jpg"), ("3", "folder.jpg")])
