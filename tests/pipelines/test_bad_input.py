@@ -64,9 +64,7 @@ def test_own_photographs_go_all_the_way(own):
 def test_missing_photographs_are_counted_and_left_out_as_the_message_says(own, photographs, tmp_path):
     for number in (3, 25):  # of train and of val
         (photographs / f"images/photo_{number}.jpg").unlink()
-    with pytest.raises(
-        Exception, match=r"2 of the 30 pictures of the corpus 'own'.*skip_missing: true.*\n.*photo_3.jpg"
-    ):
+    with pytest.raises(Exception, match=r"2 of the 30 images of the corpus 'own'.*skip_missing: true.*\n.*photo_3.jpg"):
         own("generation")
     catalog = tmp_path / "project/conf/own_corpus/catalog_corpus.yml"
     catalog.write_text(f"{catalog.read_text()}    skip_missing: true\n")
@@ -77,7 +75,7 @@ def test_missing_photographs_are_counted_and_left_out_as_the_message_says(own, p
 def test_corrupt_photograph(own, photographs):
     path = photographs / "images/photo_4.jpg"
     path.write_bytes(path.read_bytes()[:400])
-    told = r"1 of the 24 training photographs of the corpus 'own' cannot be used \(4.17%\)(.|\n)*picture '4'"
+    told = r"1 of the 24 training images of the corpus 'own' cannot be used \(4.17%\)(.|\n)*image '4'"
     with pytest.raises(Exception, match=told):
         own("generation")
     project = own("generation", quality={"max_unreadable": 0.05})
@@ -111,7 +109,7 @@ def test_a_split_of_one_photograph_stops_the_run_before_its_first_node(own, phot
     content = json.loads((photographs / "dataset.json").read_text())
     content["images"] = content["images"][:25]
     (photographs / "dataset.json").write_text(json.dumps(content))
-    with pytest.raises(Exception, match=r"split 'val' of the corpus 'own' has 1 photographs.*'train': 24, 'val': 1"):
+    with pytest.raises(Exception, match=r"split 'val' of the corpus 'own' has 1 images.*'train': 24, 'val': 1"):
         own("gmail")
     assert not (photographs.parent / "project/data").exists()
 
@@ -144,7 +142,7 @@ def test_copies_are_refused_then_left_out_and_merged(own, photographs):
     folder = photographs / "images"
     shutil.copy(folder / "photo_25.jpg", folder / "photo_3.jpg")  # of val, in train
     shutil.copy(folder / "photo_8.jpg", folder / "photo_9.jpg")  # of train, in train
-    with pytest.raises(Exception, match=r"1 of the 24 training pictures .*'3' is '25'.*quality.max_unreadable=0.042 "):
+    with pytest.raises(Exception, match=r"1 of the 24 training images .*'3' is '25'.*quality.max_unreadable=0.042 "):
         own("generation")
     assert not (photographs.parent / "project/data/02_intermediate/own/shards").exists()
     project = own("generation", "pairing", quality={"max_unreadable": 0.042}, generation={"image_count": 24})

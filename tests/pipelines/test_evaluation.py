@@ -101,7 +101,7 @@ def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path
 
 
 def test_a_split_without_photographs_is_refused():
-    with pytest.raises(ValueError, match=r"split 'test' .* has 0 photographs, .* Its splits: \{'train': 3\}"):
+    with pytest.raises(ValueError, match=r"split 'test' .* has 0 images, .* Its splits: \{'train': 3\}"):
         evaluation_rows(corpus_of(3, 2, split="train"), params())
 
 

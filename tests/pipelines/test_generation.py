@@ -232,7 +232,7 @@ def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
 @pytest.mark.parametrize("image_id", ["img_v.jpg", "img_t.jpg"])
 def test_an_unreadable_benchmark_photograph_always_fails_the_run(image_id: str) -> None:
     corpus = Corpus("tiny", make_captions(), Photographs(cut=[image_id], gone=[]), labels={})
-    with pytest.raises(ValueError, match=f"1 of the 2 pictures .*\n- The picture '{image_id}' is cut off"):
+    with pytest.raises(ValueError, match=f"1 of the 2 images .*\n- The image '{image_id}' is cut off"):
         read_captions(corpus, corpus, quality_params(max_unreadable=1.0))
 
 
