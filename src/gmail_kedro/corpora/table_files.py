@@ -27,11 +27,8 @@ BLANK_END = (b"\n\n", b"\n\r\n")
 WRONG_WIDTH = "row with another number of columns"
 Blocks = Iterator[tuple[pa.Array, pa.RecordBatch]]
 
-_types = pa.types
-_IS_LIST = (_types.is_list, _types.is_large_list, _types.is_fixed_size_list)
-_IS_LIST += (_types.is_list_view, _types.is_large_list_view)
-_IS_TEXT = (_types.is_string, _types.is_large_string, _types.is_string_view, _types.is_null)
-_IS_TEXT += (_types.is_binary, _types.is_large_binary, _types.is_binary_view)
+_LISTS = ("is_list", "is_large_list", "is_fixed_size_list", "is_list_view", "is_large_list_view")
+_TEXTS = ("is_string", "is_large_string", "is_string_view", "is_binary", "is_large_binary", "is_binary_view", "is_null")
 
 
 class RowNumbers:
@@ -84,7 +81,7 @@ class Wanted:
 
 def is_list(kind: pa.DataType) -> bool:
     """Returns whether the values of a column's type are lists of any of Arrow's five kinds."""
-    return any(test(kind) for test in _IS_LIST)
+    return any(getattr(pa.types, test)(kind) for test in _LISTS)
 
 
 def stream_table(path: Path, wanted: Wanted, *, rows: RowNumbers, skipped: Skipped) -> Blocks:
@@ -244,7 +241,7 @@ def _require_text(path: Path, name: str, kind: pa.DataType, *, may_be_list: bool
     """Refuses a column of numbers or structures, which Arrow would cast to texts such as "5" without a word."""
     item = kind.value_type if may_be_list and is_list(kind) else kind
     item = item.value_type if pa.types.is_dictionary(item) else item
-    if any(test(item) for test in _IS_TEXT):
+    if any(getattr(pa.types, test)(item) for test in _TEXTS):
         return
     remedy = "Name another column, or write this one as text."
     if pa.types.is_struct(item) and {"bytes", "path"} <= {field.name for field in item}:  # the datasets library's
