@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from gmail_kedro.commands.records import import_runs
-from gmail_kedro.tracking.run_journal import FOLDER, Journal
-from gmail_kedro.tracking.run_store import connect, default_uri
+from gmail_kedro.tracking.mlflow_store import connect, default_uri
+from gmail_kedro.tracking.pending_records import FOLDER, Journal
 
 
 @pytest.mark.reliability(30)

@@ -199,8 +199,8 @@ def test_a_run_goes_on_whatever_becomes_of_its_store(toy: Path, runs: dict[str, 
     said = " ".join((finished.stdout + finished.stderr).split())  # lines are wrapped
     assert said.count("The run goes on, and its record is in") == 4
     assert "word@" not in said
-    from gmail_kedro.tracking.run_journal import FOLDER, import_journal, pending_journals
-    from gmail_kedro.tracking.run_store import connect, default_uri
+    from gmail_kedro.tracking.mlflow_store import connect, default_uri
+    from gmail_kedro.tracking.pending_records import FOLDER, import_journal, pending_journals
 
     client, experiment_id = connect(default_uri(toy), experiment="gmail_kedro")
     waiting = pending_journals(toy / FOLDER)

@@ -57,9 +57,9 @@ def test_a_study_runs_every_variant_with_every_seed_and_nothing_twice(project, c
         "run_id": "study/quick/frozen-0",
         "set": "small",
         "run": {"seed": 0},
-        "alignment": {"steps": 3, "tune": "none"},
+        "alignment": {"training": {"steps": 3}, "tune": "none"},
     }
-    assert started[2]["alignment"] == {"steps": 5} and started[2]["run"] == {"seed": 1}
+    assert started[2]["alignment"] == {"training": {"steps": 5}} and started[2]["run"] == {"seed": 1}
     assert "| ours | 2 |" in capsys.readouterr().out
     assert (folder / "data/08_reporting/study/quick/table.csv").is_file()
     assert (folder / "data/03_primary/small/pairs.parquet").is_file()  # the generated set is made first

@@ -120,7 +120,7 @@ def _preflight(options: argparse.Namespace) -> int:
 
 def _links(options: argparse.Namespace) -> None:
     from gmail_kedro.hooks.tracking_hooks import EXPERIMENT
-    from gmail_kedro.tracking.matrix_runs import project_links
+    from gmail_kedro.tracking.table_links import project_links
 
     project = _project(options)
     definitions = project.define("tables")["tables"]

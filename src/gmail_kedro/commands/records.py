@@ -17,8 +17,8 @@ def import_runs(project: Project) -> int:
         RuntimeError: If the store cannot be used; the records stay.
     """
     from gmail_kedro.hooks.tracking_hooks import EXPERIMENT
-    from gmail_kedro.tracking.run_journal import FOLDER, import_journal, pending_journals
-    from gmail_kedro.tracking.run_store import TRACKING_URI, connect, default_uri, wait_shortly
+    from gmail_kedro.tracking.mlflow_store import TRACKING_URI, connect, default_uri, wait_shortly
+    from gmail_kedro.tracking.pending_records import FOLDER, import_journal, pending_journals
 
     wait_shortly()
     uri = (

@@ -67,7 +67,7 @@ def run_cell(project: Project, name: str, seed: int) -> None:
         ValueError: If there is no such run; lists those there are.
         FileNotFoundError: If the run goes on from another one that is not there; says how to run that.
     """
-    from gmail_kedro.tracking.tracking import git_state
+    from gmail_kedro.tracking.run_record import git_state
 
     row, run_id = find_run(project, name), cell_id(project, name, seed)
     receipt = project.root / REPORTS / run_id / RECEIPT

@@ -25,9 +25,7 @@ from kedro.pipeline.node import Node
 from gmail_kedro.definitions import read_definitions
 from gmail_kedro.hooks.catalog_hooks import place_of
 from gmail_kedro.redaction import redact, redact_values
-from gmail_kedro.tracking.matrix_runs import links_text, matrix_tags, parent_run, table_links
-from gmail_kedro.tracking.run_journal import FOLDER, IMPORT, Journal, is_refusal, pending_journals
-from gmail_kedro.tracking.run_store import (
+from gmail_kedro.tracking.mlflow_store import (
     TRACKING_URI,
     default_uri,
     end_stale_runs,
@@ -36,7 +34,17 @@ from gmail_kedro.tracking.run_store import (
     process_tags,
     wait_shortly,
 )
-from gmail_kedro.tracking.tracking import RunRecorder, git_state, lineage_of
+from gmail_kedro.tracking.pending_records import FOLDER, IMPORT, Journal, is_refusal, pending_journals
+from gmail_kedro.tracking.run_record import (
+    git_state,
+    history_entry,
+    lineage_of,
+    parameters_entry,
+    path_entry,
+    scores_entry,
+    tags_entry,
+)
+from gmail_kedro.tracking.table_links import links_text, matrix_tags, parent_run, table_links
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +66,6 @@ class TrackingHooks:
         self._uri = ""
         self._trouble: Exception | None = None
         self._journal: Journal | None = None
-        self._recorder: RunRecorder | None = None
 
     @cached_property
     def _plugin(self) -> Any:
@@ -100,24 +107,23 @@ class TrackingHooks:
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Starts the run, and records its tags and the parameter groups that the pipeline uses."""
-        self._catalog, self._journal, self._recorder = catalog, None, None
+        self._catalog, self._journal = catalog, None
         names = run_params.get("pipeline_names") or ["__default__"]
         disabled = self._settings().get("tracking", {}).get("disable_tracking", {}).get("pipelines", [])
         if all(name in disabled for name in names):  # conf/*/mlflow.yml switched tracking off for this pipeline
             return
-        self._journal = self._start(run_params, pipeline, catalog)
-        self._recorder = RunRecorder(self._journal.write)
+        self._journal = journal = self._start(run_params, pipeline, catalog)
         atexit.register(self._end_as_killed, self._journal)
         run_name = str(catalog["params:run_id"].load()) if "params:run_id" in catalog else "main"
         shown_name = f"{run_name} ({'+'.join(run_params.get('pipeline_names') or ['default'])})"
         groups = [name for name in pipeline.inputs() if name.startswith(PARAMETERS)]
         with _warns_instead_of_failing("the tags"):
             tags = {"run_name": run_name, "mlflow.runName": shown_name} | process_tags()
-            self._recorder.set_lineage(git_state(self._project) | tags)
+            journal.write(tags_entry(git_state(self._project) | tags))
         with _warns_instead_of_failing("which tables this run belongs to"):
-            self._hang_under_reproduction(run_name)
+            self._hang_under_reproduction(journal, run_name)
         with _warns_instead_of_failing("the parameters"):
-            self._recorder.log_parameters({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups})
+            journal.write(parameters_entry({name.removeprefix(PARAMETERS): catalog[name].load() for name in groups}))
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
@@ -128,29 +134,32 @@ class TrackingHooks:
     @hook_impl
     def after_node_run(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Records the histories and scores that a node gave, and the lineage of what it used."""
-        if self._recorder is None:
+        journal = self._journal
+        if journal is None:
             return
         for name, value in {**inputs, **outputs}.items():
             if not name.startswith(PARAMETERS):
                 with _warns_instead_of_failing(f"the lineage of {name}"):
-                    self._recorder.set_lineage(lineage_of(name, value, self._stored_at(name)))
+                    if tags := lineage_of(name, value):
+                        journal.write(tags_entry(tags))
         for name, value in outputs.items():
             with _warns_instead_of_failing(f"the curves or metrics of {name}"):
                 if name.endswith(HISTORIES):
-                    self._recorder.log_history(name.removesuffix(HISTORIES), value)
+                    journal.write(history_entry(name.removesuffix(HISTORIES), value))
                 elif _matches(name, SCORES):
                     prefix = name.rpartition(".")[0] or name.removesuffix("scores").rstrip("_")
-                    self._recorder.log_scores(value, prefix=prefix)
+                    journal.write(scores_entry(value, prefix=prefix))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Copies results worth keeping to the run's artifacts: adapter, scores, figures, the set's card."""
-        if self._recorder is None or not _matches(dataset_name, ARTIFACTS):
+        journal = self._journal
+        if journal is None or not _matches(dataset_name, ARTIFACTS):
             return
         with _warns_instead_of_failing(f"the file of {dataset_name}"):
             path = self._stored_at(dataset_name)
             if path is not None:
-                self._recorder.log_path(path)
+                journal.write(path_entry(path))
         if dataset_name == "report_page":
             with _warns_instead_of_failing("the links that compare runs"):
                 self._show_links()
@@ -210,7 +219,7 @@ class TrackingHooks:
                 self._journal.finish(status)
             if not self._journal.is_live:
                 _forget_run()
-        self._journal = self._recorder = None
+        self._journal = None
 
     def _end_as_killed(self, journal: Journal) -> None:
         """Ends a run that is still active when the process exits; MLflow would call an interrupted run finished."""
@@ -222,16 +231,17 @@ class TrackingHooks:
             self._ask_plugin(partial(mlflow.end_run, "KILLED"))
         self._finish("KILLED")
 
-    def _hang_under_reproduction(self, run_name: str) -> None:
+    def _hang_under_reproduction(self, journal: Journal, run_name: str) -> None:
         import mlflow
 
         tags = matrix_tags(run_name, self._tables())
-        if tags and self._journal is not None and self._recorder is not None:
-            if self._journal.is_live:
-                experiment_id = mlflow.active_run().info.experiment_id
-                parent = parent_run(mlflow.MlflowClient(), experiment_id, mlflow.get_tracking_uri())
-                tags |= {"mlflow.parentRunId": parent}
-            self._recorder.set_lineage(tags)
+        if not tags:
+            return
+        if journal.is_live:
+            experiment_id = mlflow.active_run().info.experiment_id
+            parent = parent_run(mlflow.MlflowClient(), experiment_id, mlflow.get_tracking_uri())
+            tags |= {"mlflow.parentRunId": parent}
+        journal.write(tags_entry(tags))
 
     def _show_links(self) -> None:
         """Writes to the terminal where the browser compares the runs of each table."""

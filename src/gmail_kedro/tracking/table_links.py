@@ -1,4 +1,4 @@
-"""The runs of the reproduction in MLflow: which rows of which tables they are, their parent, links that compare them.
+"""The runs of the paper's tables in MLflow: which rows they are, their parent, links that compare them in the browser.
 
 A run of the matrix has the run id ``repro/<name>-<seed>``, or ``repro_<profile>/…``: each profile has a reproduction of
 its own. Its tags name its tables, so that one filters by them in the browser: ``tags."row.6" LIKE '%'`` are the rows of
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from gmail_kedro.redaction import redact
-from gmail_kedro.tracking.run_store import SQLITE, TRACKING_URI, default_uri, exclusive, wait_shortly
+from gmail_kedro.tracking.mlflow_store import SQLITE, TRACKING_URI, default_uri, exclusive, wait_shortly
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -79,14 +79,8 @@ def _rows(definitions: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[int, s
 
 
 def parent_run(client: "MlflowClient", experiment_id: str, uri: str) -> str:
-    """Returns the id of the run that the matrix is nested under; it is made once, however many start together.
-
-    Args:
-        client: Client of the store.
-        experiment_id: The experiment of the runs.
-        uri: Address of the store.
-    """
-    if not uri.startswith(SQLITE):
+    """Returns the id of the run that the matrix is nested under; it is made once, however many start together."""
+    if not uri.startswith(SQLITE):  # no lock reaches the other processes of a server
         return _find_or_make_parent(client, experiment_id)
     database = Path(uri.removeprefix(SQLITE)).absolute()
     with exclusive(database.with_name(f"{database.name}.lock")):
@@ -120,22 +114,36 @@ def table_links(
         reproduction: Whose runs; each profile's are compared among themselves.
     """
     newest = _newest_runs(client, experiment_id, reproduction)
-    condition = f"tags.reproduction = '{reproduction}'"
+    experiments = _in_address([experiment_id])
     links = []
     for number, table in definitions.items():
         names = list(dict.fromkeys(name for _, _, name, _ in _rows({number: table}) if name))
         chosen = [run_id for (name, _), run_id in newest.items() if name in names]
-        if len(chosen) > 1:
-            missing = tuple(name for name in names if name not in {known for known, _ in newest})
-            links.append(_link(int(number), table["title"], chosen, experiment_id, condition, missing))
+        if len(chosen) < 2:
+            continue
+        filtered = quote(f"tags.\"row.{number}\" LIKE '%' AND tags.reproduction = '{reproduction}'")
+        links.append(
+            TableLink(
+                table=int(number),
+                title=table["title"],
+                compare=f"{ADDRESS}/#/compare-runs?runs={_in_address(chosen)}&experiments={experiments}",
+                filtered=f"{ADDRESS}/#/experiments/{experiment_id}/runs?searchFilter={filtered}",
+                run_count=len(chosen),
+                missing=tuple(name for name in names if name not in {known for known, _ in newest}),
+            )
+        )
     return links
+
+
+def _in_address(ids: Sequence[str]) -> str:
+    return quote(json.dumps(list(ids), separators=(",", ":")))
 
 
 def _newest_runs(client: "MlflowClient", experiment_id: str, reproduction: str) -> dict[tuple[str, str], str]:
     """Returns the id of the newest finished run by name and seed."""
     newest: dict[tuple[str, str], str] = {}
     token = None
-    while True:
+    while True:  # a page has a thousand runs at most
         page = client.search_runs(
             [experiment_id],
             filter_string=f"tags.reproduction = '{reproduction}' AND attributes.status = 'FINISHED'",
@@ -147,21 +155,6 @@ def _newest_runs(client: "MlflowClient", experiment_id: str, reproduction: str) 
         token = page.token
         if not token:
             return dict(sorted(newest.items()))
-
-
-def _link(
-    table: int, title: str, runs: Sequence[str], experiment_id: str, condition: str, missing: tuple[str, ...]
-) -> TableLink:
-    listed, experiments = (quote(json.dumps(ids, separators=(",", ":"))) for ids in (list(runs), [experiment_id]))
-    listing = quote(f"tags.\"row.{table}\" LIKE '%' AND {condition}")
-    return TableLink(
-        table=table,
-        title=title,
-        compare=f"{ADDRESS}/#/compare-runs?runs={listed}&experiments={experiments}",
-        filtered=f"{ADDRESS}/#/experiments/{experiment_id}/runs?searchFilter={listing}",
-        run_count=len(runs),
-        missing=missing,
-    )
 
 
 def project_links(
@@ -193,11 +186,7 @@ def project_links(
 
 
 def links_text(links: Sequence[TableLink]) -> str:
-    """Returns the links as lines for a terminal.
-
-    Args:
-        links: As ``table_links`` returns them.
-    """
+    """Returns the links as lines for a terminal."""
     if not links:
         return "MLflow has no two finished runs of one table yet. Run the reproduction: dvc repro\n"
     lines = ["Start MLflow with `make ui`; these open the runs of a table side by side:", ""]

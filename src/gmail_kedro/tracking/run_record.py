@@ -1,18 +1,19 @@
-"""What a run leaves in MLflow: how parameters, curves, scores, files and lineage are recorded.
+"""What a run leaves in MLflow: parameters, curves, scores, files and lineage, as entries that a store or a file takes.
 
-``tracking_hooks.py`` decides when; this module decides what and how. MLflow is imported when it is first needed.
+An entry is JSON values under ``params``, ``tags``, ``metrics`` or ``path``. kedro-mlflow's own datasets write to the
+active run when Kedro saves them, and fail with the store; an entry can wait in a file instead (``pending_records``).
+``hooks/tracking_hooks.py`` decides when something is recorded, this module what. MLflow is imported when first needed.
 """
 
 import errno
-import json
 import math
 import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gmail_kedro.params.base import NestedParams
 from gmail_kedro.redaction import redact, redact_values
@@ -21,13 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
 
-Item = TypeVar("Item")
+Entry = Mapping[str, Any]
 
 VALUE_LIMIT = 6000  # characters; MLflow refuses longer parameters and tags
-METRICS_A_CALL = 1000  # MLflow refuses more
-PARAMETERS_A_CALL = 100  # likewise
 TAG_NAMES = {"generated_images": "generated_set"}
-SET_FILE = "set.json"
 UNNAMED_KEYS = ("scores", "intervals", "mean")
 
 
@@ -47,51 +45,31 @@ class Point(NamedTuple):
     milliseconds: int
 
 
-Entry = Mapping[str, Any]
+def parameters_entry(groups: Mapping[str, Any]) -> Entry:
+    """Returns parameter groups, flattened to names like ``alignment.lora.rank``; secrets are hidden."""
+    flat = redact_values(flatten_parameters(groups))
+    return {"params": {name: value[:VALUE_LIMIT] for name, value in flat.items()}}
 
 
-class RunRecorder:
-    """Turns what a run gives into entries: JSON values under ``params``, ``tags``, ``metrics`` or ``path``.
+def history_entry(prefix: str, history: "pd.DataFrame") -> Entry:
+    """Returns a training history as curves ``<prefix>/<column>``; see ``history_points``."""
+    return {"metrics": history_points(prefix, history, ended=time.time())}
 
-    Args:
-        write: Takes the entries, as ``apply_entry`` does for MLflow.
-    """
 
-    def __init__(self, write: Callable[[Entry], None]) -> None:
-        self._write = write
+def scores_entry(scores: Mapping[str, Any], *, prefix: str = "") -> Entry:
+    """Returns nested scores as metrics; an interval adds ``/low`` and ``/high``. See ``flatten_scores``."""
+    now = int(time.time() * 1000)
+    return {"metrics": [Point(name, value, 0, now) for name, value in flatten_scores(scores, prefix).items()]}
 
-    def log_parameters(self, groups: Mapping[str, Any]) -> None:
-        """Records parameter groups, flattened to names like ``alignment.lora.rank``; secrets are hidden."""
-        flat = redact_values(flatten_parameters(groups))
-        self._write({"params": {name: value[:VALUE_LIMIT] for name, value in flat.items()}})
 
-    def log_history(self, prefix: str, history: "pd.DataFrame") -> None:
-        """Records a training history as curves ``<prefix>/<column>``, one point a step.
+def path_entry(path: Path) -> Entry:
+    """Returns a file, or a folder with all that is in it, as an artifact to be copied."""
+    return {"path": str(path.absolute())}
 
-        Args:
-            prefix: First part of the metrics' names.
-            history: One row a step, with a column ``step``.
-        """
-        self._write({"metrics": history_points(prefix, history, ended=time.time())})
 
-    def log_scores(self, scores: Mapping[str, Any], *, prefix: str = "") -> None:
-        """Records nested scores as metrics; an interval adds ``/low`` and ``/high``.
-
-        Args:
-            scores: See ``flatten_scores``.
-            prefix: First part of the metrics' names, if any.
-        """
-        now = int(time.time() * 1000)
-        self._write({"metrics": [Point(name, value, 0, now) for name, value in flatten_scores(scores, prefix).items()]})
-
-    def log_path(self, path: Path) -> None:
-        """Copies a file, or a folder with all that is in it, to the run's artifacts."""
-        self._write({"path": str(path.absolute())})
-
-    def set_lineage(self, tags: Mapping[str, str]) -> None:
-        """Tags the run with what it was computed from: commit, set of generated images, weights."""
-        if tags:
-            self._write({"tags": {name: redact(str(value))[:VALUE_LIMIT] for name, value in tags.items()}})
+def tags_entry(tags: Mapping[str, str]) -> Entry:
+    """Returns what a run was computed from, such as commit, set of generated images and weights, as tags."""
+    return {"tags": {name: redact(str(value))[:VALUE_LIMIT] for name, value in tags.items()}}
 
 
 def apply_entry(client: "MlflowClient", run_id: str, entry: Entry) -> None:
@@ -100,7 +78,7 @@ def apply_entry(client: "MlflowClient", run_id: str, entry: Entry) -> None:
     Args:
         client: Client of the store.
         run_id: The run.
-        entry: As ``RunRecorder`` makes it.
+        entry: As the functions above make it.
 
     Raises:
         FileNotFoundError: If a file that the entry names is not there.
@@ -108,27 +86,26 @@ def apply_entry(client: "MlflowClient", run_id: str, entry: Entry) -> None:
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    for chunk in _chunks([Param(name, value) for name, value in entry.get("params", {}).items()], PARAMETERS_A_CALL):
-        client.log_batch(run_id, params=chunk, synchronous=True)
-    if "tags" in entry:
-        client.log_batch(run_id, tags=[RunTag(*tag) for tag in entry["tags"].items()], synchronous=True)
-    points = (Point(*point) for point in entry.get("metrics", ()))
-    metrics = [Metric(point.name, point.value, point.milliseconds, point.step) for point in points]
-    for chunk in _chunks(metrics, METRICS_A_CALL):
-        client.log_batch(run_id, metrics=chunk, synchronous=True)
     if "path" in entry:
-        path = Path(entry["path"])
-        if path.is_dir():
-            client.log_artifacts(run_id, str(path), artifact_path=path.name)
-        elif path.is_file():
-            client.log_artifact(run_id, str(path))
-        else:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        _copy_path(client, run_id, Path(entry["path"]))
+        return
+    points = (Point(*point) for point in entry.get("metrics", ()))  # lists, where they come from a file
+    client.log_batch(  # the client itself cuts it into as many calls as the store takes
+        run_id,
+        metrics=[Metric(point.name, point.value, point.milliseconds, point.step) for point in points],
+        params=[Param(*item) for item in entry.get("params", {}).items()],
+        tags=[RunTag(*item) for item in entry.get("tags", {}).items()],
+        synchronous=True,
+    )
 
 
-def _chunks(items: list[Item], size: int) -> Iterator[list[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _copy_path(client: "MlflowClient", run_id: str, path: Path) -> None:
+    if path.is_dir():
+        client.log_artifacts(run_id, str(path), artifact_path=path.name)
+    elif path.is_file():
+        client.log_artifact(run_id, str(path))
+    else:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def flatten_parameters(groups: Mapping[str, Any]) -> dict[str, str]:
@@ -152,8 +129,8 @@ def flatten_parameters(groups: Mapping[str, Any]) -> dict[str, str]:
 def flatten_scores(scores: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Returns the numbers of nested scores by path; what is not a number (a reason, a null) is left out.
 
-    The keys ``scores``, ``intervals`` and ``mean`` are not part of the path, so an interval stands beside its
-    score, and where both give a value the first one counts.
+    The keys ``scores``, ``intervals`` and ``mean`` are not part of the path, so an interval stands with its score, and
+    where both give a value the first one counts.
 
     Args:
         scores: Numbers, intervals ``{"mean", "low", "high"}`` or mappings of such.
@@ -173,19 +150,10 @@ def flatten_scores(scores: Mapping[str, Any], prefix: str = "") -> dict[str, flo
     return flat
 
 
-def _is_number(value: Any) -> bool:
-    return hasattr(value, "__float__") and not isinstance(value, (bool, str)) and getattr(value, "ndim", 0) == 0
-
-
-def _metric_name(path: str) -> str:
-    return re.sub(r"[^\w\-. :/]", "_", path, flags=re.ASCII)
-
-
 def history_points(prefix: str, history: "pd.DataFrame", *, ended: float) -> list[Point]:
-    """Returns the points of a training history, step by step.
+    """Returns the points of a training history, step by step; empty cells are left out.
 
     A text column, such as the variant trained, becomes part of the name: ``captioner/frozen/loss``.
-    Empty cells are left out.
 
     Args:
         prefix: First part of the metrics' names.
@@ -204,26 +172,32 @@ def history_points(prefix: str, history: "pd.DataFrame", *, ended: float) -> lis
     return points
 
 
-def lineage_of(name: str, value: Any, folder: Path | None = None) -> dict[str, str]:
+def _is_number(value: Any) -> bool:
+    # NumPy's scalars and arrays of one number have __float__ too; only the scalars are numbers here.
+    return hasattr(value, "__float__") and not isinstance(value, (bool, str)) and getattr(value, "ndim", 0) == 0
+
+
+def _metric_name(path: str) -> str:
+    return re.sub(r"[^\w\-. :/]", "_", path, flags=re.ASCII)  # MLflow refuses a batch for one other letter
+
+
+def lineage_of(name: str, value: Any) -> dict[str, str]:
     """Returns the tags that one input or output of a node adds to a run's lineage.
 
-    Four things speak: a mapping whose name ends in ``lineage`` (tag by tag), a corpus with entries left out (how many,
-    by reason), a value with a text attribute ``fingerprint``, and a folder with a ``set.json`` that has one. The tag is
-    the dataset's name, or its entry in ``TAG_NAMES``.
+    Three things speak: a mapping whose name ends in ``lineage`` (tag by tag), a corpus with entries left out (how many,
+    by reason), and a value with a text attribute ``fingerprint``, such as a generated set, which was checked when it
+    was opened. The tag is the dataset's name, or its entry in ``TAG_NAMES``.
 
     Args:
         name: The dataset's name in the catalog.
         value: What the node got or gave.
-        folder: Where the dataset is stored, if it is stored.
     """
     if name.endswith("lineage") and isinstance(value, Mapping):
         return {str(tag): str(content) for tag, content in value.items()}
     skipped = getattr(value, "skipped", None)
     if isinstance(skipped, Mapping) and skipped:
         return {f"{name}_skipped": ", ".join(f"{reason}: {count}" for reason, count in skipped.items())}
-    fingerprint = getattr(value, "fingerprint", None)
-    if not isinstance(fingerprint, str) and folder is not None and (folder / SET_FILE).is_file():
-        fingerprint = json.loads((folder / SET_FILE).read_text(encoding="utf-8")).get("fingerprint")
+    fingerprint = getattr(value, "fingerprint", None)  # a data frame may have a column of that name
     return {TAG_NAMES.get(name, name): fingerprint} if isinstance(fingerprint, str) else {}
 
 

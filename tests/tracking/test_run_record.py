@@ -2,7 +2,6 @@
 
 import logging
 import subprocess
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +13,8 @@ from gmail_kedro.hooks.input_hooks import refuse_splitting
 from gmail_kedro.hooks.tracking_hooks import TrackingHooks
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params.base import NestedParams
-from gmail_kedro.tracking import tracking
-from gmail_kedro.tracking.run_store import default_uri, open_store
+from gmail_kedro.tracking import run_record
+from gmail_kedro.tracking.mlflow_store import default_uri, open_store
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def run(store: str):
-    """A recorder into a new run, and a function that reads the run back."""
+    """A function that writes entries into a new run, and one that reads the run back."""
     from mlflow import MlflowClient
 
     client = MlflowClient(store)
@@ -35,7 +34,7 @@ def run(store: str):
     return SimpleNamespace(
         client=client,
         id=run_id,
-        recorder=tracking.RunRecorder(partial(tracking.apply_entry, client, run_id)),
+        write=lambda entry: run_record.apply_entry(client, run_id, entry),
         data=lambda: client.get_run(run_id).data,
     )
 
@@ -49,7 +48,7 @@ def test_parameters_are_flattened_by_dotted_name():
         lora: Lora
 
     groups = {"alignment": Group(lora=Lora(rank=4, targets=["attn"])), "run_id": "main", "nested": {"a": {"b": None}}}
-    assert tracking.flatten_parameters(groups) == {
+    assert run_record.flatten_parameters(groups) == {
         "alignment.lora.rank": "4",
         "alignment.lora.targets": "['attn']",
         "run_id": "main",
@@ -66,7 +65,7 @@ def test_scores_are_flattened_and_what_is_no_number_is_left_out():
         },
         "gap": {"paired_cosine": {"mean": np.float32(0.5), "low": 0.25}, "is_final": True, "curve": [1.0, 2.0]},
     }
-    assert tracking.flatten_scores(scores) == {
+    assert run_record.flatten_scores(scores) == {
         "captioning/cider": 61.0,
         "captioning/cider/low": 58.0,
         "captioning/cider/high": 64.0,
@@ -76,20 +75,24 @@ def test_scores_are_flattened_and_what_is_no_number_is_left_out():
 
 
 def test_names_that_mlflow_refuses_are_mended():
-    assert tracking.flatten_scores({"R@1 (%)": 50.0}) == {"R_1 ___": 50.0}
+    assert run_record.flatten_scores({"R@1 (%)": 50.0}) == {"R_1 ___": 50.0}
 
 
 @pytest.mark.reliability(32)
 def test_secrets_are_in_no_parameter_and_no_tag(run: SimpleNamespace):
-    run.recorder.log_parameters({"hub": {"hf_token": "abc", "url": "https://me:word@example.org"}, "max_tokens": 32})
-    run.recorder.set_lineage({"source": "https://me:word@example.org/a.git"})
+    run.write(
+        run_record.parameters_entry(
+            {"hub": {"hf_token": "abc", "url": "https://me:word@example.org"}, "max_tokens": 32}
+        )
+    )
+    run.write(run_record.tags_entry({"source": "https://me:word@example.org/a.git"}))
     assert run.data().params == {"hub.hf_token": "***", "hub.url": "https://***@example.org", "max_tokens": "32"}
     assert run.data().tags["source"] == "https://***@example.org/a.git"
 
 
 def test_a_history_becomes_points_in_time():
     history = pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0], "val_loss": [np.nan, 1.5], "seconds": [1.0, 3.0]})
-    points = tracking.history_points("alignment", history, ended=100.0)
+    points = run_record.history_points("alignment", history, ended=100.0)
     assert ("alignment/loss", 2.0, 0, 98000) in points
     assert ("alignment/loss", 1.0, 1, 100000) in points
     assert [point for point in points if point.name == "alignment/val_loss"] == [("alignment/val_loss", 1.5, 1, 100000)]
@@ -97,7 +100,7 @@ def test_a_history_becomes_points_in_time():
 
 def test_a_text_column_of_a_history_names_its_curves():
     history = pd.DataFrame({"variant": ["frozen", "real"], "step": [0, 0], "loss": [2.0, 1.0]})
-    points = tracking.history_points("captioner", history, ended=0.0)
+    points = run_record.history_points("captioner", history, ended=0.0)
     assert [(point.name, point.value) for point in points] == [
         ("captioner/frozen/loss", 2.0),
         ("captioner/real/loss", 1.0),
@@ -105,7 +108,7 @@ def test_a_text_column_of_a_history_names_its_curves():
 
 
 def test_an_empty_history_has_no_points():
-    assert tracking.history_points("alignment", pd.DataFrame({"step": [], "loss": []}), ended=0.0) == []
+    assert run_record.history_points("alignment", pd.DataFrame({"step": [], "loss": []}), ended=0.0) == []
 
 
 @pytest.mark.parametrize(
@@ -119,13 +122,7 @@ def test_an_empty_history_has_no_points():
     ],
 )
 def test_lineage_comes_from_what_knows_its_fingerprint(name: str, value: object, tags: dict[str, str]):
-    assert tracking.lineage_of(name, value) == tags
-
-
-def test_lineage_comes_from_the_file_of_a_generated_set(tmp_path: Path):
-    assert tracking.lineage_of("generated_images", object(), tmp_path) == {}
-    (tmp_path / "set.json").write_text('{"fingerprint": "abc"}')
-    assert tracking.lineage_of("generated_images", object(), tmp_path) == {"generated_set": "abc"}
+    assert run_record.lineage_of(name, value) == tags
 
 
 @pytest.mark.reliability(12)
@@ -133,44 +130,44 @@ def test_what_a_corpus_left_out_is_told():
     """Peers test 12: skipped entries are written to the run record."""
     corpus = Corpus("own", captions=None, images=None, labels={}, skipped={"blank caption": 3, "no file name": 1})
     told = {"corpus_skipped": "blank caption: 3, no file name: 1"}
-    assert tracking.lineage_of("corpus", corpus) == told
-    assert tracking.lineage_of("corpus", Corpus("own", captions=None, images=None, labels={})) == {}
+    assert run_record.lineage_of("corpus", corpus) == told
+    assert run_record.lineage_of("corpus", Corpus("own", captions=None, images=None, labels={})) == {}
 
 
 def test_git_state_names_the_commit_and_tells_changes(tmp_path: Path):
-    assert tracking.git_state(tmp_path) == {}
+    assert run_record.git_state(tmp_path) == {}
     author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     for words in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "--message=first"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    state = tracking.git_state(tmp_path)
+    state = run_record.git_state(tmp_path)
     assert len(state["git_commit"]) == 40
     assert state["git_dirty"] == "false"
     (tmp_path / "new").touch()
-    assert tracking.git_state(tmp_path)["git_dirty"] == "true"
+    assert run_record.git_state(tmp_path)["git_dirty"] == "true"
 
 
 def test_a_long_history_is_recorded_step_by_step(run: SimpleNamespace):
-    count = tracking.METRICS_A_CALL + 10
+    count = 1010  # a store takes a thousand a call
     history = pd.DataFrame({"step": range(count), "loss": np.linspace(2, 1, count), "seconds": np.arange(count)})
-    run.recorder.log_history("alignment", history)
+    run.write(run_record.history_entry("alignment", history))
     stored = sorted(run.client.get_metric_history(run.id, "alignment/loss"), key=lambda metric: metric.step)
     assert [metric.step for metric in stored] == list(range(count))
     assert [metric.value for metric in stored] == list(history["loss"])
 
 
 def test_parameters_scores_tags_and_files_are_recorded(run: SimpleNamespace, store: str, tmp_path: Path):
-    many = {f"key_{index}": index for index in range(tracking.PARAMETERS_A_CALL + 1)}
-    run.recorder.log_parameters({"alignment": many, "long": "x" * (tracking.VALUE_LIMIT + 1)})
-    run.recorder.log_scores({"cider": 61.0}, prefix="coco")
-    run.recorder.set_lineage({"weights": "abc"})
+    many = {f"key_{index}": index for index in range(101)}
+    run.write(run_record.parameters_entry({"alignment": many, "long": "x" * (run_record.VALUE_LIMIT + 1)}))
+    run.write(run_record.scores_entry({"cider": 61.0}, prefix="coco"))
+    run.write(run_record.tags_entry({"weights": "abc"}))
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     (tmp_path / "scores.json").write_text("{}")
-    run.recorder.log_path(tmp_path / "adapter")
-    run.recorder.log_path(tmp_path / "scores.json")
+    run.write(run_record.path_entry(tmp_path / "adapter"))
+    run.write(run_record.path_entry(tmp_path / "scores.json"))
 
     assert run.data().params["alignment.key_100"] == "100"
-    assert len(run.data().params["long"]) == tracking.VALUE_LIMIT
+    assert len(run.data().params["long"]) == run_record.VALUE_LIMIT
     assert run.data().metrics == {"coco/cider": 61.0}
     assert run.data().tags["weights"] == "abc"
     artifacts = Path(store.removeprefix("sqlite:///")).parent / "mlartifacts" / run.id / "artifacts"
@@ -186,12 +183,12 @@ def test_runners_that_would_split_a_run_are_refused(runner: str):
 
 
 def test_a_failure_to_record_is_a_warning(caplog: pytest.LogCaptureFixture):
-    class BrokenRecorder:
-        def __getattr__(self, name: str):
+    class BrokenJournal:
+        def write(self, entry: object) -> None:
             raise ConnectionError("the database is locked")
 
     hooks = TrackingHooks()
-    hooks._recorder = BrokenRecorder()
+    hooks._journal = BrokenJournal()
     with caplog.at_level(logging.WARNING):
         hooks.after_node_run(inputs={}, outputs={"alignment_history": pd.DataFrame(), "scores": {}})
     assert "MLflow did not record the curves or metrics of alignment_history; the run goes on" in caplog.text

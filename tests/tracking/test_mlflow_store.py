@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.tracking.run_store import default_uri, end_stale_runs, is_gone, open_store, process_tags
+from gmail_kedro.tracking.mlflow_store import default_uri, end_stale_runs, is_gone, open_store, process_tags
 
 RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
@@ -59,7 +59,7 @@ def no_server() -> Iterator[str]:
 @pytest.mark.reliability(30)
 @pytest.mark.parametrize("server", [broken_server, no_server, silent_server])
 def test_a_server_that_does_not_work_is_known_within_seconds(server, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gmail_kedro.tracking.run_store.FIRST_CALL", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1"} | RETRIES)
+    monkeypatch.setattr("gmail_kedro.tracking.mlflow_store.FIRST_CALL", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1"} | RETRIES)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
     with server() as uri:
         start = time.monotonic()
@@ -88,7 +88,7 @@ def test_a_store_of_files_gets_advice(tmp_path: Path, form: str):
 
 def test_two_processes_may_open_one_store_at_once(tmp_path: Path):
     uri = default_uri(tmp_path)
-    program = f"from gmail_kedro.tracking.run_store import open_store; open_store({uri!r}, experiment='gmail_kedro')"
+    program = f"from gmail_kedro.tracking.mlflow_store import open_store; open_store({uri!r}, experiment='gmail_kedro')"
     started = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     assert [(process.communicate()[1], process.returncode)[1] for process in started] == [0, 0]
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
@@ -98,7 +98,8 @@ def test_two_processes_may_open_one_store_at_once(tmp_path: Path):
 
 def tags_of_a_process() -> tuple[dict[str, str], subprocess.Popen]:
     program = (
-        "import json, sys; from gmail_kedro.tracking.run_store import process_tags; print(json.dumps(process_tags())); "
+        "import json, sys; from gmail_kedro.tracking.mlflow_store import process_tags; "
+        "print(json.dumps(process_tags())); "
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program + "sys.stdout.flush(); sys.stdin.read()"],

@@ -1,7 +1,7 @@
-"""Where the record of a run goes: to MLflow, and from the moment that MLflow fails into a file beside it.
+"""Where the record of a run goes: to MLflow, and from the moment that MLflow fails into a file of ``mlflow_pending/``.
 
-The file has one JSON object a line, each on the disk before the run goes on: first whose record it is, then what
-``RunRecorder`` writes, at last how the run ended. ``import_journal`` brings it into a store, as often as it takes.
+The file has one JSON object a line, each on the disk before the run goes on: first whose record it is, then the entries
+of ``run_record``, at last how the run ended. ``import_journal`` brings it into a store, as often as it takes.
 """
 
 import json
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmail_kedro.redaction import redact
-from gmail_kedro.tracking.run_store import is_gone, process_tags
-from gmail_kedro.tracking.tracking import Entry, apply_entry
+from gmail_kedro.tracking.mlflow_store import is_gone, process_tags
+from gmail_kedro.tracking.run_record import Entry, apply_entry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,7 +47,7 @@ class Journal:
         return self._client is not None
 
     def write(self, entry: Entry) -> None:
-        """Records an entry.
+        """Records an entry of ``run_record``.
 
         Raises:
             MlflowException: If MLflow works and refuses the entry.
@@ -63,11 +63,7 @@ class Journal:
         self._append(entry)
 
     def leave_store(self, error: BaseException) -> None:
-        """Says, once, that MLflow cannot be used, and goes on in the file.
-
-        Args:
-            error: What MLflow raised.
-        """
+        """Says, once, that MLflow cannot be used, and goes on in the file."""
         self._client = None
         if not self.path.exists():
             self._append({"run_id": self._run_id, "started": self._started, "process": process_tags()})
@@ -95,7 +91,7 @@ class Journal:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
             stream.flush()
-            os.fsync(stream.fileno())
+            os.fsync(stream.fileno())  # the process may be killed at any moment, and the machine stopped
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -133,6 +129,7 @@ def import_journal(path: Path, client: "MlflowClient", experiment_id: str) -> st
     if run_id is None:
         run_id = client.create_run(experiment_id, start_time=head["started"], tags=head["process"]).info.run_id
         with path.open("a", encoding="utf-8") as stream:  # so that a second import goes on with it
+            # Its own line, even where a kill cut the last one.
             stream.write("\n" + json.dumps({"imported_as": run_id}) + "\n")
     refused = []
     for entry in entries:

@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from gmail_kedro.tracking.matrix_runs import (
+from gmail_kedro.tracking.mlflow_store import open_store
+from gmail_kedro.tracking.table_links import (
     PARENT,
     links_text,
     matrix_tags,
@@ -16,7 +17,6 @@ from gmail_kedro.tracking.matrix_runs import (
     project_links,
     table_links,
 )
-from gmail_kedro.tracking.run_store import open_store
 
 pytestmark = pytest.mark.slow
 DEFINITIONS: dict[int, dict[str, Any]] = {

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from gmail_kedro.tracking.run_journal import Journal, import_journal, pending_journals
-from gmail_kedro.tracking.run_store import default_uri, open_store, process_tags
-from gmail_kedro.tracking.tracking import RunRecorder
+from gmail_kedro.tracking.mlflow_store import default_uri, open_store, process_tags
+from gmail_kedro.tracking.pending_records import Journal, import_journal, pending_journals
+from gmail_kedro.tracking.run_record import history_entry, parameters_entry, path_entry, scores_entry, tags_entry
 
 pytestmark = pytest.mark.reliability(30)
 URI = "https://me:word@example.org"
@@ -41,13 +41,12 @@ class DiesAfter:
 
 def record(journal: Journal, folder: Path) -> None:
     """What a run of a minute writes."""
-    recorder = RunRecorder(journal.write)
     (folder / "scores.json").write_text("{}")
-    recorder.set_lineage({"run_name": "main"})
-    recorder.log_parameters({"alignment": {"steps": 3}})
-    recorder.log_history("alignment", pd.DataFrame({"step": range(3), "loss": [3.0, 2.0, 1.0]}))
-    recorder.log_scores({"cider": 61.0})
-    recorder.log_path(folder / "scores.json")
+    journal.write(tags_entry({"run_name": "main"}))
+    journal.write(parameters_entry({"alignment": {"training": {"steps": 3}}}))
+    journal.write(history_entry("alignment", pd.DataFrame({"step": range(3), "loss": [3.0, 2.0, 1.0]})))
+    journal.write(scores_entry({"cider": 61.0}))
+    journal.write(path_entry(folder / "scores.json"))
     journal.finish("FINISHED")
 
 

@@ -5,7 +5,7 @@ import fcntl
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -42,7 +42,6 @@ def wait_shortly() -> None:
 def open_store(uri: str, *, experiment: str) -> None:
     """Makes sure, within seconds, that a store answers; creates tables and experiment of a SQLite one.
 
-    One process at a time creates them: two runs started together would otherwise both do it, and one would fail.
     Artifacts go to ``mlartifacts`` beside the database, wherever the run was started from.
 
     Args:
@@ -63,6 +62,7 @@ def open_store(uri: str, *, experiment: str) -> None:
         return
     database = Path(uri.removeprefix(SQLITE)).absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
+    # Two runs started together would both create the tables, and one would fail.
     with exclusive(database.with_name(f"{database.name}.lock")):
         _read_database(database)
         client = MlflowClient(tracking_uri=uri)
@@ -73,10 +73,6 @@ def open_store(uri: str, *, experiment: str) -> None:
 
 def connect(uri: str, *, experiment: str) -> "tuple[MlflowClient, str]":
     """Returns a client of a store that answers, and the id of the experiment, which is made where it is missing.
-
-    Args:
-        uri: Address of the store.
-        experiment: Name of the experiment.
 
     Raises:
         Exception: See ``open_store``.
@@ -98,11 +94,7 @@ def _read_database(database: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Lets one process at a time into its block.
-
-    Args:
-        lock: The file that stands for it; made where it is missing.
-    """
+    """Lets one process at a time into its block; the lock's file is made where it is missing."""
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
@@ -139,20 +131,15 @@ def process_tags() -> dict[str, str]:
     return {HOST: _host(), PID: str(os.getpid()), STARTED: str(_started(os.getpid()))}
 
 
-def is_gone(tags: "dict[str, str]") -> bool:
+def is_gone(tags: Mapping[str, str]) -> bool:
     """Says whether the process that ``process_tags`` named is known to have ended: only of one on this host."""
     if HOST not in tags or tags[HOST] != _host():
         return False
-    return _started(int(tags[PID])) != tags.get(STARTED)
+    return _started(int(tags[PID])) != tags.get(STARTED)  # a number is given again to a later process
 
 
 def end_stale_runs(client: "MlflowClient", experiment_id: str) -> list[str]:
-    """Ends runs that MLflow takes for running though their process was killed; returns their names.
-
-    Args:
-        client: Client of the store.
-        experiment_id: The experiment of the runs.
-    """
+    """Ends an experiment's runs that MLflow takes for running though their process was killed; returns their names."""
     if not process_tags():
         return []
     condition = f"attributes.status = 'RUNNING' AND tags.`{HOST}` = '{_host()}'"
@@ -172,6 +159,7 @@ def _host() -> str:
 def _started(pid: int) -> str | None:
     """Returns when a process started, in ticks since the machine did; None if there is none of that number."""
     try:
+        # The process's name comes second, in brackets, and may hold brackets and spaces itself.
         state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
         return None
