@@ -38,8 +38,8 @@ from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.alignment.preparation import build_objective, build_student, frozen_blocks, load_data
-from gmail_kedro.pipelines.alignment.training import AlignmentStep
+from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, load_data
+from gmail_kedro.pipelines.alignment.nodes import build_student
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,15 +123,11 @@ class World:
         features = encode_images(self.teacher(), self.real, list(self.pairs["real_key"]), encoding)
         student = build_student(params, self.run, device=DEVICE)
         data = load_data(student, self.pairs, corpus, self.generated, {"embedding": features}, params, device=DEVICE)
-        objective = build_objective(student, data, params, device=DEVICE)
-        prefix = frozen_blocks(student, params)
         student.train()
         if self.setting.is_warm:
             for rows in np.array_split(np.arange(len(self.pairs)), 16):
                 data.generated[rows]
-        return AlignmentStep(
-            student, data, objective, params, seed=0, device=DEVICE, prefix=prefix
-        ), student.parameters()
+        return AlignmentStep(student, data, params, seed=0, device=DEVICE), student.parameters()
 
 
 def our_step(world: World, params: AlignmentParams, *, precision: str = "auto", plain: bool = False) -> Step:

@@ -6,8 +6,9 @@ import torch
 from gmail_kedro.engine import cost
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.cost import CostMeter
-from gmail_kedro.engine.loop import TrainingPlan, fit, train
+from gmail_kedro.engine.loop import fit, train
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.params.training import TrainingParams
 
 CPU = torch.device("cpu")
 
@@ -21,9 +22,12 @@ def model_and_step():
 
 def test_a_multiply_add_is_two_flops(tmp_path):
     model, step = model_and_step()
-    plan = TrainingPlan("Test", 3, 0.01, 0.0, 1.0, "constant", 0)
+    training = TrainingParams(
+        steps=3, batch_size=16, learning_rate=0.01, weight_decay=0.0, schedule="constant", clip_norm=1.0,
+        checkpoint_every=10,
+    )  # fmt: skip
     checkpoint = Checkpoint(tmp_path / "state.safetensors", {"test": "1"}, every=10)
-    history = train(step, model.parameters(), plan, checkpoint, device=CPU, precision="float32")
+    history = train(step, model.parameters(), training, checkpoint, title="Test", device=CPU, precision="float32")
     last = history.rows[-1]
     first, second = 2 * 16 * 8 * 4, 2 * 16 * 4 * 2
     assert history.rows[0]["step_flops"] == first + second + (first + 2 * second)  # no gradient for the data

@@ -16,16 +16,9 @@ from gmail_kedro.method.alignment import alignment_loss
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.alignment.preparation import (
-    aligned_rows,
-    build_objective,
-    build_student,
-    frozen_blocks,
-    load_data,
-    needs_text,
-    teacher_views,
-)
-from gmail_kedro.pipelines.alignment.training import AlignmentStep
+from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, aligned_rows, load_data
+from gmail_kedro.pipelines.alignment.nodes import build_student
+from gmail_kedro.pipelines.alignment.objective import needs_text, teacher_views
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,12 +83,9 @@ def world(pairs, tmp_path):
             for parameter in student.parameters():
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=rng))
         data = load_data(student, pairs, corpus, generated, features, params, device=CPU)
-        objective = build_objective(student, data, params, device=CPU)
-        step = AlignmentStep(
-            student, data, objective, params, seed=0, device=CPU, prefix=frozen_blocks(student, params)
-        )
+        step = AlignmentStep(student, data, params, seed=0, device=CPU)
         return SimpleNamespace(
-            step=step, student=student, objective=objective, data=data, corpus=corpus, teacher=teacher
+            step=step, student=student, objective=step.objective, data=data, corpus=corpus, teacher=teacher
         )
 
     return build
@@ -189,7 +179,7 @@ def test_micro_batches_are_exact_in_float64(pairs, world):
             {key: each.data.generated._load(int(key)).double() for key in pairs["generated_key"]}
         )
         each.step._student.project = lambda pooled, route, student=each.student: student.encoder.project(pooled)
-        each.step._views = lambda features, route, step=each.step: {route: step._student.project(features[0], route)}
+        each.step._project = lambda features, route, step=each.step: {route: step._student.project(features[0], route)}
         each.objective._teacher["embedding"] = each.objective._teacher["embedding"].double()
         each.objective.double()
     assert_close(gradients(built), gradients(split), 1e-12)

@@ -20,15 +20,22 @@ from gmail_kedro.models.encoders.classifier import (
     layer_groups,
     load_classifier,
     measuring_transform,
+    training_transform,
 )
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.params.base import ParameterError
 from gmail_kedro.params.fine_tuning import FineTuningParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.classification import training
-from gmail_kedro.pipelines.classification.measuring import predict_classes
-from gmail_kedro.pipelines.classification.pictures import Pictures, load_batches, seeded
+from gmail_kedro.pipelines.classification.classifier_training import (
+    ClassifierImages,
+    FineTuningStep,
+    fine_tune_on,
+    load_batches,
+    plan_fine_tuning,
+    predict_classes,
+    seeded,
+)
 
 RUN = RunParams(
     seed=0,
@@ -84,7 +91,7 @@ def encoder():
 
 
 def test_loss_falls_and_the_average_tells_the_classes(light, params, tmp_path):
-    state, history = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
+    state, history = fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
     assert list(history["step"]) == list(range(20))  # of 17 pictures, two steps of eight an epoch
     assert history["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-3)  # the head starts near zero
     assert history["loss"].iloc[-5:].mean() < history["loss"].iloc[:5].mean() - 0.05
@@ -96,20 +103,20 @@ def test_loss_falls_and_the_average_tells_the_classes(light, params, tmp_path):
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(light, params, tmp_path, monkeypatch):
     params = params.replace(epochs=4, random_erasing=0.9)
-    straight, history = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path / "straight"), params, RUN)
-    take = training.FineTuningStep.__call__
+    straight, history = fine_tune_on(light, encoder(), Checkpoints(tmp_path / "straight"), params, RUN)
+    take = FineTuningStep.__call__
 
     def stop(self, index):
         if index == 4:
             raise KeyboardInterrupt
         return take(self, index)
 
-    monkeypatch.setattr(training.FineTuningStep, "__call__", stop)
+    monkeypatch.setattr(FineTuningStep, "__call__", stop)
     with pytest.raises(KeyboardInterrupt):
-        training.fine_tune_on(light, encoder(), Checkpoints(tmp_path / "stopped"), params, RUN)
+        fine_tune_on(light, encoder(), Checkpoints(tmp_path / "stopped"), params, RUN)
     monkeypatch.undo()
     torch.rand(5), np.random.rand(5)  # what else is drawn meanwhile does not matter
-    resumed, rows = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path / "stopped"), params, RUN)
+    resumed, rows = fine_tune_on(light, encoder(), Checkpoints(tmp_path / "stopped"), params, RUN)
     pd.testing.assert_series_equal(rows["loss"], history["loss"], check_exact=True)
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
@@ -117,15 +124,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(light, params, tmp_path
 
 def test_a_finished_state_is_not_trained_again_and_a_foreign_one_is_refused(light, params, tmp_path):
     params = params.replace(epochs=2)
-    first, _ = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
-    again, rows = training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params.replace(loader_workers=1), RUN)
+    first, _ = fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
+    again, rows = fine_tune_on(light, encoder(), Checkpoints(tmp_path), params.replace(loader_workers=1), RUN)
     assert len(rows) == 4 and all(torch.equal(first[name], again[name]) for name in first)
     with pytest.raises(ValueError, match="belongs to another run: fine_tuning.mixup was '0.8' and is now '0.5'"):
-        training.fine_tune_on(light, encoder(), Checkpoints(tmp_path), params.replace(mixup=0.5), RUN)
+        fine_tune_on(light, encoder(), Checkpoints(tmp_path), params.replace(mixup=0.5), RUN)
 
 
 def test_workers_change_nothing(light, params):
-    pictures = Pictures(Shades(), labels_of(0, 6), training.training_transform(encoder(), params), seed=3)
+    pictures = ClassifierImages(Shades(), labels_of(0, 6), training_transform(encoder(), params), seed=3)
     places = [[(0, 0), (0, 5)], [(1, 2), (1, 0)]]
     alone, shared = (list(load_batches(pictures, places, workers=count)) for count in (0, 2))
     assert all(torch.equal(a, b) for one, two in zip(alone, shared, strict=True) for a, b in zip(one, two, strict=True))
@@ -141,7 +148,7 @@ def test_pictures_are_read_when_their_batch_is_due(params):
             Counting.read_count += 1
             return super().read(key)
 
-    pictures = Pictures(Counting(), labels_of(0, 100), measuring_transform(encoder(), params), seed=0)
+    pictures = ClassifierImages(Counting(), labels_of(0, 100), measuring_transform(encoder(), params), seed=0)
     batches = load_batches(pictures, ([(0, row), (0, row + 1)] for row in range(0, 100, 2)), workers=0)
     assert len(list(islice(batches, 3))) == 3 and Counting.read_count == 6
 
@@ -164,10 +171,10 @@ def test_a_seed_is_for_its_body_alone():
 def test_the_recipe_is_synclrs(repository, base):
     paper = yaml.safe_load((repository / "conf/paper/parameters_fine_tuning.yml").read_text())["fine_tuning"]
     params = FineTuningParams(**{**base, **paper, "sets": ["imagenet"]})
-    plan = training.plan_fine_tuning("imagenet", 1_281_167, params)
-    assert (plan.steps, plan.warmup_steps) == (100 * 1251, 20 * 1251)
-    assert plan.learning_rate == pytest.approx(2e-4) and plan.learning_rate * plan.floor == pytest.approx(1e-6)
-    assert (plan.weight_decay, plan.schedule, plan.clip_norm) == (0.05, "cosine", math.inf)
+    training, floor = plan_fine_tuning(1_281_167, params)
+    assert (training.steps, training.warmup_steps) == (100 * 1251, 20 * 1251)
+    assert training.learning_rate == pytest.approx(2e-4) and training.learning_rate * floor == pytest.approx(1e-6)
+    assert (training.weight_decay, training.schedule) == (0.05, "cosine") and training.clip_norm > 1e300
     found = {name: getattr(params, name) for name in RECIPE}
     assert found == RECIPE
 

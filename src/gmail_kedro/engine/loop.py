@@ -45,90 +45,53 @@ class History:
     skipped_count: int = 0
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How long and how fast a model is trained.
-
-    Attributes:
-        title: What is being trained, for the progress bar.
-        steps: Optimizer steps.
-        learning_rate: AdamW's.
-        weight_decay: AdamW's.
-        clip_norm: Largest gradient norm.
-        schedule: ``constant``, ``linear`` or ``cosine``.
-        warmup_steps: Linear warm-up, in steps.
-        restarts: Equally long cosine cycles.
-        floor: Where a cosine ends, as a share of the learning rate.
-    """
-
-    title: str
-    steps: int
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    schedule: str
-    warmup_steps: int
-    restarts: int = 1
-    floor: float = 0.0
-
-    @classmethod
-    def of(cls, title: str, params: TrainingParams) -> "TrainingPlan":
-        """Returns the plan that the group ``training`` of a trainer's parameters describes."""
-        return cls(
-            title=title,
-            steps=params.steps,
-            learning_rate=params.learning_rate,
-            weight_decay=params.weight_decay,
-            clip_norm=params.clip_norm,
-            schedule=params.schedule,
-            warmup_steps=params.warmup_steps,
-            restarts=params.restarts,
-        )
-
-
 def train(
     step: StepFunction,
     parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]],
-    plan: TrainingPlan,
+    training: TrainingParams,
     checkpoint: Checkpoint,
     *,
+    title: str,
     device: torch.device,
     precision: str,
+    floor: float = 0.0,
     early_stopping: EarlyStopping | None = None,
     statistics: Iterable[torch.Tensor] = (),
 ) -> History:
-    """Trains from a plan: optimizer, schedule, arithmetic, progress bar, loop; the last row says what it cost.
+    """Trains as the parameters say: optimizer, schedule, arithmetic, progress bar, loop; the last row has the cost.
 
     Args:
         step: Maps a step's index to its losses.
         parameters: What is trained, or the optimizer's groups of it with learning rates of their own.
-        plan: How long and how fast.
+        training: How long and how fast.
         checkpoint: Where training state is kept; a run that was cut off goes on from there.
+        title: What is being trained, for the progress bar.
         device: Where the model is.
         precision: ``auto``, ``float32`` or ``bfloat16``.
+        floor: Where a cosine ends, as a share of the learning rate.
         early_stopping: Evaluates on validation pairs now and then.
         statistics: What a forward pass changes; put back if a step is skipped.
 
     Raises:
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
-    optimizer = build_adamw(parameters, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay)
+    optimizer = build_adamw(parameters, learning_rate=training.learning_rate, weight_decay=training.weight_decay)
     schedule = build_schedule(
         optimizer,
-        kind=plan.schedule,
-        steps=plan.steps,
-        warmup_steps=plan.warmup_steps,
-        restarts=plan.restarts,
-        floor=plan.floor,
+        kind=training.schedule,
+        steps=training.steps,
+        warmup_steps=training.warmup_steps,
+        restarts=training.restarts,
+        floor=floor,
     )
-    logger.info("%s: %d parameters are trained", plan.title, _count(trainable_parameters(optimizer)))
-    with fast_arithmetic(device, precision=precision), _progress_bar(plan.title, plan.steps) as on_step:
+    logger.info("%s: %d parameters are trained", title, _count(trainable_parameters(optimizer)))
+    with fast_arithmetic(device, precision=precision), _progress_bar(title, training.steps) as on_step:
         history = fit(
             step,
             optimizer,
             schedule,
-            steps=plan.steps,
-            clip_norm=plan.clip_norm,
+            steps=training.steps,
+            clip_norm=training.clip_norm,
             checkpoint=checkpoint,
             early_stopping=early_stopping,
             on_step=on_step,
@@ -136,7 +99,7 @@ def train(
             statistics=statistics,
         )
     if history.skipped_count:
-        logger.warning("%s: %d steps were skipped; their loss was not finite", plan.title, history.skipped_count)
+        logger.warning("%s: %d steps were skipped; their loss was not finite", title, history.skipped_count)
     return history
 
 

@@ -6,7 +6,7 @@ loaded with a warning, fused attention gets the layer of ``lora_attention``, and
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from gmail_kedro.models.strict_loading import load_file_strictly, refuse_other_shapes, shapes_of
 from gmail_kedro.models.weight_sources import MissingWeightsError, read_shapes, reason_of
+from gmail_kedro.params.training import LoraParams
 
 WEIGHTS_FILE, TOWER_FILE = "adapter_model.safetensors", "tower.safetensors"
 REMEDY = "Train it again, or give the model that it was trained on."
@@ -48,6 +49,19 @@ class TuningSpec:
         """Returns the spec that ``dataclasses.asdict`` and JSON made lists of."""
         blocks = None if facts["blocks"] is None else tuple(facts["blocks"])
         return cls(**{**facts, "targets": tuple(facts["targets"]), "blocks": blocks})
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        lora: LoraParams,
+        *,
+        targets: Sequence[str],
+        blocks: tuple[int, ...] | None = None,
+        block_pattern: str | None = None,
+    ) -> "TuningSpec":
+        """Returns the tuning that parameters describe."""
+        return cls(kind, lora.rank, lora.alpha, lora.dropout, tuple(targets), blocks, block_pattern)
 
     @property
     def is_adapter(self) -> bool:

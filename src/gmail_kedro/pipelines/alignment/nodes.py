@@ -1,5 +1,7 @@
 """Nodes of the alignment pipeline: the teacher's view once, then the student, then a training-free map."""
 
+import hashlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -7,23 +9,14 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
+from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
-from gmail_kedro.models.student.student import StoredStudent
+from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.student.student import StoredStudent, Student
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.alignment.preparation import (
-    aligned_rows,
-    build_objective,
-    build_student,
-    fingerprint_run,
-    frozen_blocks,
-    load_data,
-    needs_text,
-    teacher_views,
-)
 
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 4096  # of features that the training-free map sees at once
 
 
 def encode_teacher(
@@ -32,10 +25,11 @@ def encode_teacher(
     """Returns what the frozen teacher says of every pair, in the order of pairs.
 
     Returns:
-        ``embedding`` [N, D] of the photographs, and where the parameters ask for them ``pooled`` [N, W],
+        ``embedding`` [N, D] of the real images, and where the parameters ask for them ``pooled`` [N, W],
         ``patch_mean`` [N, W'] and ``text`` [N, D], the captions' embeddings.
     """
     from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
+    from gmail_kedro.pipelines.alignment.objective import needs_text, teacher_views
 
     encoding = run_encoding(feature_store, run, partial(_build_teacher, run))
     encoder = _build_teacher(run, encoding.device)
@@ -46,12 +40,6 @@ def encode_teacher(
     if needs_text(params):
         features["text"] = encode_texts(encoder, list(pairs["caption"]), encoding)
     return features
-
-
-def _build_teacher(run: RunParams, device: torch.device) -> ImageTextEncoder:
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
-
-    return build_encoder(run.encoder, run.encoder_path, device=device)
 
 
 def align(
@@ -72,41 +60,34 @@ def align(
         ValueError: If there are fewer than two training pairs, or the adapter's targets do not exist.
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
-    from gmail_kedro.engine.loop import TrainingPlan, train
+    from gmail_kedro.engine.loop import train
     from gmail_kedro.engine.optim import EarlyStopping
     from gmail_kedro.hardware import resolve_device
-    from gmail_kedro.pipelines.alignment.training import AlignmentStep
+    from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, load_data
 
-    device = resolve_device(run.device)
+    device, training = resolve_device(run.device), params.training
     student = build_student(params, run, device=device, generated_set=generated_images.identity)
     lineage = {"weights": student.spec.teacher}
     if params.tune == "none":
         return student, pd.DataFrame({"step": [], "loss": []}), lineage
     data = load_data(student, pairs, corpus, generated_images, teacher_features, params, device=device)
-    objective = build_objective(student, data, params, device=device)
-    prefix = frozen_blocks(student, params)
-    step = AlignmentStep(student, data, objective, params, seed=run.seed, device=device, prefix=prefix)
-    checkpoint = checkpoints.open(
-        "alignment",
-        fingerprint_run(student, pairs, generated_images, params, run),
-        every=params.training.checkpoint_every,
-        buffers=student.buffers(),
-    )
+    step = AlignmentStep(student, data, params, seed=run.seed, device=device)
     stopping = None
-    if params.training.validate_every is not None:
-        stopping = EarlyStopping(step.validate, every=params.training.validate_every, patience=params.training.patience)
-    plan = TrainingPlan.of("Aligning", params.training)
+    if training.validate_every is not None:
+        stopping = EarlyStopping(step.validate, every=training.validate_every, patience=training.patience)
+    buffers = student.buffers()  # a batch normalisation's means: changed by training, and no optimizer's
+    facts = _fingerprint(student, pairs, generated_images, params, run)
     student.train()
-    parameters = [*student.parameters(), *objective.trainable_parameters()]
     history = train(
         step,
-        parameters,
-        plan,
-        checkpoint,
+        [*student.parameters(), *step.objective.trainable_parameters()],
+        training,
+        checkpoints.open("alignment", facts, every=training.checkpoint_every, buffers=buffers),
+        title="Aligning",
         device=device,
         precision=run.precision,
         early_stopping=stopping,
-        statistics=student.buffers().values(),
+        statistics=buffers.values(),
     )
     student.train(False)
     return student, pd.DataFrame(history.rows), lineage
@@ -123,26 +104,108 @@ def fit_training_free(
 ) -> FeatureMap:
     """Fits the training-free map from generated to real features, on the training pairs alone.
 
-    It is fitted on what the routes give after tuning, so it repairs what tuning left; each photograph counts once.
+    It is fitted on what the routes give after tuning, so it repairs what tuning left; each real image counts once.
     """
     from gmail_kedro.engine.inference import encode_images, run_encoding
     from gmail_kedro.method.realign import fit_feature_map
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
     from gmail_kedro.models.student.student import take_route
+    from gmail_kedro.pipelines.alignment.alignment_step import aligned_rows
 
     if params.training_free == "none":
         return fit_feature_map("none", lambda: [], lambda: [])
     encoding, chosen = run_encoding(feature_store, run), pairs.iloc[aligned_rows(pairs, params)]
-    photographs = list(dict.fromkeys(chosen["real_key"]))
+    sides = {
+        "generated": (generated_images, list(chosen["generated_key"])),
+        "real": (corpus.images, list(dict.fromkeys(chosen["real_key"]))),
+    }
     features = {}
-    for route, source, keys in (
-        ("generated", generated_images, list(chosen["generated_key"])),
-        ("real", corpus.images, photographs),
-    ):
-        encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=encoding.device), adapter, route)
-        features[route] = encode_images(encoder, source, keys, encoding)
+    for route, (source, keys) in sides.items():
+        encoder = take_route(_build_teacher(run, encoding.device), adapter, route)  # changes the encoder it takes
+        features[route] = encode_images(encoder, source, keys, encoding)  # [N, D]
     return fit_feature_map(
         params.training_free,
         lambda: features["generated"].split(CHUNK_ROWS),
         lambda: features["real"].split(CHUNK_ROWS),
     )
+
+
+def build_student(
+    params: AlignmentParams, run: RunParams, *, device: torch.device, generated_set: Mapping[str, str] | None = None
+) -> Student:
+    """Returns a student that computes what the teacher does, ready to be trained.
+
+    Args:
+        params: What is tuned.
+        run: Names the teacher.
+        device: Where it goes.
+        generated_set: What it will say that it was aligned on.
+
+    Raises:
+        ValueError: If the adapter's targets do not exist, the encoder cannot do what is asked for, or kernels are to be
+            compiled and there is no compiler.
+    """
+    from gmail_kedro.hardware import check_compiler
+    from gmail_kedro.models.student.adapters import TuningSpec
+    from gmail_kedro.models.student.student import StudentSpec
+
+    if params.compile:
+        check_compiler()  # before anything is loaded; torch would say so at the first step
+    encoder = _build_teacher(run, device)
+    spec = StudentSpec(
+        image=TuningSpec.of(
+            params.tune,
+            params.lora,
+            targets=params.lora.targets or encoder.lora_targets,
+            blocks=_last_blocks(encoder, params),
+            block_pattern=encoder.block_pattern,
+        ),
+        # open_clip's text towers all have fused attention, whatever the image tower's layers are called.
+        text=TuningSpec.of(params.tune if params.tune_text else "none", params.lora, targets=["attn"]),
+        real_path=params.real_path,
+        projection=params.projection,
+        batch_norm=params.projection_batch_norm,
+        teacher=encoder.fingerprint,
+        generated_set=generated_set,
+    )
+    if params.patch_dropout:
+        encoder.drop_patches(params.patch_dropout)
+    if params.training.checkpoint_activations:
+        encoder.checkpoint_activations()
+    return Student(encoder, spec, seed=run.seed)
+
+
+def _build_teacher(run: RunParams, device: torch.device) -> TowerEncoder:
+    from gmail_kedro.models.encoders.known_encoders import build_encoder
+
+    return build_encoder(run.encoder, run.encoder_path, device=device)
+
+
+def _last_blocks(encoder: TowerEncoder, params: AlignmentParams) -> tuple[int, ...] | None:
+    """Returns the transformer blocks that get an adapter, or None for all."""
+    wanted, count = params.lora.blocks, encoder.block_count
+    if wanted is None:
+        return None
+    if wanted > count:
+        raise ValueError(
+            f"The encoder {encoder.name!r} has {count} transformer blocks. Got alignment.lora.blocks={wanted}. Lower "
+            "it, or set it to null for all."
+        )
+    return tuple(range(count - wanted, count))
+
+
+def _fingerprint(
+    student: Student,
+    pairs: pd.DataFrame,
+    generated_images: GeneratedImages,
+    params: AlignmentParams,
+    run: RunParams,
+) -> dict[str, str]:
+    """Returns what a checkpoint of this run depends on."""
+    return {name: repr(value) for name, value in params.flat().items()} | {
+        "run.seed": str(run.seed),
+        "run.precision": run.precision,
+        "weights": student.spec.teacher,
+        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
+        "generated set": generated_images.identity["fingerprint"],
+        "gate of the generated set": generated_images.identity["gate"],
+    }

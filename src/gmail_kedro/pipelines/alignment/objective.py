@@ -1,4 +1,9 @@
-"""The weighted sum that an alignment run minimises: which embeddings it needs, and the loss of each term."""
+"""The weighted sum that an alignment run minimises: which embeddings it needs, and the loss of each term.
+
+The paper leaves open whether Eq. 1 stands alone, what the real side is, and whether captions take part; every reading
+is a set of weights here, and ours (moment matching, preservation) are terms beside the paper's. The objective says
+which towers have to run at all, so that the step computes no embedding that no term looks at.
+"""
 
 import math
 
@@ -11,8 +16,24 @@ from gmail_kedro.method.moments import Moments, embedding_moments, mmd_loss, mom
 from gmail_kedro.models.student.student import Student
 from gmail_kedro.params.alignment import AlignmentParams
 
-MMD_SAMPLE = 1024
 SIGMOID_BIAS = -10.0  # where it starts, as in SigLIP: nearly all pairs are negatives, and the first loss stays small
+MMD_SAMPLE = 1024  # of the real embeddings: the kernel's matrix has a row for each and a column for each other
+LEVELS = {"pooled": ["embedding"], "patch_mean": ["patch_mean"], "both": ["embedding", "patch_mean"]}
+
+
+def teacher_views(params: AlignmentParams) -> list[str]:
+    """Returns the views of real images that are needed from the frozen teacher."""
+    views = ["embedding"]  # even at the level of patches: moments and preservation look at it
+    if params.real_path == "proj":
+        views.append("pooled")
+    if params.level != "pooled":
+        views.append("patch_mean")
+    return views
+
+
+def needs_text(params: AlignmentParams) -> bool:
+    """Says whether a term needs the captions' embeddings."""
+    return params.generated_text_weight + params.real_text_weight > 0
 
 
 class Objective(torch.nn.Module):
@@ -21,10 +42,10 @@ class Objective(torch.nn.Module):
     Args:
         student: Its real head maps frozen features where the real tower does not move.
         params: Weights, forms, temperatures.
-        teacher: Frozen features of the photographs by view, [N, ...], on the student's device.
+        teacher: Frozen features of the real images by view, [N, ...], on the student's device.
         text: Frozen embeddings of the captions, [N, D], or None.
-        image_ids: Photograph of each row, int64 [N].
-        moment_rows: Rows whose teacher embeddings are the reference of moment matching, one a photograph.
+        image_ids: Real image of each row, int64 [N].
+        moment_rows: Rows whose teacher embeddings are the reference of moment matching, one a real image.
     """
 
     def __init__(
@@ -40,11 +61,12 @@ class Objective(torch.nn.Module):
         super().__init__()
         self._student, self._params = [student], params  # in a list: its weights are not the objective's
         self._teacher, self._text, self._image_ids = teacher, text, image_ids
+        # Learned as a logarithm, as CLIP's logit_scale is: a step cannot make it negative.
         start = torch.tensor(math.log(1 / params.temperature))
         self.log_scale = torch.nn.Parameter(start, requires_grad=params.learn_temperature)
         learns_bias = params.align_form == "sigmoid" and params.learn_temperature
-        self.bias = torch.nn.Parameter(torch.tensor(SIGMOID_BIAS), requires_grad=learns_bias)
-        self._moment_rows = moment_rows
+        self.logit_bias = torch.nn.Parameter(torch.tensor(SIGMOID_BIAS), requires_grad=learns_bias)
+        # Evenly spaced and always the same, so that the loss of a step is a function of its index.
         self._mmd_rows = moment_rows[np.linspace(0, len(moment_rows) - 1, min(MMD_SAMPLE, len(moment_rows)), dtype=int)]
         self._moments = self._real_moments(moment_rows) if params.moment_weight else None
 
@@ -60,13 +82,13 @@ class Objective(torch.nn.Module):
 
     @property
     def moves_real(self) -> bool:
-        """Whether photographs go through the tower that is trained."""
+        """Whether real images go through the tower that is trained."""
         p = self._params
         return p.topology == "shared" and p.align_weight + p.real_text_weight > 0
 
     @property
     def preserves(self) -> bool:
-        """Whether the student is held to the teacher on photographs."""
+        """Whether the student is held to the teacher on real images."""
         return self._params.preservation_weight > 0
 
     @property
@@ -76,7 +98,7 @@ class Objective(torch.nn.Module):
 
     @property
     def is_separable(self) -> bool:
-        """Whether no row's loss depends on another row's trained embedding."""
+        """Whether no row's loss depends on another row's trained embedding: then one forward pass a part is enough."""
         p = self._params
         one_way = p.align_form != "softmax" or p.direction == "generated_to_real"
         others = p.generated_text_weight + p.real_text_weight + p.moment_weight
@@ -110,33 +132,32 @@ class Objective(torch.nn.Module):
         return {"loss": total} | {name: value for name, (_, value) in terms.items()}
 
     def _align(self, views: Views, rows: np.ndarray, negatives: np.ndarray, first: int) -> torch.Tensor:
-        levels = {"pooled": ["embedding"], "patch_mean": ["patch_mean"], "both": ["embedding", "patch_mean"]}
-        return torch.stack(
-            [self._align_level(level, views, rows, negatives, first) for level in levels[self._params.level]]
-        ).mean()
+        levels = LEVELS[self._params.level]
+        return torch.stack([self._align_level(level, views, rows, negatives, first) for level in levels]).mean()
 
     def _align_level(
         self, level: str, views: Views, rows: np.ndarray, negatives: np.ndarray, first: int
     ) -> torch.Tensor:
         p, suffix = self._params, "" if level == "embedding" else "_patch"
-        generated = views[f"generated{suffix}"]
-        candidates = np.concatenate([rows, negatives])
-        real = views[f"real{suffix}"] if self.moves_real else self._frozen_real(level, candidates)
+        generated = views[f"generated{suffix}"]  # [b, D], a part of the batch
+        candidates = np.concatenate([rows, negatives])  # the batch first: row i's positive is column first + i
+        real = views[f"real{suffix}"] if self.moves_real else self._frozen_real(level, candidates)  # [B + Q, D]
         if p.stop_gradient_real:
             real = real.detach()
         part = rows[first : first + len(generated)]
         if p.align_form == "cosine":
             return cosine_loss(generated, real[first : first + len(generated)])
+        # Several captions, and so several generated images, belong to one real image: no negatives of one another.
         same = None if p.same_image == "keep" else self._image_ids[part][:, None] == self._image_ids[candidates][None]
         scale = self.log_scale.exp()
         if p.align_form == "sigmoid":
             return sigmoid_alignment_loss(
-                generated, real, scale=scale, bias=self.bias, first_positive=first, same_image=same
+                generated, real, scale=scale, bias=self.logit_bias, first_positive=first, same_image=same
             )
         eq1 = alignment_loss(generated, real, temperature=1 / scale, first_positive=first, same_image=same)
         if p.direction == "generated_to_real":
             return eq1
-        count = len(generated)
+        count = len(generated)  # the other way round only the batch's own generated images are candidates
         own = None if same is None else same[:, :count].T
         return (eq1 + alignment_loss(real[:count], generated, temperature=1 / scale, same_image=own)) / 2
 
@@ -148,9 +169,9 @@ class Objective(torch.nn.Module):
         return self._teacher[view][rows]
 
     def _text_contrast(self, image: torch.Tensor, views: Views, part: np.ndarray) -> torch.Tensor:
-        text = views["text"] if "text" in views else self._text[part]  # type: ignore[index]
+        text = views["text"] if "text" in views else self._text[part]  # type: ignore[index]  # [b, D]
         ids = self._image_ids[part]
-        same = None if self._params.same_image == "keep" else ids[:, None] == ids[None]
+        same = None if self._params.same_image == "keep" else ids[:, None] == ids[None]  # [b, b]
         encoder = self._student[0].encoder  # cosines are read as it was pre-trained
         scale, bias = encoder.logit_scale, encoder.logit_bias
         if bias is None:
@@ -162,7 +183,7 @@ class Objective(torch.nn.Module):
 
     def _match_moments(self, generated: torch.Tensor, negatives: np.ndarray) -> torch.Tensor:
         p, real = self._params, self._teacher["embedding"]
-        from_queue = p.moment_reference == "queue" and len(negatives) > 1
+        from_queue = p.moment_reference == "queue" and len(negatives) > 1  # at first the queue is empty
         if p.moment_form == "mmd":
             return mmd_loss(generated, real[negatives if from_queue else self._mmd_rows])
         moments = self._real_moments(negatives) if from_queue else self._moments

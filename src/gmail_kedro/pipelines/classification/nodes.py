@@ -130,7 +130,7 @@ def fine_tune(
     from gmail_kedro.engine.inference import guard_route
     from gmail_kedro.hardware import resolve_device
     from gmail_kedro.models.encoders.classifier import Classifiers
-    from gmail_kedro.pipelines.classification.training import fine_tune_on
+    from gmail_kedro.pipelines.classification.classifier_training import fine_tune_on
 
     device, fingerprint = resolve_device(run.device), ""
     states, counts = {}, {}
@@ -168,7 +168,7 @@ def score_fine_tuning(
     from gmail_kedro.hardware import resolve_device
     from gmail_kedro.metrics.classification import result_of
     from gmail_kedro.models.encoders.classifier import load_classifier
-    from gmail_kedro.pipelines.classification.measuring import predict_classes
+    from gmail_kedro.pipelines.classification.classifier_training import predict_classes
 
     if not params.sets:
         return no_scores("fine_tuning.sets is empty"), NO_ITEMS

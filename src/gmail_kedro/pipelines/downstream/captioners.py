@@ -46,9 +46,8 @@ def prepare_captioner(
     from gmail_kedro.models.captioners.captioner import build_captioner
     from gmail_kedro.models.vision_language.language_models import prepare_language_model
 
-    language = prepare_language_model(
-        params.language_model, params.language_model_path, _tuning(params), seed=run.seed + 3
-    )
+    tuning = TuningSpec.of(params.tune_language_model, params.lora, targets=params.lora.targets or ())
+    language = prepare_language_model(params.language_model, params.language_model_path, tuning, seed=run.seed + 3)
     _refuse_too_long(language, params)
     chosen = pairs.iloc[features.rows]
     if params.model == "ifcap":
@@ -140,16 +139,6 @@ def _find_nouns(pairs: pd.DataFrame, ifcap: IfcapParams) -> dict[str, list[str]]
             f"{captions['caption'].iloc[0]!r}. Set it to textblob, nltk, or to a vocabulary of this corpus."
         )
     return nouns
-
-
-def _tuning(params: DownstreamParams) -> TuningSpec:
-    return TuningSpec(
-        kind=params.tune_language_model,
-        rank=params.lora.rank,
-        alpha=params.lora.alpha,
-        dropout=params.lora.dropout,
-        targets=tuple(params.lora.targets or ()),
-    )
 
 
 def _mapper(params: DownstreamParams, kind: str, embed_dim: int, width: int) -> MapperSpec:

@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.engine.loop import TrainingPlan
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.captioners.captioner import Captioner
@@ -86,8 +85,9 @@ def train_captioner(
         history = train(
             step,
             trainable_parameters(captioner),
-            TrainingPlan.of("Captioner", params.training),
+            params.training,
             checkpoint,
+            title="Captioner",
             device=device,
             precision=run.precision,
         )
@@ -139,8 +139,9 @@ def tune_text_tower(
     history = train(
         step,
         tower.parameters(),
-        TrainingPlan.of("Retriever", params.training),
+        params.training,
         checkpoint,
+        title="Retriever",
         device=device,
         precision=run.precision,
     )

@@ -74,10 +74,5 @@ def open_tokens(
 
 def tuning_of(params: VisionLanguageParams) -> TuningSpec:
     """Returns what is tuned in the language model: nothing without steps or rank."""
-    return TuningSpec(
-        kind="lora" if params.training.steps and params.lora.rank else "none",
-        rank=params.lora.rank,
-        alpha=params.lora.alpha,
-        dropout=params.lora.dropout,
-        targets=tuple(params.lora.targets),
-    )
+    kind = "lora" if params.training.steps and params.lora.rank else "none"
+    return TuningSpec.of(kind, params.lora, targets=params.lora.targets)

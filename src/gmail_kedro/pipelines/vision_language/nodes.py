@@ -32,7 +32,7 @@ def train_vision_language_model(
     Returns:
         What was trained, and its history, one row a step; ``val_loss`` is filled after the last step.
     """
-    from gmail_kedro.engine.loop import TrainingPlan, train
+    from gmail_kedro.engine.loop import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.models.vision_language.tuned_llava import TunedLlava
     from gmail_kedro.pipelines.vision_language.building import build_model, open_towers, tuning_of
@@ -51,13 +51,20 @@ def train_vision_language_model(
     lessons, held_out = (_lessons(split, *sources, seed=run.seed) for split in ("train", "val"))
     facts = _fingerprint(pairs, generated_images, tuned.recipe, params, run)
     checkpoint = checkpoints.open("vision_language", facts, every=params.training.checkpoint_every)
-    plan = TrainingPlan.of("Vision-language model", params.training)
     groups = tuned.groups(
         learning_rate=params.training.learning_rate, projector_learning_rate=params.training.projector_learning_rate
     )
     model.train()
     step = lesson_step(model, lessons, params, seed=run.seed)
-    history = train(step, groups, plan, checkpoint, device=device, precision=run.precision)
+    history = train(
+        step,
+        groups,
+        params.training,
+        checkpoint,
+        title="Vision-language model",
+        device=device,
+        precision=run.precision,
+    )
     model.eval()
     with fast_arithmetic(device, precision=run.precision):
         history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=params.training.micro_batch_size)
