@@ -49,7 +49,7 @@ repro: install  ## every table of the paper on the mini world, with DVC: what is
 	dvc repro
 
 weights: install  ## retrain the mini models that ship in the package (hours on a CPU)
-	$(BIN)/kedro run --pipeline=pretraining
+	$(BIN)/kedro run --env=pretraining --pipeline=pretraining
 
 ui: install  ## look at the runs in a browser: http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gmail_kedro.mini.corpus import DATASET_FILE, write_mini_world
-from gmail_kedro.params.mini_world import MiniWorldParams
+from gmail_kedro.mini.world.params import MiniWorldParams
+from gmail_kedro.mini.world.world_files import DATASET_FILE, draw_world
+from gmail_kedro.mini.world.written_folder import write_folder
 
 from .pipelines.conftest import make_project
 from .reporting.reproductions import write_reproduction
@@ -50,7 +51,7 @@ def test_your_own_photographs_are_paired(tmp_path: Path, repository: Path):
     make_project(tmp_path, repository)
     shutil.copytree(repository / "notebooks", tmp_path / "notebooks")
     own = tmp_path / "data/00_own"
-    write_mini_world(own, MiniWorldParams(train_count=12, val_count=8, test_count=4, seed=0))
+    write_folder(own, draw_world(MiniWorldParams(train_count=12, val_count=8, test_count=4, seed=0)))
     (own / DATASET_FILE).rename(own / "dataset.json")  # it is in Karpathy's layout, as the notebook's photographs are
     said = execute(tmp_path / "notebooks/your_own_data.ipynb", tmp_path / "notebooks")
     assert "exit code 0" in said[0] and "Corpus own: 24 of 24 pictures taken, 120 captions" in said[0]

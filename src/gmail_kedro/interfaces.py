@@ -170,6 +170,22 @@ class SavesItself(Protocol):
 
 
 @dataclass(frozen=True)
+class CaptionGrammar:
+    """What is known of captions that were made by a grammar, so that nothing about them has to be guessed.
+
+    Attributes:
+        nouns: All nouns that the captions use.
+        facts: Maps a caption to the facts that it states, such as ``("ink", "blue")``.
+        ask: Maps a caption, a random generator and ``count`` to at most so many questions that the caption answers,
+            each with its answer.
+    """
+
+    nouns: frozenset[str]
+    facts: Callable[[str], frozenset[tuple[str, ...]]]
+    ask: Callable[..., list[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
 class Corpus:
     """A captioned corpus of photographs.
 
@@ -179,6 +195,7 @@ class Corpus:
         images: The photographs, by ``image_id``.
         labels: Zero-shot classification tasks of the corpus, by name; empty where there are none.
         skipped: How many entries of its files were left out, by reason.
+        grammar: What made the captions; None where people did.
     """
 
     name: str
@@ -186,6 +203,7 @@ class Corpus:
     images: ImageSource
     labels: Mapping[str, "ClassificationTask"]
     skipped: Mapping[str, int] = field(default_factory=dict)
+    grammar: CaptionGrammar | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from kedro.pipeline import Pipeline
 
+from gmail_kedro.mini.pretraining import pipeline as pretraining
+from gmail_kedro.mini.world import pipeline as mini_world
 from gmail_kedro.pipelines import (
     alignment,
     classification,
@@ -9,9 +11,7 @@ from gmail_kedro.pipelines import (
     downstream,
     evaluation,
     generation,
-    mini_world,
     pairing,
-    pretraining,
     reporting,
     transfer,
     vision_language,

@@ -59,7 +59,12 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             flush(path)
         if folder.exists():  # a folder that is not empty cannot be replaced in one step
             os.rename(folder, older)
-        os.rename(partial, folder)
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            if older.exists():
+                os.rename(older, folder)
+            raise
         flush(folder.parent)
         shutil.rmtree(older, ignore_errors=True)
     finally:
@@ -149,7 +154,7 @@ class KnownFolder:
             ChangedFileError: If it is not what was written, or has no line.
         """
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there. {self._remedy}")
+            raise FileNotFoundError(f"{path} is not there, of which {SUMS} of its folder tells. {self._remedy}")
         content = path.read_bytes()
         written = self._sums.get(path.relative_to(self._folder).as_posix(), "nothing")
         if written != (found := hashlib.sha256(content).hexdigest()):

@@ -9,13 +9,13 @@ from kedro.config import OmegaConfigLoader
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.runs import NO_PARAMETERS, find_run
 from gmail_kedro.commands.tables import plan_tables
+from gmail_kedro.configuration.groups import GROUPS, SETTINGS
 from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.corpora.class_sets import CLASS_SETS
 from gmail_kedro.models.encoders.clip_vision import load_clip_vision
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.inventory import KINDS
 from gmail_kedro.params.generation import GenerationParams
-from gmail_kedro.params.groups import GROUPS, SETTINGS
 from gmail_kedro.pipeline_registry import register_pipelines
 from gmail_kedro.preflight.requirements import MODELS, read_requirements
 from gmail_kedro.reporting.table_definitions import read_tables

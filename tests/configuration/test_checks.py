@@ -9,9 +9,9 @@ import yaml
 
 from gmail_kedro.commands import main
 from gmail_kedro.configuration.checks import check_profile
+from gmail_kedro.configuration.groups import GROUPS
 from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
 from gmail_kedro.params.base import ParameterError
-from gmail_kedro.params.groups import GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -148,7 +148,8 @@ def test_both_commands_refuse_before_anything_runs(conf: Path, monkeypatch, capl
 
 
 def test_every_group_of_the_base_profile_is_declared():
-    written = {key for path in CONF.glob("base/parameters*.yml") for key in yaml.safe_load(path.read_text())}
+    paths = [*CONF.glob("base/parameters*.yml"), CONF / "pretraining/parameters.yml"]
+    written = {key for path in paths for key in yaml.safe_load(path.read_text())}
     assert written == {*GROUPS, "run_id", "baseline"}
 
 

@@ -1,4 +1,4 @@
-"""Corpora through the catalog: the mini world is written once and read like any other."""
+"""Corpora through the catalog, read-only; the mini world is read like any other."""
 
 import json
 from pathlib import Path
@@ -6,40 +6,23 @@ from pathlib import Path
 import pytest
 import yaml
 from kedro.io import DataCatalog, DatasetError
-from kedro.runner import SequentialRunner
 
 from gmail_kedro.datasets.corpus import CorpusDataset
-from gmail_kedro.datasets.mini_world import MiniWorldDataset
 from gmail_kedro.hooks.catalog_hooks import CatalogHooks
 from gmail_kedro.images.image_faults import check_images
-from gmail_kedro.mini import corpus as mini_corpus
-from gmail_kedro.mini.questions import TASKS
-from gmail_kedro.params.mini_world import MiniBenchmarksParams, MiniWorldParams
-from gmail_kedro.pipelines.mini_world import create_pipeline
-from gmail_kedro.pipelines.mini_world.nodes import build_mini_world
+from gmail_kedro.mini.world.datasets import MiniWorldDataset
+from gmail_kedro.mini.world.params import MiniWorldParams
+from gmail_kedro.mini.world.world_files import draw_world
+from gmail_kedro.mini.world.written_folder import write_folder
 
 PARAMS = MiniWorldParams(train_count=20, val_count=3, test_count=5, seed=1)
-BENCHMARKS = MiniBenchmarksParams(flickr_count=6, long_caption_count=4, seed=1)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mini") / "world"
-    MiniWorldDataset(filepath=str(folder)).save(PARAMS)
+    write_folder(folder, draw_world(PARAMS))
     return folder
-
-
-def test_the_mini_world_is_read_as_a_corpus(world):
-    corpus = MiniWorldDataset(filepath=str(world)).load()
-    assert corpus.name == "mini"
-    assert len(corpus.captions) == 28 * 5
-    assert corpus.captions.drop_duplicates("image_id").split.value_counts().to_dict() == {
-        "train": 20, "val": 3, "test": 5,
-    }  # fmt: skip
-    assert corpus.captions.caption_id.is_unique
-    assert list(corpus.labels) == list(TASKS)
-    assert set(corpus.labels["ink"].labels) == set(corpus.captions.image_id)
-    check_images(corpus, corpus.captions.image_id)
 
 
 def test_the_mini_world_is_an_ordinary_karpathy_corpus(world):
@@ -54,60 +37,6 @@ def test_the_mini_world_is_an_ordinary_karpathy_corpus(world):
     corpus, own = dataset.load(), MiniWorldDataset(filepath=str(world)).load()
     assert corpus.captions.equals(own.captions)
     assert corpus.labels == own.labels
-
-
-def test_saving_the_same_world_again_writes_nothing(world, monkeypatch):
-    def refuse(folder, params, kind):
-        raise AssertionError("written again")
-
-    monkeypatch.setattr("gmail_kedro.datasets.mini_world.write_mini_world", refuse)
-    MiniWorldDataset(filepath=str(world)).save(PARAMS)
-    with pytest.raises(DatasetError, match="written again"):
-        MiniWorldDataset(filepath=str(world)).save(MiniWorldParams(train_count=20, val_count=3, test_count=5, seed=2))
-
-
-def test_other_parameters_replace_the_world(tmp_path):
-    dataset = MiniWorldDataset(filepath=str(tmp_path / "world"))
-    dataset.save(MiniWorldParams(train_count=2, val_count=1, test_count=1, seed=0))
-    dataset.save(MiniWorldParams(train_count=3, val_count=1, test_count=1, seed=0))
-    assert dataset.load().captions.image_id.nunique() == 5
-
-
-def test_a_world_exists_when_it_is_complete(tmp_path):
-    dataset = MiniWorldDataset(filepath=str(tmp_path / "world"))
-    assert not dataset.exists()
-    with pytest.raises(DatasetError, match="is not complete: it has no usable world.json"):
-        dataset.load()
-    dataset.save(PARAMS)
-    assert dataset.exists()
-    (tmp_path / "world" / mini_corpus.WORLD_FILE).unlink()
-    assert not dataset.exists()
-    dataset.save(PARAMS)
-    assert dataset.exists()
-
-
-def test_a_photograph_of_the_mini_world_is_the_one_that_was_written(tmp_path):
-    """Only the mini world's: a person's own photographs may be changed by that person."""
-    dataset = MiniWorldDataset(filepath=str(tmp_path / "world"))
-    dataset.save(PARAMS)
-    images, (image_id, *_) = dataset.load().images, dataset.load().captions.image_id
-    whole, path = images.read(image_id), images.images.path(image_id)
-    assert images.size(image_id) == len(whole) and images.modality == "real"
-    for damage in (whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole[: len(whole) // 2], b""):
-        path.write_bytes(damage)
-        with pytest.raises(ValueError, match=rf"{path.name} is not what was written: .*--pipeline=mini_world"):
-            dataset.load().images.read(image_id)
-
-
-def test_the_mini_world_is_made_from_its_parameters_only(tmp_path):
-    with pytest.raises(DatasetError, match="is made from MiniWorldParams. Got dict instead"):
-        MiniWorldDataset(filepath=str(tmp_path / "world")).save({"train_count": 3})
-
-
-def test_a_folder_of_somebody_elses_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DatasetError, match=r"must be empty or hold a mini world.*\['notes.txt'\]"):
-        MiniWorldDataset(filepath=str(tmp_path)).save(PARAMS)
 
 
 def _own(annotations: Path, images: Path) -> CorpusDataset:
@@ -260,7 +189,7 @@ def test_every_corpus_of_the_paper_says_what_it_misses(repository, tmp_path, mon
 
 
 def test_the_benchmark_is_the_corpus_where_none_is_named(world):
-    entry = {"type": "gmail_kedro.datasets.mini_world.MiniWorldDataset", "filepath": str(world)}
+    entry = {"type": "gmail_kedro.mini.world.datasets.MiniWorldDataset", "filepath": str(world)}
     alone, both = (
         DataCatalog.from_config({"corpus": entry}),
         DataCatalog.from_config({"corpus": entry, "benchmark_corpus": {**entry, "name": "other"}}),
@@ -270,19 +199,3 @@ def test_the_benchmark_is_the_corpus_where_none_is_named(world):
     assert alone.load("benchmark_corpus").captions.equals(alone.load("corpus").captions)
     assert both.load("benchmark_corpus").name == "other"
     assert "benchmark_corpus" not in empty
-
-
-def test_the_pipeline_writes_the_world_through_the_catalog(tmp_path):
-    kinds = {"corpus": "main", "flickr_corpus": "flickr", "long_caption_corpus": "long_captions"}
-    dataset = "gmail_kedro.datasets.mini_world.MiniWorldDataset"
-    catalog = DataCatalog.from_config(
-        {name: {"type": dataset, "filepath": str(tmp_path / kind), "kind": kind} for name, kind in kinds.items()}
-    )
-    catalog["params:mini_world"], catalog["params:mini_benchmarks"] = PARAMS, BENCHMARKS
-    SequentialRunner().run(create_pipeline(), catalog)
-    assert mini_corpus.holds_world(tmp_path / "main", PARAMS)
-    assert [catalog.load(name).captions.image_id.nunique() for name in kinds] == [28, 6, 4]
-
-
-def test_the_node_hands_the_parameters_on():
-    assert build_mini_world(PARAMS) is PARAMS

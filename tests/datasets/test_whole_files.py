@@ -28,7 +28,7 @@ KINDS: list[tuple[type, Any, Any]] = [
 # Classes of this package that write under another name and rename, each tested in its own file.
 OWN = {"BlocksDataset", "ImageShardsDataset", "AdapterDataset", "PretrainedDataset", "FeatureMapDataset"}
 OWN |= {"MiniWorldDataset", "MiniQuestionsDataset"}
-WRITE_NOTHING = {"MemoryDataset", "CorpusDataset"}
+WRITE_NOTHING = {"MemoryDataset", "CorpusDataset", "QuestionsDataset"}
 
 
 def kedros_class(kind: type) -> type:
@@ -87,7 +87,7 @@ def test_a_table_without_rows_and_columns_comes_back(tmp_path: Path):
     assert dataset.load().empty
 
 
-@pytest.mark.parametrize("profile", ["base", "own_corpus", "paper"])
+@pytest.mark.parametrize("profile", ["base", "own_corpus", "paper", "pretraining"])
 def test_every_entry_that_a_pipeline_writes_is_written_whole(profile: str, repository: Path):
     arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
     entries = OmegaConfigLoader(str(repository / "conf"), env=profile, **arguments)["catalog"]

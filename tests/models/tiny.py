@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gmail_kedro.mini.pretrain_long_clip import long_clip_config
-from gmail_kedro.mini.pretrain_siglip import siglip_config
-from gmail_kedro.mini.tokenizers import load_clip_tokenizer, train_siglip_tokenizer
+from gmail_kedro.mini.pretraining.pretrain_long_clip import long_clip_config
+from gmail_kedro.mini.pretraining.pretrain_siglip import siglip_config
+from gmail_kedro.mini.pretraining.tokenizers import load_clip_tokenizer, train_siglip_tokenizer
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.encoders.long_clip import build_long_clip
 from gmail_kedro.models.encoders.open_clip_encoder import build_clip
@@ -92,7 +92,7 @@ def save_synclr(folder: Path) -> dict[str, torch.Tensor]:
 
 def save_clip_vision(folder: Path) -> dict[str, torch.Tensor]:
     """transformers' folder."""
-    from gmail_kedro.mini.pretrain_clip_vision import PackagedClipVision, build_clip_vision
+    from gmail_kedro.mini.pretraining.pretrain_clip_vision import PackagedClipVision, build_clip_vision
 
     torch.manual_seed(0)
     model = build_clip_vision(48)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.mini.language_tokenizers import train_llama_3_tokenizer, train_vicuna_tokenizer
+from gmail_kedro.mini.pretraining.language_tokenizers import train_llama_3_tokenizer, train_vicuna_tokenizer
 from gmail_kedro.models.vision_language.chat import IMAGE, LLAVA_TEMPLATE
 
 TEXTS = ["What color is the ink?", "a red 7 on lined paper.", "USER: ASSISTANT: user assistant"] * 3

@@ -27,7 +27,7 @@ from transformers import (
     T5EncoderModel,
 )
 
-from gmail_kedro.mini.tokenizers import sample_texts, train_t5_tokenizer
+from gmail_kedro.mini.pretraining.tokenizers import sample_texts, train_t5_tokenizer
 from gmail_kedro.models.weight_sources import packaged_weights
 
 NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}

@@ -8,11 +8,11 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
+from gmail_kedro.configuration.groups import GROUPS, SETTINGS, is_text, may_be_null
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.base import ParameterError, Parameters
 from gmail_kedro.params.diagnostics import DiagnosticsParams
 from gmail_kedro.params.evaluation import EvaluationParams
-from gmail_kedro.params.groups import GROUPS, SETTINGS, is_text, may_be_null
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -48,14 +48,15 @@ def test_every_group_is_registered():
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_base_profile_shows_every_setting(group: str, base: dict):
-    assert names_in(base[group], group) == {name for name in SETTINGS if name.startswith(f"{group}.")}
+def test_the_profiles_show_every_setting(group: str):
+    shown = load("pretraining" if group == "pretraining" else "base")
+    assert names_in(shown[group], group) == {name for name in SETTINGS if name.startswith(f"{group}.")}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_profile_builds(group: str, environment: str):
-    values = load(environment)[group]
+    values = load("pretraining" if group == "pretraining" else environment)[group]
     built = GROUPS[group].model_validate(values)  # what Kedro calls
     assert built.model_dump() == values
 

@@ -14,12 +14,11 @@ import torch
 from kedro.io import DataCatalog
 
 from gmail_kedro.checksums import read_tensors
-from gmail_kedro.datasets.mini_questions import MiniQuestionsDataset
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.inference import FeatureStore
 from gmail_kedro.generated_sets.stored import StoredImages
 from gmail_kedro.generated_sets.verify import verify_set
-from gmail_kedro.interfaces import Corpus
+from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.metrics.captioning import tokenize_simple
 from gmail_kedro.metrics.word_movers import OWN_SEED, train_word_vectors
 from gmail_kedro.models.captioners.known_captioners import load_captioner
@@ -103,16 +102,9 @@ def photographs(written: Written, path: Path) -> list[bytes]:
     return [corpus.images.read(key) for key in corpus.captions["image_id"].unique()]
 
 
-def questions(written: Written, path: Path) -> str:
+def questions(written: Written, path: Path) -> list[Question]:
     name = path.relative_to(written.data / "01_raw").parts[0]
-    open_questions(written, name.removeprefix("mini_")).load()
-    return f"{path.name} is written anew each time before it is read."
-
-
-def open_questions(written: Written, benchmark: str) -> MiniQuestionsDataset:
-    """Returns a few of the questions that the catalog has."""
-    folder = written.data / f"01_raw/mini_{benchmark}"
-    return MiniQuestionsDataset(benchmark=benchmark, filepath=str(folder), count=6)
+    return written.load(f"{name.removeprefix('mini_')}_questions")
 
 
 def pictures(written: Written, path: Path) -> list[bytes]:
@@ -149,7 +141,7 @@ def features(written: Written, path: Path) -> None:
 
 def parts(written: Written, path: Path) -> None:
     tensors, facts = written.tensors[path]
-    FeatureStore(path.parents[1]).parts(facts["of"], [len(tensors["features"])]).read()
+    FeatureStore(path.parents[1]).read_parts(facts["of"], [len(tensors["features"])])
 
 
 def word_vectors(written: Written, path: Path) -> None:

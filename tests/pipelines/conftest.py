@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 TINY = {
     "mini_world": {"train_count": 40, "val_count": 8, "test_count": 24},
-    "mini_benchmarks": {"flickr_count": 20, "long_caption_count": 16},
+    "mini_benchmarks": {"flickr_count": 20, "long_caption_count": 16, "scienceqa_count": 6, "mmmu_count": 6},
     "generation": {"image_count": 30, "steps": 2, "batch_size": 10, "shard_size": 20},
     "alignment": {"training": {"steps": 6, "batch_size": 12, "checkpoint_every": 2}},
     "downstream": {"training": {"steps": 8, "batch_size": 12, "checkpoint_every": 4}},

@@ -11,7 +11,8 @@ import yaml
 from PIL import Image
 
 from gmail_kedro.interfaces import Question
-from gmail_kedro.mini.question_files import write_mmmu, write_scienceqa
+from gmail_kedro.mini.world.question_files import mmmu_files, scienceqa_files
+from gmail_kedro.mini.world.written_folder import write_folder
 from gmail_kedro.models.weight_sources import packaged_weights
 
 from ..corpora.class_set_files import COPIES
@@ -44,8 +45,8 @@ def save_corpora(root: Path) -> None:
     _save_flickr30k(root / RAW / "flickr30k")
     _save_sharegpt4v(root / RAW / "sharegpt4v")
     questions = [_question(number) for number in range(4)]
-    write_scienceqa(root / RAW / "scienceqa", questions, split="test")
-    write_mmmu(root / RAW / "mmmu", questions, split="validation")
+    write_folder(root / RAW / "scienceqa", scienceqa_files(questions, split="test"))
+    write_folder(root / RAW / "mmmu", mmmu_files(questions, split="validation"))
 
 
 def save_class_sets(root: Path) -> None:

@@ -12,7 +12,8 @@ import yaml
 from kedro.config import OmegaConfigLoader
 
 from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.interfaces import FeatureOrigin
+from gmail_kedro.interfaces import Corpus, FeatureOrigin
+from gmail_kedro.mini.world.grammar import GRAMMAR
 from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.captioners.ifcap import IfcapCaptioner
 from gmail_kedro.models.inventory import check_models
@@ -36,6 +37,7 @@ RUNS = yaml.safe_load((ROOT / "conf/base/experiments.yml").read_text())["runs"]
 COUNT, D = 24, 12
 TRAINING = {"training.steps": 6, "training.batch_size": 8, "training.checkpoint_every": 2}
 TINY = TRAINING | {"mapper_layers": 2, "max_tokens": 16}
+CORPUS = Corpus("tiny", pd.DataFrame(), images=None, labels={}, grammar=GRAMMAR)
 ORIGIN = FeatureOrigin("mini_clip", ("generated",), real_route="a" * 64, student="s", feature_map="none 0")
 KINDS = {
     "mlp": {},
@@ -88,7 +90,7 @@ def weights_of(captioner: Captioner, folder: Path) -> dict[str, bytes]:
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(kind, pairs, features, tmp_path, monkeypatch):
     params = downstream(**KINDS[kind])
     settings = ifcap(train_source="text_noise")  # the one with noise
-    straight, history = train_captioner(pairs, features, Checkpoints(tmp_path / "a"), params, settings, RUN)
+    straight, history = train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path / "a"), params, settings, RUN)
     calls, loss_after = [], Captioner.loss_after
 
     def stop_in_step_5(self, *args):
@@ -99,11 +101,11 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(kind, pairs, featur
 
     monkeypatch.setattr(Captioner, "loss_after", stop_in_step_5)
     with pytest.raises(KeyboardInterrupt):
-        train_captioner(pairs, features, Checkpoints(tmp_path / "b"), params, settings, RUN)
+        train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path / "b"), params, settings, RUN)
     assert (tmp_path / "b/captioner.safetensors").exists()
     torch.rand(7)  # whatever else happened in the meantime
     checkpoints = Checkpoints(tmp_path / "b")
-    resumed, again = train_captioner(pairs, features, checkpoints, params, settings, RUN)
+    resumed, again = train_captioner(pairs, CORPUS, features, checkpoints, params, settings, RUN)
     assert len(calls) < 6 + 6 + 1 + 1  # two steps and the validation, not all six steps
     assert weights_of(straight, tmp_path / "straight") == weights_of(resumed, tmp_path / "resumed")
     assert list(history["loss"]) == list(again["loss"]) and len(history) == 6
@@ -114,17 +116,19 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(kind, pairs, featur
 
 def test_a_checkpoint_of_other_ifcap_settings_is_refused(pairs, features, tmp_path):
     params = downstream(model="ifcap")
-    train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(), RUN)
+    train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path), params, ifcap(), RUN)
     with pytest.raises(ValueError, match=r"ifcap.entity_drop was '0.4' and is now '0.1'"):
-        train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(entity_drop=0.1), RUN)
+        train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path), params, ifcap(entity_drop=0.1), RUN)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_stored_captioner_knows_its_origin_and_can_be_taken_without_training(kind, pairs, features, tmp_path):
-    captioner, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(**KINDS[kind]), ifcap(), RUN)
+    captioner, _ = train_captioner(
+        pairs, CORPUS, features, Checkpoints(tmp_path), downstream(**KINDS[kind]), ifcap(), RUN
+    )
     captioner.save_pretrained(tmp_path / "captioner")
     params = downstream(pretrained=str(tmp_path / "captioner"), language_model="gpt2")  # not at hand, not needed
-    taken, history = train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(), RUN)
+    taken, history = train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path), params, ifcap(), RUN)
     assert history.empty and list(history.columns) == ["step", "loss"]
     assert taken.spec == captioner.spec and taken.spec.origin == ORIGIN
     assert weights_of(taken, tmp_path / "again") == weights_of(captioner, tmp_path / "first")
@@ -138,11 +142,19 @@ def test_a_stored_captioner_knows_its_origin_and_can_be_taken_without_training(k
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_training_goes_on_from_a_stored_captioner(kind, pairs, features, tmp_path):
     first, before = train_captioner(
-        pairs, features, Checkpoints(tmp_path), downstream(**KINDS[kind], **{"training.steps": 20}), ifcap(), RUN
+        pairs,
+        CORPUS,
+        features,
+        Checkpoints(tmp_path),
+        downstream(**KINDS[kind], **{"training.steps": 20}),
+        ifcap(),
+        RUN,
     )
     first.save_pretrained(tmp_path / "captioner")
     changes = {**KINDS[kind], "start_from": str(tmp_path / "captioner")}
-    second, after = train_captioner(pairs, features, Checkpoints(tmp_path / "b"), downstream(**changes), ifcap(), RUN)
+    second, after = train_captioner(
+        pairs, CORPUS, features, Checkpoints(tmp_path / "b"), downstream(**changes), ifcap(), RUN
+    )
     assert len(after) == TINY["training.steps"] and after["loss"].iloc[0] < before["loss"].iloc[0]
     assert weights_of(second, tmp_path / "second") != weights_of(first, tmp_path / "first")
     assert [name for name, value in second.named_parameters() if value.requires_grad]
@@ -153,15 +165,15 @@ def test_training_goes_on_from_a_stored_captioner(kind, pairs, features, tmp_pat
     [({"mapper": "transformer"}, "its mapper is"), ({"tune_language_model": "lora"}, "its tuned part of the language")],
 )
 def test_training_refuses_to_go_on_from_another_kind(changes, message, pairs, features, tmp_path):
-    first, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
+    first, _ = train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
     first.save_pretrained(tmp_path / "captioner")
     params = downstream(**changes, start_from=str(tmp_path / "captioner"))
     with pytest.raises(ValueError, match=f"Training cannot go on from .*{message}"):
-        train_captioner(pairs, features, Checkpoints(tmp_path), params, ifcap(), RUN)
+        train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path), params, ifcap(), RUN)
 
 
 def prepare(pairs, features, **changes):
-    return prepare_captioner(pairs, features, downstream(model="ifcap"), ifcap(**changes), RUN, device=CPU)
+    return prepare_captioner(pairs, CORPUS, features, downstream(model="ifcap"), ifcap(**changes), RUN, device=CPU)
 
 
 def test_ifcap_remembers_training_captions_only_each_once(pairs, features):
@@ -279,7 +291,7 @@ def test_every_named_run_builds_its_captioner_and_learns_from_it(name, pairs, fe
         changes.get(group, {})[field] = value
     params = DownstreamParams(**BASE["downstream"]).replace(**changes["downstream"])
     settings = IfcapParams(**BASE["ifcap"]).replace(**changes["ifcap"])
-    examples = prepare_captioner(pairs, features, params, settings, RUN, device=CPU)
+    examples = prepare_captioner(pairs, CORPUS, features, params, settings, RUN, device=CPU)
     examples.loss(np.arange(4), 0).backward()
     learned = dict(examples.captioner.named_parameters())
     assert all(value.grad is not None for value in learned.values() if value.requires_grad)
@@ -293,8 +305,14 @@ def test_captions_without_any_noun_are_refused(pairs, features):
         prepare(other, features)
 
 
+def test_nouns_of_a_grammar_need_a_corpus_that_has_one(pairs, features):
+    written = replace(CORPUS, grammar=None)
+    with pytest.raises(ValueError, match="ifcap.nouns: grammar needs a corpus.* 'tiny' has none.*textblob"):
+        prepare_captioner(pairs, written, features, downstream(model="ifcap"), ifcap(), RUN, device=CPU)
+
+
 def test_evaluation_refuses_a_captioner_from_beside_another_real_route(pairs, features, tmp_path):
-    captioner, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
+    captioner, _ = train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
     captioner.save_pretrained(tmp_path / "captioner")
     params = EvaluationParams(**{**BASE["evaluation"], "beam_size": 2})
 
@@ -311,7 +329,7 @@ def test_evaluation_refuses_a_captioner_from_beside_another_real_route(pairs, fe
 
 
 def test_a_stored_captioner_of_another_encoder_stops_the_run_before_its_first_node(pairs, features, tmp_path):
-    captioner, _ = train_captioner(pairs, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
+    captioner, _ = train_captioner(pairs, CORPUS, features, Checkpoints(tmp_path), downstream(), ifcap(), RUN)
     captioner.save_pretrained(tmp_path / "captioner")
     taken = downstream(pretrained=str(tmp_path / "captioner"))
     check_models({"run": RUN, "downstream": taken, "ifcap": ifcap()})
@@ -326,7 +344,7 @@ def test_a_stored_captioner_of_another_encoder_stops_the_run_before_its_first_no
 
 def test_what_the_language_model_cannot_read_is_refused_before_training(pairs, features):
     with pytest.raises(ValueError, match=r"4 \+ 200 tokens; the language model 'mini_gpt2' reads 128"):
-        prepare_captioner(pairs, features, downstream(max_tokens=200), ifcap(), RUN, device=CPU)
+        prepare_captioner(pairs, CORPUS, features, downstream(max_tokens=200), ifcap(), RUN, device=CPU)
 
 
 def test_settings_that_contradict_one_another_are_refused():

@@ -19,7 +19,7 @@ from gmail_kedro.commands.project import Project
 from gmail_kedro.engine import loop
 from gmail_kedro.engine.inference import FeatureStore
 
-from .artifact_readers import KINDS, Kind, Written, kind_of, open_questions, tuned_classifiers, tuned_llava
+from .artifact_readers import KINDS, Kind, Written, kind_of, tuned_classifiers, tuned_llava
 from .conftest import TINY, Run
 
 SAMPLES = 4  # files of a kind
@@ -95,11 +95,9 @@ def write_what_takes_long(written: Written) -> None:
     for name, source in (("history", "captioner_history"), ("scores", "transfer_scores"), ("items", "transfer_items")):
         catalog[f"vision_language_{name}"].save(written.load(source))
     catalog["vision_language_predictions"].save({"captions": written.load("predictions")})
-    for benchmark in ("scienceqa", "mmmu"):
-        open_questions(written, benchmark).load()
     written.remember_tensors()
     of, tensors = next((facts["of"], held) for held, facts in written.tensors.values() if "of" in facts)
-    FeatureStore(written.data / "04_feature").parts(of | {"kind": "half done"}, [1]).write(0, tensors["features"][:1])
+    FeatureStore(written.data / "04_feature").write_part(of | {"kind": "half done"}, 0, tensors["features"][:1])
 
 
 def copy_run(root: Path) -> None:

@@ -11,6 +11,7 @@ from gmail_kedro.evaluation import benchmark as benchmarks
 from gmail_kedro.evaluation.benchmark import Benchmark
 from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import FeatureOrigin
+from gmail_kedro.mini.world.grammar import GRAMMAR
 from gmail_kedro.params.base import ParameterError
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
@@ -31,7 +32,7 @@ def params(**changes):
 def corpus_of(image_count, captions_each, split="test"):
     rows = [(f"{i}", CAPTIONS[c], split) for i in range(image_count) for c in range(captions_each)]
     table = pd.DataFrame(rows, columns=["image_id", "caption", "split"])
-    return SimpleNamespace(name="tiny", captions=table, labels={}, images=None)
+    return SimpleNamespace(name="tiny", captions=table, labels={}, images=None, grammar=GRAMMAR)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,13 @@ def benchmark():
 
 
 SAID = [{"image_id": "a", "text": "a red 7."}, {"image_id": "b", "text": "a red 4."}]
+
+
+def test_facts_need_a_corpus_whose_captions_come_from_a_grammar(benchmark, tmp_path):
+    corpus = corpus_of(20, 5)
+    corpus.grammar = None
+    with pytest.raises(ValueError, match="evaluation.scene_tuples needs a corpus.* 'tiny' has none. Set it to false"):
+        scoring.score_captions(SAID, benchmark, corpus, tmp_path, params())
 
 
 def test_captions_are_scored_by_facts_and_words_too(benchmark, tmp_path):

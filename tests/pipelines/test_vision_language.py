@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from gmail_kedro.engine.batches import FrozenActivations
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.interfaces import Corpus, Question
+from gmail_kedro.mini.world.grammar import GRAMMAR
 from gmail_kedro.models.inventory import check_models
 from gmail_kedro.models.vision_language.vision_towers import RouteError
 from gmail_kedro.params.evaluation import EvaluationParams
@@ -90,7 +91,7 @@ def data():
     captions = pd.DataFrame(
         {"caption_id": ["90", "91"], "image_id": ["8", "9"], "caption": ["a 8", "a 9"], "split": "test"}
     )
-    return pairs, Corpus("tiny", captions, Pictures(30), {}), Pictures(200)
+    return pairs, Corpus("tiny", captions, Pictures(30), {}, grammar=GRAMMAR), Pictures(200)
 
 
 def run_params(folders):

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro.configuration.files import REFERENCE, leaves, read_file
+from gmail_kedro.configuration.groups import GROUPS, SETTINGS
 from gmail_kedro.configuration.settings_text import parse_settings
 from gmail_kedro.definitions import FILES
 from gmail_kedro.params.base import ParameterError, unknown_name
-from gmail_kedro.params.groups import GROUPS, SETTINGS
 from gmail_kedro.params.names import check_name, check_run_id
 
 GLOBALS = ("run_id", "set", "baseline", "reproduction", "tables", "report")

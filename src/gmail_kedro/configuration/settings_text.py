@@ -13,8 +13,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from gmail_kedro.configuration.groups import SETTINGS, is_text, may_be_null
 from gmail_kedro.params.base import ParameterError
-from gmail_kedro.params.groups import SETTINGS, is_text, may_be_null
 
 _QUOTED = r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\""""
 _SETTING = re.compile(rf"\s*([\w.-]+)\s*=\s*({_QUOTED}|.*?)\s*(?:,(?=\s*[\w.-]+\s*=)|\Z)", re.DOTALL)

@@ -1,6 +1,6 @@
-"""The mini world: real scanned digits, composed into captioned scenes small enough for a laptop.
+"""The embedded world: everything that lets the whole method run on a laptop without a download.
 
-``scans`` loads the handwriting, ``scenes`` draws it, ``captions`` and ``questions`` describe it,
-``corpus`` writes it in the on-disk formats of the real corpora. The ``pretrain_*`` modules train
-the mini models from it and ``weights/`` holds what they shipped.
+``world`` draws captioned scenes of handwritten digits and writes them in the files of the real corpora, ``pretraining``
+trains the mini models on them, and ``weights/`` holds what it shipped. Nothing outside this room imports it but the
+wiring: the rest of the package reads a corpus and finds weights by name, as it would anybody's.
 """

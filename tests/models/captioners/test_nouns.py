@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.mini.captions import NOUNS
+from gmail_kedro.mini.world.caption_grammar import NOUNS
 from gmail_kedro.models.captioners.nouns import (
     NLTK_DATA,
     absent_nltk_data,

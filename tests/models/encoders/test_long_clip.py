@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gmail_kedro.mini.pretrain_long_clip import long_clip_config
+from gmail_kedro.mini.pretraining.pretrain_long_clip import long_clip_config
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.long_clip import stretch_clip, stretch_positions
 from gmail_kedro.models.encoders.open_clip_encoder import build_clip

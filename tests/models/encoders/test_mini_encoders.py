@@ -1,4 +1,4 @@
-"""The mini encoders that ship in the package: found by name, movable as folders, and better than chance."""
+"""The shipped mini encoders that stand for real ones: found by name, movable as folders, and better than chance."""
 
 import json
 import shutil
@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from gmail_kedro.mini.scans import load_scans
-from gmail_kedro.mini.scenes import draw_pool
+from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scenes import draw_pool
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, build_encoder
 from gmail_kedro.models.weight_sources import packaged_weights
 
 CPU = torch.device("cpu")
-TWINS = ("mini_long_clip", "mini_siglip", "mini_synclr", "mini_clip_vision")
+MINI_ENCODERS = ("mini_long_clip", "mini_siglip", "mini_synclr", "mini_clip_vision")
 LIMIT_BYTES = 4.5e6
 
 
@@ -29,7 +29,7 @@ def embed(encoder, pool) -> torch.Tensor:
         return F.normalize(encoder.encode_image(pixels), dim=-1)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", MINI_ENCODERS)
 def test_mini_encoder_is_found_by_name_and_in_a_copied_folder(name, tmp_path):
     encoder = build_encoder(name, None, device=CPU)
     shutil.copytree(packaged_weights(ENCODERS[name].packaged), tmp_path / "copy")
@@ -38,7 +38,7 @@ def test_mini_encoder_is_found_by_name_and_in_a_copied_folder(name, tmp_path):
     assert encoder.encode_image(image[None]).shape == (1, encoder.embed_dim)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", MINI_ENCODERS)
 def test_fingerprint_follows_the_preprocessing(name, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(packaged_weights(ENCODERS[name].packaged), folder)
@@ -53,7 +53,7 @@ def test_fingerprint_follows_the_preprocessing(name, tmp_path):
 
 
 def test_mini_encoders_together_stay_small():
-    folders = [packaged_weights(ENCODERS[name].packaged) for name in TWINS]
+    folders = [packaged_weights(ENCODERS[name].packaged) for name in MINI_ENCODERS]
     assert sum(path.stat().st_size for folder in folders for path in folder.rglob("*")) <= LIMIT_BYTES
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gmail_kedro.mini.language_tokenizers import train_llama_3_tokenizer, train_vicuna_tokenizer
+from gmail_kedro.mini.pretraining.language_tokenizers import train_llama_3_tokenizer, train_vicuna_tokenizer
 from gmail_kedro.models.vision_language.chat import (
     IGNORE_INDEX,
     IMAGE,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gmail_kedro.interfaces import Corpus
 from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapDetails
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
 from gmail_kedro.models.student.adapters import TuningSpec
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 def prepare_captioner(
     pairs: pd.DataFrame,
+    corpus: Corpus,
     features: TrainingFeatures,
     params: DownstreamParams,
     ifcap: IfcapParams,
@@ -34,6 +36,7 @@ def prepare_captioner(
 
     Args:
         pairs: Give captions and splits.
+        corpus: Gives the nouns of its grammar, where it has one.
         features: What stands for the images.
         params: Which captioner.
         ifcap: What IFCap does beyond ClipCap.
@@ -51,7 +54,7 @@ def prepare_captioner(
     _refuse_too_long(language, params)
     chosen = pairs.iloc[features.rows]
     if params.model == "ifcap":
-        return _prepare_ifcap(pairs, chosen, features, language, params, ifcap, seed=run.seed, device=device)
+        return _prepare_ifcap(pairs, corpus, chosen, features, language, params, ifcap, seed=run.seed, device=device)
     captioner = build_captioner(
         language,
         _mapper(params, params.mapper, features.embeddings.shape[1], language.width),
@@ -65,6 +68,7 @@ def prepare_captioner(
 
 def _prepare_ifcap(
     pairs: pd.DataFrame,
+    corpus: Corpus,
     chosen: pd.DataFrame,
     features: TrainingFeatures,
     language: TunedLanguageModel,
@@ -78,7 +82,7 @@ def _prepare_ifcap(
     from gmail_kedro.models.captioners.ifcap import build_ifcap, build_memory
 
     assert features.texts is not None
-    nouns = _find_nouns(pairs, ifcap)
+    nouns = _find_nouns(pairs, corpus, ifcap)
     known = np.flatnonzero((pairs["split"] == "train") & ~pairs["caption_id"].duplicated())
     remembered = pairs.iloc[known]
     memory = build_memory(
@@ -121,13 +125,19 @@ def _details(ifcap: IfcapParams) -> IfcapDetails:
     )
 
 
-def _find_nouns(pairs: pd.DataFrame, ifcap: IfcapParams) -> dict[str, list[str]]:
+def _find_nouns(pairs: pd.DataFrame, corpus: Corpus, ifcap: IfcapParams) -> dict[str, list[str]]:
     """Returns the nouns of every caption by its id."""
-    from gmail_kedro.mini.captions import NOUNS
     from gmail_kedro.models.captioners.nouns import build_noun_finder, read_vocabulary
 
     words: Collection[str] | None = None if ifcap.vocabulary is None else read_vocabulary(Path(ifcap.vocabulary))
-    kind, words = ("vocabulary", NOUNS) if ifcap.nouns == "grammar" else (ifcap.nouns, words)
+    kind = ifcap.nouns
+    if kind == "grammar":
+        if corpus.grammar is None:
+            raise ValueError(
+                f"ifcap.nouns: grammar needs a corpus whose captions come from a grammar. {corpus.name!r} has none. "
+                "Set it to textblob, nltk, or to a vocabulary of this corpus."
+            )
+        kind, words = "vocabulary", corpus.grammar.nouns
     find = build_noun_finder(kind, words)
     captions = pairs.drop_duplicates("caption_id")
     nouns = {key: find(text) for key, text in zip(captions["caption_id"], captions["caption"], strict=True)}

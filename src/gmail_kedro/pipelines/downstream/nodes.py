@@ -46,6 +46,7 @@ def encode_training_features(
 
 def train_captioner(
     pairs: pd.DataFrame,
+    corpus: Corpus,
     training_features: TrainingFeatures,
     checkpoints: Checkpoints,
     params: DownstreamParams,
@@ -69,7 +70,7 @@ def train_captioner(
     device = resolve_device(run.device)
     if params.pretrained is not None:
         return load_captioner(Path(params.pretrained), device=device), pd.DataFrame({"step": [], "loss": []})
-    examples = prepare_captioner(pairs, training_features, params, ifcap, run, device=device)
+    examples = prepare_captioner(pairs, corpus, training_features, params, ifcap, run, device=device)
     captioner = examples.captioner
     if params.start_from is not None:
         start_from(captioner, Path(params.start_from), device=device)

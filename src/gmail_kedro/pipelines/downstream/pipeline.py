@@ -25,7 +25,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             node(
                 train_captioner,
-                ["pairs", "training_features", "checkpoints", params, ifcap, run],
+                ["pairs", "corpus", "training_features", "checkpoints", params, ifcap, run],
                 ["captioner", "captioner_history"],
                 name="train_captioner",
             ),

@@ -27,12 +27,18 @@ def score_captions(
     references: dict[str, list[str]] = {image_id: [] for image_id in benchmark.image_ids}
     for caption, index in zip(benchmark.captions, benchmark.text_image_index.tolist(), strict=True):
         references[benchmark.image_ids[index]].append(caption)
-    added = {"scene_tuples": _scene_tuples(predictions, references)} if params.scene_tuples else {}
+    added = {"scene_tuples": _scene_tuples(predictions, references, corpus)} if params.scene_tuples else {}
     return score_texts(predictions, references, corpus, params, feature_store=feature_store, added=added)
 
 
-def _scene_tuples(predictions: list[dict[str, str]], references: Mapping[str, Sequence[str]]) -> np.ndarray:
+def _scene_tuples(
+    predictions: list[dict[str, str]], references: Mapping[str, Sequence[str]], corpus: Corpus
+) -> np.ndarray:
     from gmail_kedro.metrics.scene_tuples import tuple_f1
-    from gmail_kedro.mini.tuples import scene_tuples
 
-    return tuple_f1({row["image_id"]: row["text"] for row in predictions}, references, scene_tuples)
+    if corpus.grammar is None:
+        raise ValueError(
+            f"evaluation.scene_tuples needs a corpus whose captions come from a grammar. {corpus.name!r} has none. "
+            "Set it to false."
+        )
+    return tuple_f1({row["image_id"]: row["text"] for row in predictions}, references, corpus.grammar.facts)

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.batches import FrozenActivations, batch_rows
+from gmail_kedro.interfaces import CaptionGrammar
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Conversation, Turn
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
 from gmail_kedro.params.vision_language import VisionLanguageParams
@@ -42,24 +43,36 @@ class Lessons:
 
 
 def write_conversations(
-    pairs: pd.DataFrame, model: VisionLanguageModel, params: VisionLanguageParams, *, seed: int
+    pairs: pd.DataFrame,
+    grammar: CaptionGrammar | None,
+    model: VisionLanguageModel,
+    params: VisionLanguageParams,
+    *,
+    seed: int,
 ) -> list[Conversation]:
     """Returns one conversation for each pair: its caption, and what the caption answers, in random order.
 
     Args:
         pairs: Has the captions.
+        grammar: What made them, which knows what they answer; None where people did.
         model: Whose chat is spoken.
         params: Says what is asked for.
         seed: Seeds the questions and the order; a pair's conversation depends on its caption id alone.
-    """
-    from gmail_kedro.mini.visual_questions import ask_about_caption
 
+    Raises:
+        ValueError: If questions are asked for and there is no grammar.
+    """
+    if params.questions_per_image and grammar is None:
+        raise ValueError(
+            "vision_language.questions_per_image must be 0 for a corpus whose captions come from no grammar. "
+            f"Got {params.questions_per_image} instead."
+        )
     conversations = []
     for caption_id, caption in zip(pairs["caption_id"], pairs["caption"], strict=True):
         rng = np.random.default_rng([seed, 71, *str(caption_id).encode()])
         turns = [Turn(params.caption_prompt, caption)]
-        if params.questions_per_image:
-            turns += ask_about_caption(caption, rng, count=params.questions_per_image)
+        if grammar is not None and params.questions_per_image:
+            turns += [Turn(*asked) for asked in grammar.ask(caption, rng, count=params.questions_per_image)]
         conversations.append(
             model.chat.encode([turns[index] for index in rng.permutation(len(turns))], with_image=True)
         )

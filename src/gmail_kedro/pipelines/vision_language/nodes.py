@@ -177,7 +177,7 @@ def _lessons(
     if params.train_on == "mixed":
         real, generated = mixed_rows(len(chosen), params.real_fraction, seed=seed)
         rows = {"real": real, "generated": generated}
-    written = write_conversations(chosen, model, params, seed=seed)
+    written = write_conversations(chosen, corpus.grammar, model, params, seed=seed)
     sources: dict[str, Any] = {"real": corpus.images, "generated": generated_images}
     tokens = tuple(
         open_tokens(
