@@ -28,7 +28,7 @@ def load(environment: str) -> dict:
 
 @pytest.fixture(scope="module")
 def base() -> dict:
-    return load("base")
+    return load("pretraining")  # the base with the one group that no other profile has
 
 
 @pytest.fixture(scope="module")
