@@ -20,6 +20,7 @@ from gmail_kedro.mini.world.scenes import sample_scene
 from gmail_kedro.mini.world.visual_questions import draw_questions, phrase
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Conversation, Turn, build_chat, collate
+from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
 from gmail_kedro.models.vision_language.language_models import build_language_model
 from gmail_kedro.models.vision_language.prompts import mmmu_prompt, right_answer, scienceqa_prompt
 from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
