@@ -120,7 +120,7 @@ class PackagedLlava:
             ),
             tokenizer=self.tokenizer,
             patch_size=self.model.config.vision_config.patch_size,
-            vision_feature_select_strategy=READ.select,
+            vision_feature_select_strategy=READ.vision_feature_select_strategy,
             num_additional_image_tokens=1,
             chat_template=LLAVA_TEMPLATE,
         )
