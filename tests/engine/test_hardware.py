@@ -9,7 +9,7 @@ from gmail_kedro.hardware import fast_arithmetic, multiplies_bfloat16, resolve_d
 from gmail_kedro.hooks.input_hooks import refuse_models
 from gmail_kedro.params.run import RunParams
 
-from ..test_params import load
+from ..params.test_params import load
 
 CPU = torch.device("cpu")
 
