@@ -28,21 +28,13 @@ PERIOD = "."
 
 @dataclass(frozen=True)
 class CaptionerSpec:
-    """What a captioner consists of, beside its language model, as its folder says it.
+    """What a captioner consists of, beside its language model, as its folder says it."""
 
-    Attributes:
-        kind: A key of ``CAPTIONERS``: ``clipcap`` or ``ifcap``.
-        mapper: The mapper's kind and sizes.
-        caption_end: What closes a caption: ``end_token``, or ``period`` as in the published ClipCap.
-        origin: What made the embeddings it was trained on; None where nobody knows.
-        details: What else its kind needs; JSON values only.
-    """
-
-    kind: str
+    kind: str  # a key of CAPTIONERS
     mapper: MapperSpec
-    caption_end: str
-    origin: FeatureOrigin | None
-    details: dict[str, Any]
+    caption_end: str  # what closes a caption: end_token, or period as in the published ClipCap
+    origin: FeatureOrigin | None  # what made the embeddings it was trained on; None where nobody knows
+    details: dict[str, Any]  # what else its kind needs; JSON values only
 
     def refuse_foreign(self, origin: FeatureOrigin | None) -> None:
         """Refuses embeddings that the captioner was not trained for; what one side does not know is not compared.
@@ -71,11 +63,6 @@ class CaptionerSpec:
 
 class Captioner(torch.nn.Module):
     """ClipCap: a prefix mapper in front of a language model.
-
-    Args:
-        spec: What it consists of.
-        mapper: Makes the prefix.
-        language: Reads the prefix and writes the caption.
 
     Raises:
         ValueError: If mapper and language model differ in width.
@@ -232,14 +219,7 @@ def build_captioner(
     origin: FeatureOrigin | None = None,
     seed: int,
 ) -> Captioner:
-    """Returns a ClipCap captioner with a fresh mapper, drawn from the seed.
-
-    Args:
-        language: A causal language model, ready to be trained.
-        mapper: The mapper's kind and sizes.
-        caption_end: ``end_token`` or ``period``.
-        origin: What makes the embeddings it is trained on.
-        seed: Seeds the mapper.
+    """Returns a ClipCap captioner with a fresh mapper, drawn from the seed, and a language model ready to be trained.
 
     Raises:
         ValueError: If the mapper's sizes do not go with one another or with the language model.

@@ -7,7 +7,6 @@ are one matrix. The files do not say which encoder they belong to, nor how many 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,30 +17,28 @@ from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mappe
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.strict_loading import load_strictly, read_state_dict
 from gmail_kedro.models.student.adapters import TuningSpec
-from gmail_kedro.models.vision_language.language_models import TunedLanguageModel, prepare_language_model
+from gmail_kedro.models.vision_language.language_models import prepare_language_model
 from gmail_kedro.models.weight_sources import MissingWeightsError, look_up
 from gmail_kedro.whole_files import atomic_folder
 
-NAME = "clipcap"
 GPT, PREFIX = "gpt.", "clip_project."
-MLP_NAMES = ["model.0.weight", "model.0.bias", "model.2.weight", "model.2.bias"]
 HEADS = 8
 # GPT-2's causal masks, which an older transformers stored among the weights and today's has no place for.
 MASK_BUFFERS = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
-LAYER = re.compile(r"transformer\.layers\.(\d+)\.(.+)")
+LAYER = re.compile(r"transformer\.layers\.(\d+)\.")
+MLP_NAMES = {f"layers.{layer}.{part}": [f"model.{layer}.{part}"] for layer in (0, 2) for part in ("weight", "bias")}
+# Names inside a block of torch's TransformerEncoderLayer, and what is stored of each; two matrices are put together.
 BLOCK_NAMES = {
-    "norm1.weight": "norm1.weight",
-    "norm1.bias": "norm1.bias",
-    "norm2.weight": "norm2.weight",
-    "norm2.bias": "norm2.bias",
-    "attn.project.weight": "self_attn.out_proj.weight",
-    "attn.project.bias": "self_attn.out_proj.bias",
-    "mlp.fc1.weight": "linear1.weight",
-    "mlp.fc1.bias": "linear1.bias",
-    "mlp.fc2.weight": "linear2.weight",
-    "mlp.fc2.bias": "linear2.bias",
-}
-QUERIES, KEYS_VALUES = "attn.to_queries.weight", "attn.to_keys_values.weight"
+    f"{ours}.{part}": [f"{theirs}.{part}"]
+    for ours, theirs in {
+        "norm1": "norm1",
+        "norm2": "norm2",
+        "self_attn.out_proj": "attn.project",
+        "linear1": "mlp.fc1",
+        "linear2": "mlp.fc2",
+    }.items()
+    for part in ("weight", "bias")
+} | {"self_attn.in_proj_weight": ["attn.to_queries.weight", "attn.to_keys_values.weight"]}
 UNTUNED = TuningSpec(kind="full", rank=1, alpha=1, dropout=0, targets=())
 
 
@@ -73,7 +70,7 @@ def convert_clipcap(
     look_up("encoder", encoder, ENCODERS)
     if folder.exists():
         raise FileExistsError(f"{folder} is there already. Name another folder, or remove it.")
-    state = read_state_dict(NAME, file)
+    state = read_state_dict("clipcap", file)
     if strangers := [key for key in state if not key.startswith((GPT, PREFIX))]:
         raise MissingWeightsError(
             f"{file} is no ClipCap checkpoint: it holds {len(strangers)} tensors that begin neither with {GPT} nor "
@@ -83,91 +80,59 @@ def convert_clipcap(
     written = {key: value for key, value in written.items() if not MASK_BUFFERS.fullmatch(key)}
     language = prepare_language_model(language_model, language_model_path, UNTUNED, seed=0)
     load_strictly(language_model, language.model, written, source=str(file))
-    mapper = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
-    captioner = _assemble(file, mapper, language, encoder, normalize)
+    stored = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    spec, mapper = _read_mapper(file, stored, language.width, normalize)
+    origin = FeatureOrigin(encoder=encoder, sides=("real",))
+    captioner = Captioner(CaptionerSpec("clipcap", spec, "period", origin, {}), mapper.eval(), language)
     with atomic_folder(folder) as partial:
         captioner.save_pretrained(partial)
     return captioner
 
 
-def _assemble(
-    file: Path,
-    stored: Mapping[str, torch.Tensor],
-    language: TunedLanguageModel,
-    encoder: str,
-    normalize: bool | None,
-) -> Captioner:
-    """Returns the captioner of a stored mapper: what its tensors say about sizes, then all of them strictly."""
+def _read_mapper(
+    file: Path, stored: Mapping[str, torch.Tensor], width: int, normalize: bool | None
+) -> tuple[MapperSpec, torch.nn.Module]:
+    """Returns the stored mapper: its sizes are read off its tensors, which are then all taken, by our names."""
     is_mlp = "model.0.weight" in stored
-    _check_names(file, stored, MLP_NAMES if is_mlp else _transformer_names(stored))
-    spec = _mlp_spec(stored, language.width) if is_mlp else _transformer_spec(stored)
-    spec = replace(spec, normalize=(not is_mlp) if normalize is None else normalize)
-    mapper = build_mapper(spec)
-    state = _mlp_state(stored) if is_mlp else _transformer_state(stored)
-    load_strictly(f"{NAME} mapper", mapper, state, source=str(file))
-    origin = FeatureOrigin(encoder=encoder, sides=("real",))
-    return Captioner(CaptionerSpec("clipcap", spec, "period", origin, {}), mapper.eval(), language)
-
-
-def _mlp_spec(stored: Mapping[str, torch.Tensor], width: int) -> MapperSpec:
-    return MapperSpec(
-        kind="mlp",
-        embed_dim=int(stored["model.0.weight"].shape[1]),
-        prefix_length=len(stored["model.2.weight"]) // width,
+    layer_count = max((int(match.group(1)) for key in stored if (match := LAYER.match(key))), default=0) + 1
+    names = MLP_NAMES if is_mlp else _transformer_names(layer_count)
+    _refuse_other_names(file, stored, [theirs for parts in names.values() for theirs in parts])
+    if is_mlp:
+        first, last = stored["model.0.weight"], stored["model.2.weight"]  # [W * L / 2, D], [W * L, W * L / 2]
+        kind, embed_dim, length, constant_count, layer_count = "mlp", first.shape[1], len(last) // width, 0, 0
+    else:
+        queries, linear = stored["prefix_const"], stored["linear.weight"]  # [L, W], [C * W, D]
+        length, width = queries.shape
+        kind, embed_dim, constant_count = "transformer", linear.shape[1], len(linear) // width
+    spec = MapperSpec(
+        kind=kind,
+        embed_dim=embed_dim,
+        prefix_length=length,
         width=width,
-        layers=0,
+        layers=layer_count,
         heads=HEADS,
-        constant_count=0,
-        normalize=False,
+        constant_count=constant_count,
+        normalize=(not is_mlp) if normalize is None else normalize,
     )
+    state = {ours: torch.cat([stored[theirs] for theirs in parts]) for ours, parts in names.items()}
+    for layer in range(layer_count):  # torch's attention has a bias where ClipCap's has none
+        state[f"blocks.{layer}.self_attn.in_proj_bias"] = torch.zeros(3 * width)
+    mapper = build_mapper(spec)
+    load_strictly("clipcap mapper", mapper, state, source=str(file))
+    return spec, mapper
 
 
-def _transformer_spec(stored: Mapping[str, torch.Tensor]) -> MapperSpec:
-    queries, linear = stored["prefix_const"], stored["linear.weight"]  # [L, W], [C * W, D]
-    return MapperSpec(
-        kind="transformer",
-        embed_dim=int(linear.shape[1]),
-        prefix_length=len(queries),
-        width=int(queries.shape[1]),
-        layers=_layer_count(stored),
-        heads=HEADS,
-        constant_count=len(linear) // int(queries.shape[1]),
-        normalize=True,
-    )
+def _transformer_names(layer_count: int) -> dict[str, list[str]]:
+    """Returns by our names what is stored of a transformer with so many layers."""
+    names = {"queries": ["prefix_const"], "linear.weight": ["linear.weight"], "linear.bias": ["linear.bias"]}
+    return names | {
+        f"blocks.{layer}.{ours}": [f"transformer.layers.{layer}.{theirs}" for theirs in parts]
+        for layer in range(layer_count)
+        for ours, parts in BLOCK_NAMES.items()
+    }
 
 
-def _mlp_state(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {f"layers.{key.removeprefix('model.')}": value for key, value in stored.items()}
-
-
-def _transformer_state(stored: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns the tensors by our mapper's names; queries, keys and values are one matrix, without a bias."""
-    state = {"queries": stored["prefix_const"]} | {name: stored[name] for name in ("linear.weight", "linear.bias")}
-    for layer in range(_layer_count(stored)):
-        theirs, ours = f"transformer.layers.{layer}", f"blocks.{layer}"
-        state |= {f"{ours}.{name}": stored[f"{theirs}.{old}"] for old, name in BLOCK_NAMES.items()}
-        # Queries, then keys and values: the order of torch's one matrix too.
-        entry = torch.cat([stored[f"{theirs}.{QUERIES}"], stored[f"{theirs}.{KEYS_VALUES}"]])  # [3W, W]
-        state |= {
-            f"{ours}.self_attn.in_proj_weight": entry,
-            f"{ours}.self_attn.in_proj_bias": entry.new_zeros(len(entry)),
-        }
-    return state
-
-
-def _transformer_names(stored: Mapping[str, torch.Tensor]) -> list[str]:
-    """Returns the names a transformer mapper with as many layers should have."""
-    layers = range(_layer_count(stored))
-    return ["prefix_const", "linear.weight", "linear.bias"] + [
-        f"transformer.layers.{layer}.{name}" for layer in layers for name in (*BLOCK_NAMES, QUERIES, KEYS_VALUES)
-    ]
-
-
-def _layer_count(stored: Mapping[str, torch.Tensor]) -> int:
-    return max((int(match.group(1)) for key in stored if (match := LAYER.fullmatch(key))), default=0) + 1
-
-
-def _check_names(file: Path, stored: Mapping[str, torch.Tensor], expected: Sequence[str]) -> None:
+def _refuse_other_names(file: Path, stored: Mapping[str, torch.Tensor], expected: Sequence[str]) -> None:
     missing = [f"{PREFIX}{name}" for name in sorted(set(expected) - stored.keys())]
     unexpected = [f"{PREFIX}{name}" for name in sorted(stored.keys() - set(expected))]
     if missing or unexpected:

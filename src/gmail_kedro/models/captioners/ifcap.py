@@ -32,17 +32,11 @@ NOTHING = "something"
 
 @dataclass(frozen=True)
 class CaptionMemory:
-    """The training captions that an image or a text is compared with, each with its text feature.
+    """The training captions that an image or a text is compared with, each with its text feature."""
 
-    Attributes:
-        features: Text features as the encoder gives them, float16 [M, D].
-        captions: The captions, M of them.
-        nouns: The nouns of each caption, in order and as often as they occur.
-    """
-
-    features: torch.Tensor
+    features: torch.Tensor  # as the encoder gives them, float16 [M, D]
     captions: list[str]
-    nouns: list[list[str]]
+    nouns: list[list[str]]  # of each caption, in order and as often as they occur
 
     def __post_init__(self) -> None:
         """Refuses parts of different lengths, and features that float16 cannot hold.
@@ -149,29 +143,18 @@ def build_memory(features: torch.Tensor, captions: Sequence[str], nouns: Sequenc
 
 @dataclass(frozen=True)
 class EntityFilter:
-    """Which nouns of the retrieved captions are named in the hard prompt (frequency-based entity filtering).
+    """Which nouns of the retrieved captions are named in the hard prompt (frequency-based entity filtering)."""
 
-    Attributes:
-        captions: Retrieved captions whose nouns are counted.
-        kind: ``count`` keeps nouns that occur at least ``threshold`` times; ``adaptive`` those that occur more often
-            than the mean of the counts plus ``alpha`` standard deviations.
-        threshold: For ``count``.
-        alpha: For ``adaptive``.
-        limit: Most nouns in a prompt.
-    """
-
-    captions: int
-    kind: str
+    captions: int  # retrieved captions whose nouns are counted
+    kind: (
+        str  # count: at least `threshold` times; adaptive: more often than mean + alpha * standard deviation of counts
+    )
     threshold: int
     alpha: float
-    limit: int
+    limit: int  # most nouns in a prompt
 
     def keep(self, nouns: Sequence[str]) -> list[str]:
-        """Returns the nouns that pass, the most frequent first; among equals the one that came first.
-
-        Args:
-            nouns: Every occurrence in the retrieved captions.
-        """
+        """Returns those of all nouns' occurrences that pass, the most frequent first; among equals the earlier one."""
         counts = Counter(nouns)
         if not counts:
             return []
@@ -185,17 +168,11 @@ class EntityFilter:
 
 @dataclass(frozen=True)
 class IfcapDetails:
-    """What IFCap stores in its configuration beside what all captioners do.
+    """What IFCap stores in its configuration beside what all captioners do."""
 
-    Attributes:
-        retrieved_count: Captions K whose features the fusion module looks at.
-        entities: Which nouns the hard prompt names.
-        nouns_from: How the nouns of the captions were found, for the record.
-    """
-
-    retrieved_count: int
+    retrieved_count: int  # captions K whose features the fusion module looks at
     entities: EntityFilter
-    nouns_from: str
+    nouns_from: str  # how the nouns of the captions were found, for the record
 
 
 def hard_prompt(entities: Sequence[str]) -> str:
@@ -206,11 +183,7 @@ def hard_prompt(entities: Sequence[str]) -> str:
 class IfcapCaptioner(Captioner):
     """Soft tokens from embedding and retrieved features, a hard prompt behind them, then the caption.
 
-    Args:
-        spec: What it consists of; its details are those of ``IfcapDetails``.
-        mapper: A fusion mapper.
-        language: Reads both prompts and writes the caption.
-        memory: The training captions.
+    Its mapper is a ``FusionMapper``, the details of its spec those of ``IfcapDetails``.
     """
 
     def __init__(
@@ -250,17 +223,7 @@ class IfcapCaptioner(Captioner):
     def caption(
         self, embeddings: torch.Tensor, *, beam_size: int, max_tokens: int, origin: FeatureOrigin | None = None
     ) -> list[str]:
-        """Writes one caption for each embedding [B, D]: retrieves, filters nouns, then searches as ClipCap does.
-
-        Args:
-            embeddings: Of real images, [B, D].
-            beam_size: Beams of the search.
-            max_tokens: Longest caption, in tokens.
-            origin: What made the embeddings, where it is known.
-
-        Raises:
-            ValueError: As ``Captioner.caption``.
-        """
+        """Writes one caption for each embedding [B, D]: retrieves, filters nouns, then searches as ClipCap does."""
         self.spec.refuse_foreign(origin)
         wanted = max(self.details.retrieved_count, self.details.entities.captions)
         rows = self.memory.nearest(embeddings, count=wanted)  # [B, N]
@@ -321,16 +284,6 @@ def build_ifcap(
     origin: FeatureOrigin | None,
     seed: int,
 ) -> IfcapCaptioner:
-    """Returns an IFCap captioner with a fresh fusion mapper, drawn from the seed.
-
-    Args:
-        language: A causal language model, ready to be trained.
-        mapper: The fusion mapper's sizes.
-        memory: The training captions.
-        details: How many captions are retrieved, and which nouns are named.
-        caption_end: ``end_token`` or ``period``.
-        origin: What makes the embeddings it is trained on.
-        seed: Seeds the mapper.
-    """
+    """Returns an IFCap captioner with a fresh fusion mapper, drawn from the seed."""
     spec = CaptionerSpec("ifcap", mapper, caption_end, origin, asdict(details))
     return IfcapCaptioner(spec, build_mapper(mapper, seed=seed), language, memory)

@@ -16,27 +16,16 @@ MLP_RATIO = 2
 
 @dataclass(frozen=True)
 class MapperSpec:
-    """What a mapper consists of; with its weights it can be built again.
+    """What a mapper consists of; with its weights it can be built again."""
 
-    Attributes:
-        kind: ``mlp``, ``transformer`` or ``fusion``.
-        embed_dim: Width D of the embeddings.
-        prefix_length: Number of soft tokens L.
-        width: Width W of the language model.
-        layers: Transformer blocks; not for ``mlp``.
-        heads: Attention heads of a block; not for ``mlp``.
-        constant_count: Tokens C that the embedding itself is spread over; not for ``mlp``.
-        normalize: Whether embeddings are brought to unit length first.
-    """
-
-    kind: str
-    embed_dim: int
-    prefix_length: int
-    width: int
-    layers: int
-    heads: int
-    constant_count: int
-    normalize: bool
+    kind: str  # a key of MAPPERS
+    embed_dim: int  # D
+    prefix_length: int  # L
+    width: int  # W
+    layers: int  # transformer blocks; not for mlp, nor are the next two
+    heads: int  # attention heads of a block
+    constant_count: int  # C
+    normalize: bool  # whether embeddings are brought to unit length first
 
 
 class MlpMapper(torch.nn.Module):
@@ -117,11 +106,7 @@ MAPPERS: dict[str, Callable[[MapperSpec], torch.nn.Module]] = {
 
 
 def build_mapper(spec: MapperSpec, *, seed: int = 0) -> torch.nn.Module:
-    """Returns a fresh mapper.
-
-    Args:
-        spec: Kind and sizes.
-        seed: Seeds its weights.
+    """Returns a fresh mapper, its weights drawn from the seed.
 
     Raises:
         ValueError: If there is no such kind, or the width cannot be shared out among the heads.

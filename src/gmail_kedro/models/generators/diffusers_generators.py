@@ -54,11 +54,9 @@ class DiffusersGenerator(ABC):
 
     @torch.no_grad()
     def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
-        """Returns the pipeline's latents, float [B, ...].
+        """Returns the pipeline's latents, float [B, ...], from one prompt and one seed an image.
 
-        Args:
-            prompts: One text an image.
-            seeds: One seed an image, of its starting noise and of a scheduler's own noise.
+        The seed is that of the starting noise, and of the noise that some schedulers add in every step.
         """
         # On the CPU whatever the device: CUDA's generators give other numbers on other cards.
         sources = [torch.Generator("cpu").manual_seed(int(seed)) for seed in seeds]
@@ -83,9 +81,6 @@ class DiffusersGenerator(ABC):
 
         It runs the autoencoder and the safety checker, which ``denoise`` does not touch, and changes nothing in the
         process, so the two may run in two threads.
-
-        Args:
-            latents: What ``denoise`` returned.
         """
         pixels = self._to_pixels(latents.to(torch.float32))  # [B, 3, H, W]
         finite = (latents.isfinite().flatten(1).all(1) & pixels.isfinite().flatten(1).all(1)).tolist()

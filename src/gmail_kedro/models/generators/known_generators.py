@@ -38,23 +38,15 @@ STABLE_DIFFUSION, FLUX = "StableDiffusionPipeline", "FluxPipeline"
 
 @dataclass(frozen=True)
 class GeneratorSpec:
-    """What is known of a generator by its name.
+    """What is known of a generator by its name."""
 
-    Attributes:
-        pipeline: Name of the diffusers pipeline class it is stored as.
-        layout: What its sampler can be asked for.
-        licence: Licence of the weights, and what it means for a generated set.
-        promised: Values in the configurations of parts that weights under this name have, by part; none for a mini.
-        packaged: Folder of mini weights inside the package, or empty.
-        hub_ids: Hub repositories to look for, the original first, then its known mirrors.
-    """
-
-    pipeline: str
+    pipeline: str  # name of the diffusers pipeline class it is stored as
     layout: Layout
-    licence: str
+    licence: str  # of the weights, and what it means for a generated set
+    # Values in the configurations of parts, by part, that weights under this name have.
     promised: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    packaged: str = ""
-    hub_ids: tuple[str, ...] = ()
+    packaged: str = ""  # folder of mini weights inside the package
+    hub_ids: tuple[str, ...] = ()  # the original first, then its known mirrors
 
 
 MINI_LICENCE = "Apache-2.0, as this package; trained on UCI optdigits (CC BY 4.0)."

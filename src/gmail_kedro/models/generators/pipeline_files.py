@@ -68,11 +68,6 @@ def _is_known(kind: str) -> bool:
 def load_pipeline(name: str, folder: Path, *, dtype: torch.dtype) -> "DiffusionPipeline":
     """Returns a pipeline from its folder, every tensor of which came from there; the autoencoder is in float32.
 
-    Args:
-        name: Name of the generator, for messages.
-        folder: As ``save_pretrained`` writes it.
-        dtype: Of the other weights.
-
     Raises:
         MissingWeightsError: If a part cannot be loaded, or a tensor of one did not come from its file.
     """

@@ -31,29 +31,17 @@ DISTILLED_STEPS = {"lcm": 8, "turbo": 4}  # most steps that the distilled weight
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings that decide an image beside the weights, the prompt and the seed.
-
-    Attributes:
-        steps: Denoising steps.
-        guidance: Guidance scale: classifier-free, or the one a guidance-distilled model is told.
-        resolution: Height and width, in pixels.
-        scheduler: Name of a diffusers scheduler, or None for the shipped one.
-        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; the autoencoder is always in float32.
-        negative_prompt: What classifier-free guidance leads away from.
-        prompt_template: Text with one ``{}`` for the prompt.
-        max_prompt_tokens: Length of FLUX's T5 prompt, in tokens, or None for the model's own.
-        variant: ``none``, or a cache or distilled sampler that changes the images.
-    """
+    """Settings that decide an image beside the weights, the prompt and the seed."""
 
     steps: int
-    guidance: float
-    resolution: int
-    scheduler: str | None = None
-    precision: str = "auto"
+    guidance: float  # classifier-free, or what a guidance-distilled model is told
+    resolution: int  # height and width, in pixels
+    scheduler: str | None = None  # name of a diffusers scheduler; None: the shipped one
+    precision: str = "auto"  # auto, float32, bfloat16 or float16; the autoencoder is always in float32
     negative_prompt: str = ""
-    prompt_template: str = "{}"
-    max_prompt_tokens: int | None = None
-    variant: str = "none"
+    prompt_template: str = "{}"  # with one {} for the prompt
+    max_prompt_tokens: int | None = None  # of FLUX's T5; None: the model's own
+    variant: str = "none"  # a cache or distilled sampler that changes the images
 
     def fill_template(self, prompt: str) -> str:
         """Returns the prompt inside the template; braces of its own stay as they are."""
@@ -62,23 +50,14 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the samplers of one family of generators can be asked for.
+    """What the samplers of one family of generators can be asked for."""
 
-    Attributes:
-        schedulers: Names of diffusers schedulers.
-        variants: Names of variants beside ``none``.
-        side_multiple: What height and width must be a multiple of, in pixels.
-        takes_guidance: Whether the guidance scale reaches the model.
-        takes_negative: Whether there is an unconditional pass that a negative prompt can replace.
-        prompt_tokens: Longest prompt that may be asked for, or 0 where the length is fixed.
-    """
-
-    schedulers: tuple[str, ...]
-    variants: tuple[str, ...]
-    side_multiple: int
-    takes_guidance: bool = True
-    takes_negative: bool = True
-    prompt_tokens: int = 0
+    schedulers: tuple[str, ...]  # names of diffusers schedulers
+    variants: tuple[str, ...]  # beside none
+    side_multiple: int  # of height and width, in pixels
+    takes_guidance: bool = True  # whether the guidance scale reaches the model
+    takes_negative: bool = True  # whether there is an unconditional pass that a negative prompt can replace
+    prompt_tokens: int = 0  # longest prompt that may be asked for, or 0 where the length is fixed
 
 
 def check_fit(name: str, layout: Layout, sampling: Sampling) -> None:

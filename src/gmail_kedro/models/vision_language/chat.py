@@ -55,15 +55,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation as tokens.
+    """A conversation as tokens."""
 
-    Attributes:
-        ids: The tokens; an image is one ``<image>`` token.
-        labels: The same where the model answers, -100 where it reads.
-    """
-
-    ids: tuple[int, ...]
-    labels: tuple[int, ...]
+    ids: tuple[int, ...]  # an image is one <image> token
+    labels: tuple[int, ...]  # the same where the model answers, IGNORE_INDEX where it reads
 
 
 class Chat:
@@ -170,17 +165,11 @@ def build_chat(tokenizer: Any, processor_template: str | None, *, chat_format: s
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Conversations side by side.
-
-    Attributes:
-        ids: int64 [B, T].
-        labels: int64 [B, T], -100 where nothing is learnt.
-        mask: int64 [B, T], 0 at padding.
-    """
+    """Conversations side by side, all int64 [B, T]."""
 
     ids: torch.Tensor
-    labels: torch.Tensor
-    mask: torch.Tensor
+    labels: torch.Tensor  # IGNORE_INDEX where nothing is learnt
+    mask: torch.Tensor  # 0 at padding
 
 
 def pad_rows(rows: Sequence[Sequence[int]], *, fill: int = IGNORE_INDEX, side: str = "right") -> torch.Tensor:

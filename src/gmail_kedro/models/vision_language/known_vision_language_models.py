@@ -19,19 +19,23 @@ from gmail_kedro.models.strict_loading import (
     language_sizes,
     named_clip_sizes,
     refuse_other_sizes,
-    refuse_partial_load,
 )
 from gmail_kedro.models.vision_language.chat import IMAGE, build_chat
-from gmail_kedro.models.vision_language.language_models import LLAMA_3_8B, VICUNA_7B, VICUNA_13B, build_language_model
+from gmail_kedro.models.vision_language.language_models import (
+    LLAMA_3_8B,
+    VICUNA_7B,
+    VICUNA_13B,
+    build_language_model,
+    load_whole,
+    source_of,
+)
 from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel
 from gmail_kedro.models.weight_sources import (
     MODEL_FILES,
     MissingWeightsError,
     find_folder_flaw,
-    local_folder,
     look_up,
     mute_transformers,
-    packaged_weights,
     reason_of,
 )
 
@@ -43,24 +47,14 @@ KIND = "vision-language model"
 
 @dataclass(frozen=True)
 class LlavaSpec:
-    """Where a vision-language model comes from.
+    """Where a vision-language model comes from, and what is known of it by its name."""
 
-    Attributes:
-        packaged: Folder of mini weights inside the package, or empty.
-        hub_id: Its hub repository, or empty.
-        language_model: Name of the language model that is put together with the run's encoder and a fresh projector,
-            or empty.
-        chat_format: What ``auto`` means where neither processor nor tokenizer has a template.
-        sizes: What its name promises of its language model, or None.
-        tower: open_clip's name of the CLIP whose tower it sees with, or empty.
-    """
-
-    packaged: str = ""
+    packaged: str = ""  # folder of mini weights inside the package
     hub_id: str = ""
-    language_model: str = ""
-    chat_format: str = "auto"
-    sizes: Sizes | None = None
-    tower: str = ""
+    language_model: str = ""  # name of the one that is put together with the run's encoder and a fresh projector
+    chat_format: str = "auto"  # what auto means where neither processor nor tokenizer has a template
+    sizes: Sizes | None = None  # what its name promises of its language model
+    tower: str = ""  # open_clip's name of the CLIP whose tower it sees with
 
 
 LARGE_TOWER = "ViT-L-14-336-quickgelu"
@@ -87,19 +81,12 @@ VISION_LANGUAGE_MODELS = {
 
 @dataclass(frozen=True)
 class LlavaSettings:
-    """How a vision-language model is put together.
+    """How a vision-language model is put together."""
 
-    Attributes:
-        dtype: Of the frozen weights: ``float32``, ``bfloat16`` or ``float16``.
-        vision_features: What of the tower's states is read.
-        chat_format: ``auto``, or a key of ``chat.TEMPLATES``.
-        seed: Seeds a fresh projector.
-    """
-
-    dtype: str
+    dtype: str  # of the frozen weights: float32, bfloat16 or float16
     vision_features: VisionFeatures
-    chat_format: str
-    seed: int
+    chat_format: str  # auto, or a key of TEMPLATES
+    seed: int  # of a fresh projector, and of the embedding of an image's token that is new to the language model
 
 
 def build_vision_language_model(
@@ -112,7 +99,7 @@ def build_vision_language_model(
         path: A local folder of the whole model (or, where it is put together, of the language model), or None for
             the packaged or published weights.
         encoder: The run's encoder as it is before any tuning; its tower goes into a model that is put together.
-        settings: How.
+        settings: Types, features, chat and seed.
         device: Where the model goes.
 
     Raises:
@@ -127,8 +114,7 @@ def build_vision_language_model(
         model, tokenizer = _put_together(spec.language_model, path, vision, settings)
         template, preprocess = None, encoder.preprocess
     else:
-        source = str(local_folder(KIND, name, path)) if path is not None else _own_source(spec)
-        model, processor = _load(name, source, settings.dtype)
+        model, processor = _load(name, source_of(KIND, name, path, spec), settings.dtype)
         tokenizer, template = processor.tokenizer, processor.chat_template
         preprocess = Preprocess(processor.image_processor)
     _check_layer(settings.vision_features.vision_feature_layer, model.config.vision_config.num_hidden_layers)
@@ -154,24 +140,13 @@ def clip_tower_of(encoder: TowerEncoder) -> Any:
     return tower.vision
 
 
-def _own_source(spec: LlavaSpec) -> str:
-    return str(packaged_weights(spec.packaged)) if spec.packaged else spec.hub_id
-
-
 def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
     from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
     try:
         config = LlavaConfig.from_pretrained(source, trust_remote_code=False)
         _refuse_other_parts(name, source, config)
-        model, loading = LlavaForConditionalGeneration.from_pretrained(
-            source,
-            config=config,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that refuse_partial_load names them
-            trust_remote_code=False,
-        )
+        model = load_whole(LlavaForConditionalGeneration, name, source, config=config, dtype=dtype)
         processor = LlavaProcessor.from_pretrained(source, trust_remote_code=False)
     except MissingWeightsError:
         raise
@@ -181,7 +156,6 @@ def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
             "Expected a folder as LlavaForConditionalGeneration and LlavaProcessor write it; set "
             "vision_language.model_path to it."
         ) from error
-    refuse_partial_load(name, model, loading, source=source)
     if processor.tokenizer.convert_tokens_to_ids(IMAGE) != model.config.image_token_id:
         raise MissingWeightsError(
             f"The tokenizer in {source} has {IMAGE!r} at {processor.tokenizer.convert_tokens_to_ids(IMAGE)}, the "

@@ -38,21 +38,13 @@ REMEDY = "Train it again: kedro run --pipeline=downstream"
 
 @dataclass(frozen=True)
 class LanguageModelSpec:
-    """Where a language model comes from.
+    """Where a language model comes from, and what is known of it by its name."""
 
-    Attributes:
-        packaged: Folder of mini weights inside the package, or empty.
-        hub_id: Its hub repository.
-        lora_targets: Modules that get LoRA factors unless a configuration names others.
-        frozen_dtype: How weights that are not trained are held: ``float32`` or ``bfloat16``.
-        sizes: What its name promises, or None.
-    """
-
-    packaged: str = ""
+    packaged: str = ""  # folder of mini weights inside the package
     hub_id: str = ""
-    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
-    frozen_dtype: str = "float32"
-    sizes: Sizes | None = None
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")  # modules that get LoRA factors unless a configuration says
+    frozen_dtype: str = "float32"  # of weights that are not trained: float32 or bfloat16
+    sizes: Sizes | None = None  # what its name promises
 
 
 # An entry needs `packaged` or `hub_id` in transformers' layout of a causal language model, the names of its attention's
@@ -85,67 +77,71 @@ def build_language_model(
         UnknownModelError: If the name is unknown.
         MissingWeightsError: If the weights are not there or do not fit.
     """
-    from transformers import AutoTokenizer
-
     spec = look_up("language model", name, LANGUAGE_MODELS)
+    source = source_of("language model", name, path, spec)
+    remedy = "Download them and set downstream.language_model_path to their folder."
+    model, tokenizer = _load(name, source, dtype=dtype, promised=spec.sizes or {}, remedy=remedy)
+    if tokenizer.pad_token is None:  # GPT-2 and LLaMA-3 have none; padding is masked, so any token will do
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def source_of(kind: str, name: str, path: str | None, spec: Any) -> str:
+    """Returns where a model's weights are: the given folder, the one inside the package, or the hub repository."""
     if path is not None:
-        source = str(local_folder("language model", name, path))
-    else:
-        source = str(packaged_weights(spec.packaged)) if spec.packaged else spec.hub_id
+        return str(local_folder(kind, name, path))
+    return str(packaged_weights(spec.packaged)) if spec.packaged else spec.hub_id
+
+
+def _load(
+    name: str, source: str | Path, *, dtype: str, promised: Sizes, remedy: str
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """Returns a causal language model and its tokenizer from a folder or the hub."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.activations import NewGELUActivation
+
+    mute_transformers()
     try:
-        model = load_causal_model(name, source, dtype=dtype, promised=spec.sizes)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        refuse_other_sizes(name, source, found=language_sizes(config), promised=promised)
+        model = load_whole(AutoModelForCausalLM, name, source, config=config, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except MissingWeightsError:
         raise
     except Exception as error:
         raise MissingWeightsError(
             f"The weights of the language model {name!r} could not be loaded from {source}: {reason_of(error)}. "
-            "Download them and set downstream.language_model_path to their folder."
+            f"{remedy}"
         ) from error
-    if tokenizer.pad_token is None:  # GPT-2 and LLaMA-3 have none; padding is masked, so any token will do
-        tokenizer.pad_token = tokenizer.eos_token
+    # GPT-2's GELU is eight operations on whole tensors; torch's own kernel of the same function takes a fifth off a
+    # training step of the mini GPT-2.
+    for path, module in list(model.named_modules()):
+        if isinstance(module, NewGELUActivation):
+            model.set_submodule(path, torch.nn.GELU(approximate="tanh"))
     return model, tokenizer
 
 
-def load_causal_model(
-    name: str, source: str | Path, *, dtype: str = "float32", promised: Sizes | None = None
-) -> "PreTrainedModel":
-    """Returns a causal language model from a folder or the hub, every tensor of which came from there.
-
-    GPT-2's GELU is written in eight operations on whole tensors; here it is torch's own kernel of the same function,
-    which takes a fifth off a training step of the mini GPT-2.
-
-    Args:
-        name: Name of the model, for messages.
-        source: Folder or hub repository.
-        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``.
-        promised: The sizes of the name, or None where it promises none.
+def load_whole(kind: Any, name: str, source: str | Path, *, config: Any, dtype: str) -> Any:
+    """Returns a model of a transformers class, every tensor of which came from a folder or hub repository.
 
     Raises:
-        MissingWeightsError: If the weights do not fit the folder's configuration, or that is not of the name's sizes.
+        MissingWeightsError: If the weights do not fit the configuration.
         OSError: If nothing can be loaded from there.
         ValueError: If the model is one that only code beside its weights could load.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.activations import NewGELUActivation
 
-    mute_transformers()
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    refuse_other_sizes(name, source, found=language_sizes(config), promised=promised or {})
-    model, loading = AutoModelForCausalLM.from_pretrained(
+    model, loading = kind.from_pretrained(
         source,
         config=config,
         dtype=getattr(torch, dtype),
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # so that refuse_partial_load names them
+        ignore_mismatched_sizes=True,  # so that they are listed with the others
         trust_remote_code=False,
     )
     # transformers fills tensors that the file lacks with random numbers, and only warns.
     refuse_partial_load(name, model, loading, source=str(source))
-    for path, module in list(model.named_modules()):
-        if isinstance(module, NewGELUActivation):
-            model.set_submodule(path, torch.nn.GELU(approximate="tanh"))
     return model
 
 
@@ -166,19 +162,12 @@ def find_language_model_flaw(name: str, place: Path) -> str:
 
 @dataclass(frozen=True)
 class LanguageModelRecord:
-    """Which language model a captioner has, as its configuration file says it.
-
-    Attributes:
-        name: Name of the model.
-        path: Local folder of the untouched weights, or None for the packaged or published weights.
-        tuning: ``full``, ``lora`` or ``none``.
-        fingerprint: Hash of the untouched model and its tokenizer; empty where the tuned one is stored whole.
-    """
+    """Which language model a captioner has, as its configuration file says it."""
 
     name: str
-    path: str | None
-    tuning: str
-    fingerprint: str
+    path: str | None  # local folder of the untouched weights, or None for the packaged or published ones
+    tuning: str  # full, lora or none
+    fingerprint: str  # hash of the untouched model and its tokenizer; empty where the tuned one is stored whole
 
 
 @dataclass(frozen=True)
@@ -218,7 +207,7 @@ def prepare_language_model(name: str, path: str | None, tuning: TuningSpec, *, s
     """Returns a language model ready to be trained as the tuning says; at first it computes what it did before.
 
     Args:
-        name: Name of the model.
+        name: A key of ``LANGUAGE_MODELS``.
         path: A local folder, or None for the packaged or published weights.
         tuning: ``full``, ``lora`` or ``none``; without targets the model's own ones are taken.
         seed: Seeds the first LoRA factors.
@@ -231,20 +220,15 @@ def prepare_language_model(name: str, path: str | None, tuning: TuningSpec, *, s
     if tuning.kind == "full":
         model, tokenizer = build_language_model(name, path)
         return TunedLanguageModel(model, tokenizer, LanguageModelRecord(name, path, "full", ""))
-    spec = look_up("language model", name, LANGUAGE_MODELS)
-    model, tokenizer = build_language_model(name, path, dtype=spec.frozen_dtype)
+    model, tokenizer = _build_frozen(name, path)
     record = LanguageModelRecord(name, path, tuning.kind, hash_language_model(model, tokenizer))
-    tuning = replace(tuning, targets=tuning.targets or spec.lora_targets)
-    tuned = tune_tower(model.requires_grad_(False), tuning, owner=name, seed=seed, setting=SETTING)
+    tuning = replace(tuning, targets=tuning.targets or LANGUAGE_MODELS[name].lora_targets)
+    tuned = tune_tower(model, tuning, owner=name, seed=seed, setting=SETTING)
     return TunedLanguageModel(tuned, tokenizer, record)
 
 
 def load_language_model(folder: Path, record: LanguageModelRecord) -> TunedLanguageModel:
     """Returns the language model of a stored captioner, frozen.
-
-    Args:
-        folder: The captioner's folder.
-        record: What its configuration says.
 
     Raises:
         MissingWeightsError: If something is not there or does not fit, or the weights underneath are not those it was
@@ -252,20 +236,9 @@ def load_language_model(folder: Path, record: LanguageModelRecord) -> TunedLangu
     """
     own = folder / FOLDER
     if record.tuning == "full":
-        from transformers import AutoTokenizer
-
-        try:
-            model = load_causal_model(record.name, own)
-            tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=False)
-        except MissingWeightsError:
-            raise
-        except Exception as error:
-            raise MissingWeightsError(
-                f"The language model of the captioner in {folder} could not be loaded: {reason_of(error)}. {REMEDY}"
-            ) from error
+        model, tokenizer = _load(record.name, own, dtype="float32", promised={}, remedy=REMEDY)
         return TunedLanguageModel(model.requires_grad_(False), tokenizer, record)
-    spec = look_up("language model", record.name, LANGUAGE_MODELS)
-    model, tokenizer = build_language_model(record.name, record.path, dtype=spec.frozen_dtype)
+    model, tokenizer = _build_frozen(record.name, record.path)
     found = hash_language_model(model, tokenizer)
     if found != record.fingerprint:
         raise MissingWeightsError(
@@ -276,6 +249,12 @@ def load_language_model(folder: Path, record: LanguageModelRecord) -> TunedLangu
     if record.tuning == "lora":
         if not (own / WEIGHTS_FILE).is_file():
             raise MissingWeightsError(f"There is no {WEIGHTS_FILE} in {own}. {REMEDY}")
-        # Not merged: in bfloat16 the sum would round away part of what was learnt.
+        # Not merged: the factors are float32, and a sum in bfloat16 would round part of what was learnt away.
         model = load_adapter(model, own, owner=record.name)
     return TunedLanguageModel(model.requires_grad_(False), tokenizer, record)
+
+
+def _build_frozen(name: str, path: str | None) -> tuple[Any, "PreTrainedTokenizerBase"]:
+    dtype = look_up("language model", name, LANGUAGE_MODELS).frozen_dtype
+    model, tokenizer = build_language_model(name, path, dtype=dtype)
+    return model.requires_grad_(False), tokenizer

@@ -20,21 +20,13 @@ REMEDY = "Train it: kedro run --pipeline=vision_language"
 
 @dataclass(frozen=True)
 class LlavaRecipe:
-    """What was trained, and what it belongs to.
+    """What was trained, and what it belongs to; stored with it."""
 
-    Attributes:
-        model: Name of the model.
-        base: Fingerprint of the model before training.
-        tuning: What is tuned in the language model.
-        has_projector: Whether the projector was trained.
-        towers: Hash of the tower of each route.
-    """
-
-    model: str
-    base: str
-    tuning: TuningSpec
-    has_projector: bool
-    towers: Mapping[str, str]
+    model: str  # its name
+    base: str  # fingerprint of the model before training
+    tuning: TuningSpec  # of the language model
+    has_projector: bool  # whether the projector was trained
+    towers: Mapping[str, str]  # hash of the tower of each route
 
 
 class TunedLlava:

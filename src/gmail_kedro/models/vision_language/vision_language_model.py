@@ -26,15 +26,10 @@ Preprocess = Callable[["Image"], torch.Tensor]
 
 @dataclass(frozen=True)
 class VisionFeatures:
-    """Which of the tower's hidden states become an image's tokens, as transformers' LLaVA calls it.
+    """Which of the tower's hidden states become an image's tokens, by the names of transformers' LLaVA."""
 
-    Attributes:
-        vision_feature_layer: Number of the hidden state; LLaVA reads -2.
-        vision_feature_select_strategy: ``default`` leaves the class token out, ``full`` keeps it.
-    """
-
-    vision_feature_layer: int
-    vision_feature_select_strategy: str
+    vision_feature_layer: int  # number of the hidden state; LLaVA reads -2
+    vision_feature_select_strategy: str  # default leaves the class token out, full keeps it
 
     def select(self, tower: Any, pixels: torch.Tensor) -> torch.Tensor:
         """Maps images [B, 3, H, W] to the tower's states [B, P, W]."""

@@ -90,10 +90,10 @@ def put_tower(model: VisionLanguageModel, encoder: TowerEncoder, student: Stored
 
 
 def swap_tower(model: VisionLanguageModel, state: dict[str, torch.Tensor], *, source: str) -> str:
-    """Replaces the weights of a LLaVA's tower and returns their hash; nothing else in the model changes.
+    """Replaces the weights of a LLaVA's tower, in place, and returns their hash; nothing else in the model changes.
 
     Args:
-        model: Changed in place.
+        model: The LLaVA.
         state: The new weights by the tower's own names; floating point numbers are brought to the tower's type.
         source: Where they came from, for the message.
 
