@@ -1,4 +1,9 @@
-"""What the rooms agree on: protocols of the models and the value types that flow between nodes."""
+"""What the rooms agree on: protocols of the models and the value types that flow between nodes.
+
+A room below another may not import it, and most rooms may not import one another: what they hand over is described
+here. The encoder's protocol has one implementation (``models.encoders.towers.TowerEncoder``) and is here so that the
+engine, which knows no models, can encode.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +18,11 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")  # of a corpus; files may divide it otherwise, their readers translate
 EVALUATION_SPLITS = ("val", "test")
-IMAGE_MARK = "<image>"  # where a picture stands in what a vision-language model reads
+IMAGE_MARK = "<image>"  # where an image stands in what a vision-language model reads
 
 
 class ImageTextEncoder(Protocol):
-    """An image-text model as the rest of the house sees it. Embeddings are not normalised.
+    """An image-text model. Embeddings are not normalised; what reads text is refused by a vision-only model.
 
     Attributes:
         name: Name of the model.
@@ -32,9 +37,6 @@ class ImageTextEncoder(Protocol):
             patch tokens [B, P, W'].
         text_tower: Maps token ids to embeddings; None for a vision-only model.
         projection: The frozen projection [W, D]; None where W is D and nothing is projected.
-        lora_targets: Modules of the image tower in which every LoRA tensor gets a gradient.
-        block_pattern: Name of the image tower's list of transformer blocks, as PEFT's ``layers_pattern``.
-        block_count: Number of those blocks.
     """
 
     name: str
@@ -48,28 +50,17 @@ class ImageTextEncoder(Protocol):
     image_tower: torch.nn.Module
     text_tower: torch.nn.Module | None
     projection: torch.Tensor | None
-    lora_targets: tuple[str, ...]
-    block_pattern: str
-    block_count: int
 
     def preprocess(self, image: "Image") -> torch.Tensor:
-        """Maps a picture to the tower's input, float32 of shape [3, H, W]."""
+        """Maps an image to the tower's input, float32 of shape [3, H, W]."""
         ...
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """Maps texts to token ids [B, L]; longer texts are cut, the end token kept.
-
-        Raises:
-            ValueError: If the model is vision-only.
-        """
+        """Maps texts to token ids [B, L]; longer texts are cut, the end token kept."""
         ...
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Counts the texts that ``tokenize`` would cut.
-
-        Raises:
-            ValueError: If the model is vision-only.
-        """
+        """Counts the texts that ``tokenize`` would cut."""
         ...
 
     def pool_image(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,23 +72,7 @@ class ImageTextEncoder(Protocol):
         ...
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Maps token ids [B, L] to embeddings [B, D].
-
-        Raises:
-            ValueError: If the model is vision-only.
-        """
-        ...
-
-    def drop_patches(self, fraction: float) -> None:
-        """Leaves out a random share of the patches, in [0, 1), while the tower is in training mode.
-
-        Raises:
-            ValueError: If the share is out of range, or the tower has no patch dropout.
-        """
-        ...
-
-    def checkpoint_activations(self) -> None:
-        """Trades time for memory: activations of the blocks are computed again in the backward pass."""
+        """Maps token ids [B, L] to embeddings [B, D]."""
         ...
 
 
@@ -106,9 +81,9 @@ class Decoded:
     """What a generator's latents became.
 
     Attributes:
-        image: The RGB picture; None where there is a fault.
+        image: The RGB image; None where there is a fault.
         fault: Empty when all is well; ``not_finite`` when the latents or the pixels hold NaN or infinity, ``safety``
-            when the generator's own safety checker flagged the picture.
+            when the generator's own safety checker flagged the image.
     """
 
     image: "Image | None"
@@ -133,32 +108,60 @@ class ImageGenerator(Protocol):
         ...
 
     def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
-        """Returns the latents of one picture for each prompt [B, ...], its starting noise drawn from its own seed."""
+        """Returns the latents of one image for each prompt [B, ...], its starting noise drawn from its own seed."""
         ...
 
     def decode(self, latents: torch.Tensor) -> list[Decoded]:
-        """Turns latents [B, ...] into pictures; another thread may call it while this one denoises the next batch."""
+        """Turns latents [B, ...] into images; another thread may call it while this one denoises the next batch."""
         ...
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Decoded]:
-        """Makes one picture for each prompt: ``decode(denoise(prompts, seeds))``."""
+        """Makes one image for each prompt: ``decode(denoise(prompts, seeds))``."""
         ...
 
 
 class ImageSource(Protocol):
-    """Encoded pictures by key, read when asked for.
+    """Encoded images by key, read when asked for.
 
-    A source may say in its attribute ``modality`` whether its pictures are ``generated`` or ``real``; an encoder on
+    A source may say in its attribute ``modality`` whether its images are ``generated`` or ``real``; an encoder on
     the route of the other modality then refuses them.
     """
 
     def read(self, key: str) -> bytes:
-        """Returns the encoded picture.
+        """Returns the encoded image.
 
         Raises:
-            FileNotFoundError: If there is no such picture; the message names it and its home.
+            FileNotFoundError: If there is no such image; the message names it and its home.
         """
         ...
+
+
+class GeneratedImages(ImageSource, Protocol):
+    """A generated set on disk: images by key, with what made them."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What tells the set from others: its ``name``, ``fingerprint`` and ``gate``."""
+        ...
+
+    def keys(self) -> Iterator[str]:
+        """Yields the key of every image, shard by shard."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One generated image in a shard.
+
+    Attributes:
+        key: ``caption_id/sample_index``, unique in the set.
+        jpeg: The encoded image.
+        facts: What was asked for: prompt, seed and the like; JSON values only.
+    """
+
+    key: str
+    jpeg: bytes
+    facts: Mapping[str, Any]
 
 
 class SavesItself(Protocol):
@@ -187,12 +190,12 @@ class CaptionGrammar:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A captioned corpus of photographs.
+    """A captioned corpus of real images.
 
     Attributes:
         name: What reports call it.
         captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split`` (train, val or test).
-        images: The photographs, by ``image_id``.
+        images: The real images, by ``image_id``.
         labels: Zero-shot classification tasks of the corpus, by name; empty where there are none.
         skipped: How many entries of its files were left out, by reason.
         grammar: What made the captions; None where people did.
@@ -211,7 +214,7 @@ class FeatureOrigin:
     """What embeddings were made by, so that what was trained on them is not given others.
 
     Attributes:
-        encoder: The zoo's name of the encoder.
+        encoder: Name of the encoder.
         sides: What was encoded, each by its own route: ``generated``, ``real``, ``text``.
         real_route: Fingerprint of what real images go through beside them; None where nobody knows.
         student: Fingerprint of the student; None where nobody knows.
@@ -232,7 +235,7 @@ class ClassificationTask:
     Attributes:
         classes: The class names, in the order of the labels.
         templates: Prompts with one ``{}`` for the class name.
-        labels: The class index of each picture, by ``image_id``.
+        labels: The class index of each image, by ``image_id``.
     """
 
     classes: Sequence[str]
@@ -245,8 +248,8 @@ class TrainingSplits:
     """What of a classification set may be trained on.
 
     Attributes:
-        images: The pictures, by the ids of the labels.
-        labels: The class index of each picture of ``train`` and of ``val``, by split and id.
+        images: The images, by the ids of the labels.
+        labels: The class index of each image of ``train`` and of ``val``, by split and id.
     """
 
     images: ImageSource
@@ -255,11 +258,11 @@ class TrainingSplits:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A classification set: its own pictures, classes and metric.
+    """A classification set: its own images, classes and metric.
 
     Attributes:
         name: What reports call it.
-        images: The pictures that are measured on, by the ids of the task's labels.
+        images: The images that are measured on, by the ids of the task's labels.
         task: Classes, templates, and the labels of what is measured on.
         metric: What the literature reports on it: ``acc1`` or ``mean_per_class_recall``.
         training: Reads what may be trained on, none of it measured on. Zero-shot measurements never ask for it, so its
@@ -279,7 +282,7 @@ class Question:
 
     Attributes:
         question_id: Its id, unique in the benchmark.
-        image: The encoded picture, the first where there are several, or None where there is none.
+        image: The encoded image, the first where there are several, or None where there is none.
         text: The question.
         options: The choices, in the order of their letters; empty for an open question.
         answers: With options the letter of the right one, whose words may stand at another letter too; otherwise what
@@ -295,31 +298,3 @@ class Question:
     answers: tuple[str, ...]
     context: str
     subject: str
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """One generated picture in a shard.
-
-    Attributes:
-        key: ``caption_id/sample_index``, unique in the set.
-        jpeg: The encoded picture.
-        facts: What was asked for: prompt, seed and the like; JSON values only.
-    """
-
-    key: str
-    jpeg: bytes
-    facts: Mapping[str, Any]
-
-
-class GeneratedImages(ImageSource, Protocol):
-    """A generated set on disk: pictures by key, with what made them."""
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """What tells the set from others: its ``name``, ``fingerprint`` and ``gate``."""
-        ...
-
-    def keys(self) -> Iterator[str]:
-        """Yields the key of every picture, shard by shard."""
-        ...

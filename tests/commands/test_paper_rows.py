@@ -12,8 +12,8 @@ from gmail_kedro.commands.tables import plan_tables
 from gmail_kedro.configuration.groups import GROUPS, SETTINGS
 from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.corpora.class_sets import CLASS_SETS
-from gmail_kedro.models.encoders.clip_vision import load_clip_vision
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
+from gmail_kedro.models.encoders.vision_only import load_clip_vision
 from gmail_kedro.models.inventory import KINDS
 from gmail_kedro.params.generation import GenerationParams
 from gmail_kedro.pipeline_registry import register_pipelines

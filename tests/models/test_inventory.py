@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlavaConfig
 
-from gmail_kedro.models.inventory import KINDS, find_flaw, find_weights, hub_ids_of
+from gmail_kedro.models.encoders.known_encoders import find_encoder_flaw
+from gmail_kedro.models.inventory import KINDS, find_weights, hub_ids_of
 from gmail_kedro.models.weight_sources import UnknownModelError, packaged_weights
 
 from .tiny import promising_nothing
@@ -164,7 +165,7 @@ def test_a_folder_of_another_model_is_not_found():
 def test_the_look_finds_the_file_that_the_loader_takes(tmp_path):
     folder = shutil.copytree(packaged_weights("clip"), tmp_path / "clip")
     save_file({"logit_scale": torch.ones(())}, folder / "model.safetensors")
-    assert find_flaw("encoders", "mini_clip", folder) == ""
+    assert find_encoder_flaw("mini_clip", folder) == ""
     (folder / "open_clip_model.safetensors").rename(folder / "other.safetensors")
-    assert "holds several: model.safetensors, other.safetensors" in find_flaw("encoders", "mini_clip", folder)
-    assert find_flaw("encoders", "mini_clip", folder / "other.safetensors") == ""
+    assert "holds several: model.safetensors, other.safetensors" in find_encoder_flaw("mini_clip", folder)
+    assert find_encoder_flaw("mini_clip", folder / "other.safetensors") == ""

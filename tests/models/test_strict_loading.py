@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, GPT2Config, LlamaConfig
 
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, build_encoder
-from gmail_kedro.models.encoders.synclr import load_synclr
+from gmail_kedro.models.encoders.vision_only import load_synclr
 from gmail_kedro.models.strict_loading import (
     clip_sizes,
     clip_vision_sizes,

@@ -1,15 +1,19 @@
-"""Where the weights of a model are on this machine, by a look at files: nothing is loaded, the network is not asked."""
+"""Every kind of model there is, where its weights are on this machine, and the check of those a run names.
 
-from collections.abc import Mapping
+Only files are inspected: nothing is loaded, the network is not asked. A run that lacks weights, or was pointed at
+those of another model, is told before its first hour and not after it.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gmail_kedro.models.captioners.captioner import read_captioner
 from gmail_kedro.models.captioners.nouns import build_noun_finder, read_vocabulary
-from gmail_kedro.models.encoders.clip_vision import load_clip_vision
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, find_encoder, find_encoder_flaw
 from gmail_kedro.models.encoders.open_clip_encoder import CHECKPOINT_SUFFIXES
+from gmail_kedro.models.encoders.vision_only import load_clip_vision
 from gmail_kedro.models.generators.known_generators import GENERATORS, find_generator_flaw
 from gmail_kedro.models.vision_language.known_vision_language_models import (
     KIND,
@@ -48,37 +52,55 @@ class Kind:
 
     Attributes:
         word: What messages call one.
-        specs: The zoo's names.
+        specs: The known names.
+        find_flaw: Returns what would keep the loader from taking a name from a folder or file, or nothing.
         path_setting: The parameter that points at a local folder or file.
         name_setting: The parameter that names the model.
     """
 
     word: str
     specs: Mapping[str, Any]
+    find_flaw: Callable[[str, Path], str]
     path_setting: str
     name_setting: str
 
 
+def _find_vision_language_flaw(name: str, place: Path) -> str:
+    # A LLaVA that is put together here has no weights of its own, only a language model's.
+    language_model = VISION_LANGUAGE_MODELS[name].language_model
+    return find_language_model_flaw(language_model, place) if language_model else find_llava_flaw(name, place)
+
+
 KINDS = {
-    "encoders": Kind("encoder", ENCODERS, "run.encoder_path", "run.encoder"),
-    "generators": Kind("generator", GENERATORS, "generation.generator_path", "generation.generator"),
+    "encoders": Kind("encoder", ENCODERS, find_encoder_flaw, "run.encoder_path", "run.encoder"),
+    "generators": Kind(
+        "generator", GENERATORS, find_generator_flaw, "generation.generator_path", "generation.generator"
+    ),
     "language_models": Kind(
-        "language model", LANGUAGE_MODELS, "downstream.language_model_path", "downstream.language_model"
+        "language model",
+        LANGUAGE_MODELS,
+        find_language_model_flaw,
+        "downstream.language_model_path",
+        "downstream.language_model",
     ),
     "vision_language_models": Kind(
-        "vision-language model", VISION_LANGUAGE_MODELS, "vision_language.model_path", "vision_language.model"
+        "vision-language model",
+        VISION_LANGUAGE_MODELS,
+        _find_vision_language_flaw,
+        "vision_language.model_path",
+        "vision_language.model",
     ),
 }
 
 
 @dataclass(frozen=True)
 class WeightsFound:
-    """What a look for weights found.
+    """What a search for weights found.
 
     Attributes:
         path: The folder or file, or None where nothing usable is.
         needs_path: Whether a run must be told the path; packaged and cached weights are found without.
-        looked: Every place that was looked in, with what was wrong there.
+        looked: Every place that was searched, with what was wrong there.
         hub_ids: The hub repositories they can come from, or where a person downloads them.
     """
 
@@ -89,12 +111,7 @@ class WeightsFound:
 
 
 def find_weights(kind: str, name: str, local: list[Path]) -> WeightsFound:
-    """Looks for the weights of a model: in local places, inside the package, then in the hub's cache.
-
-    Args:
-        kind: A key of ``KINDS``.
-        name: Name of the model.
-        local: Folders or files to look at first.
+    """Looks for the weights of a model: in the local folders or files, inside the package, then in the hub's cache.
 
     Raises:
         UnknownModelError: If the name is unknown.
@@ -104,7 +121,7 @@ def find_weights(kind: str, name: str, local: list[Path]) -> WeightsFound:
         return find_weights("language_models", spec.language_model, local)
     looked = []
     for place in local:
-        flaw = find_flaw(kind, name, place)
+        flaw = KINDS[kind].find_flaw(name, place)
         if not flaw:
             return WeightsFound(place, True, (), ())
         looked.append(f"{place}: {flaw}")
@@ -120,32 +137,8 @@ def find_weights(kind: str, name: str, local: list[Path]) -> WeightsFound:
     return WeightsFound(None, False, tuple(looked), hub_ids or (spec.download,))
 
 
-def find_flaw(kind: str, name: str, place: Path) -> str:
-    """Returns what would keep the loader from taking a model from a folder or file, or nothing; no weights are read.
-
-    Args:
-        kind: A key of ``KINDS``.
-        name: Name of the model.
-        place: The folder or file.
-    """
-    if kind == "vision_language_models" and (language_model := VISION_LANGUAGE_MODELS[name].language_model):
-        return find_language_model_flaw(language_model, place)
-    finders = {
-        "encoders": find_encoder_flaw,
-        "generators": find_generator_flaw,
-        "language_models": find_language_model_flaw,
-        "vision_language_models": find_llava_flaw,
-    }
-    return finders[kind](name, place)
-
-
 def hub_ids_of(kind: str, name: str) -> tuple[str, ...]:
-    """Returns the hub repositories that a model's weights can come from, the original first; none for a download.
-
-    Args:
-        kind: A key of ``KINDS``.
-        name: Name of the model.
-    """
+    """Returns the hub repositories that a model's weights can come from, the original first; none for a download."""
     spec = look_up(KINDS[kind].word, name, KINDS[kind].specs)
     if kind == "generators":
         return tuple(spec.hub_ids)
@@ -167,9 +160,9 @@ def _cached(hub_id: str) -> Path | None:
 
 
 def _find_cached_flaw(kind: str, name: str, folder: Path) -> str:
-    """Returns the same of the hub's cache, where an encoder's one file may lie without its configuration."""
     if kind != "encoders":
-        return find_flaw(kind, name, folder)
+        return KINDS[kind].find_flaw(name, folder)
+    # The hub library fetches single files of an encoder: the cache may hold its weights without a configuration.
     files = [file for file in sorted(folder.iterdir()) if file.suffix in CHECKPOINT_SUFFIXES]
     flaws = [find_file_flaw(file) for file in files]
     return next((flaw for flaw in flaws if flaw), "") if files else f"no file of {', '.join(CHECKPOINT_SUFFIXES)}"
@@ -179,7 +172,7 @@ def check_models(groups: Mapping[str, object]) -> None:
     """Checks that every model that parameter groups name is known, and that given paths hold it; loads nothing.
 
     Args:
-        groups: Parameter groups by name; other groups than those that name models are passed over.
+        groups: Parameter groups by name; those that name no models are passed over.
 
     Raises:
         UnknownModelError: If a name is not known; lists the known ones.
@@ -210,7 +203,7 @@ def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> No
                 f"The captioner in {stored} was trained with the encoder {origin.encoder!r}; this run's is "
                 f"{run.encoder!r}. Set run.encoder: {origin.encoder}."
             )
-    if group.pretrained is not None:
+    if group.pretrained is not None:  # it brings its language model along
         return
     _check_weights("language_models", group.language_model, group.language_model_path)
     if group.model == "ifcap" and isinstance(ifcap, IfcapParams) and ifcap.nouns != "grammar":
@@ -221,7 +214,7 @@ def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> No
 def _check_weights(kind: str, name: str, path: str | None) -> None:
     facts = KINDS[kind]
     look_up(facts.word, name, facts.specs)
-    if path is not None and (flaw := find_flaw(kind, name, local_folder(facts.word, name, path))):
+    if path is not None and (flaw := facts.find_flaw(name, local_folder(facts.word, name, path))):
         raise MissingWeightsError(
             f"The {facts.word} {name!r} cannot be loaded from {path}: {flaw.rstrip('.')}. Correct {facts.path_setting} "
             f"or {facts.name_setting}."

@@ -108,7 +108,7 @@ def test_the_update_sees_dropout(layers):
 def test_cross_attention_is_refused_with_advice(layers):
     attention = layers[0].base_model.model.attn
     x, y = torch.randn(2, 2, 5, WIDTH, dtype=torch.float64)
-    with pytest.raises(NotImplementedError, match=r"self-attention.*lora_targets"):
+    with pytest.raises(NotImplementedError, match=r"self-attention.*lora.targets"):
         attention(x, y, y, need_weights=False)
     with pytest.raises(NotImplementedError, match="need_weights=True"):
         attention(x, x, x, need_weights=True)

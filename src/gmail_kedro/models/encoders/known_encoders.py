@@ -3,9 +3,9 @@
     teacher = build_encoder("clip_vit_b_32", None, device=torch.device("cuda"))
     embeddings = teacher.encode_image(torch.stack([teacher.preprocess(image) for image in images]))  # [B, D]
 
-Four families share one class (``towers.TowerEncoder``): CLIP and SigLIP (``open_clip_encoder``), ``long_clip``,
-``synclr`` and ``clip_vision``. Each has a function that loads a model and one that only inspects the files; both take
-the name, a local path (None is the published or packaged source), and of the spec below ``architecture`` and
+Four families share one class (``towers.TowerEncoder``): CLIP and SigLIP (``open_clip_encoder``), ``long_clip``, SynCLR
+and CLIP's vision tower (both ``vision_only``). Each has a function that loads a model and one that only inspects its
+files; both take the name, a local path (None is the published source), and of the spec below ``architecture`` and
 ``pretrained``. For what alignment made of an encoder see ``student.take_route``.
 """
 
@@ -15,11 +15,10 @@ from pathlib import Path
 
 import torch
 
-from gmail_kedro.models.encoders.clip_vision import inspect_clip_vision, load_clip_vision
 from gmail_kedro.models.encoders.long_clip import inspect_long_clip, load_long_clip
 from gmail_kedro.models.encoders.open_clip_encoder import inspect_open_clip, load_open_clip
-from gmail_kedro.models.encoders.synclr import inspect_synclr, load_synclr
 from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.encoders.vision_only import inspect_clip_vision, inspect_synclr, load_clip_vision, load_synclr
 from gmail_kedro.models.weight_sources import MissingWeightsError, local_folder, look_up, packaged_weights
 
 SYNCLR_HOME = "the SynCLR page of google-research/syn-rep-learn"

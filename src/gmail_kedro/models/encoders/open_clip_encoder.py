@@ -2,7 +2,7 @@
 
 Weights alone do not make a model: the same tensors under another activation or another preprocessing give other
 embeddings. So everything that open_clip fills in by itself is resolved here and goes into the fingerprint. Two kinds
-of image tower come out: open_clip's own vision transformer (CLIP) and timm's (SigLIP, and SynCLR in ``synclr``).
+of image tower come out: open_clip's own vision transformer (CLIP) and timm's (SigLIP, and SynCLR in ``vision_only``).
 """
 
 import json

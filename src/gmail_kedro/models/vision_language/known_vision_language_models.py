@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.models.encoders.clip_vision import ClipVisionTower, Preprocess
 from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.encoders.vision_only import ClipVisionTower, Preprocess
 from gmail_kedro.models.strict_loading import (
     Sizes,
     clip_vision_sizes,

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from gmail_kedro.checksums import hash_tensors
-from gmail_kedro.models.encoders.clip_vision import UNSEEN
 from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.models.encoders.vision_only import UNSEEN
 from gmail_kedro.models.strict_loading import load_strictly
 from gmail_kedro.models.student.student import ROUTES, StoredStudent, take_route
 from gmail_kedro.models.vision_language.known_vision_language_models import clip_tower_of
