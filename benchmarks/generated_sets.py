@@ -23,17 +23,17 @@ import pandas as pd
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from gmail_kedro.generated_sets.generate import generate_shards
-from gmail_kedro.generated_sets.generation_work import GenerationWork
-from gmail_kedro.generated_sets.pictures import encode_jpeg
-from gmail_kedro.generated_sets.shards import ShardWriter, read_shard
-from gmail_kedro.generated_sets.stored import (
+from gmail_kedro.generated_sets.generate import generate_images
+from gmail_kedro.generated_sets.image_maker import encode_jpeg
+from gmail_kedro.generated_sets.make_shard import ShardMaker
+from gmail_kedro.generated_sets.shard_images import (
     COMPLETE_FILE,
     UNFINISHED_FILE,
-    StoredImages,
+    ShardImages,
     shard_path,
     write_description,
 )
+from gmail_kedro.generated_sets.shards import read_shard, write_shard
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.params.quality import QualityParams
@@ -86,12 +86,12 @@ def make_plan(count: int, shard_size: int) -> pd.DataFrame:
     )
 
 
-def make_work(plan: pd.DataFrame) -> GenerationWork:
+def make_work(plan: pd.DataFrame) -> ShardMaker:
     """Returns the work that would make the plan's pictures."""
-    return GenerationWork(plan, FirstBatch, SETTINGS, batch_size=16, quality=QUALITY)
+    return ShardMaker(plan, FirstBatch, Path(), SETTINGS, QUALITY, 16)
 
 
-def write_set(work: GenerationWork, jpegs: list[bytes], folder: Path, *, name: str, last: int | None = None) -> None:
+def write_set(work: ShardMaker, jpegs: list[bytes], folder: Path, *, name: str, last: int | None = None) -> None:
     """Writes the shards of a plan, all or those before ``last``, and the description."""
     for shard_id in list(work.description.shards)[:last]:
         rows = work.rows(shard_id)
@@ -100,11 +100,7 @@ def write_set(work: GenerationWork, jpegs: list[bytes], folder: Path, *, name: s
             ImageRecord(row["key"], jpegs[row["seed"] % len(jpegs)], {**fact, "truncated": False})
             for row, fact in zip(rows, facts, strict=True)
         ]
-        with ShardWriter(
-            shard_path(folder, shard_id), [row["key"] for row in rows], work.description.shards[shard_id]
-        ) as w:
-            w.append(records)
-            w.finish()
+        write_shard(shard_path(folder, shard_id), work.description.shards[shard_id], records)
     write_description(folder, work.description, name)
 
 
@@ -125,9 +121,9 @@ def time_start_up(image_count: int, repeats: int) -> dict[str, object]:
         write_set(make_work(plan), make_jpegs(8, 32), Path(folder), name=UNFINISHED_FILE, last=-1)
         clock, processor = [], []
         for _ in range(repeats):
-            work, started = make_work(plan), (time.perf_counter(), time.process_time())
+            started = (time.perf_counter(), time.process_time())
             try:
-                generate_shards(work, Path(folder))
+                generate_images(plan, FirstBatch, Path(folder), settings=SETTINGS, quality=QUALITY, batch_size=16)
             except KeyboardInterrupt:
                 clock.append(time.perf_counter() - started[0])
                 processor.append(time.process_time() - started[1])
@@ -152,7 +148,7 @@ def write_both(folder: Path, plan: pd.DataFrame, jpegs: list[bytes]) -> dict[str
         (home / f"{row:08d}.jpg").write_bytes(jpeg)
     tree, images, keys = (
         ImageFolder(str(folder / "tree")),
-        StoredImages(folder / "shards", work.description),
+        ShardImages(folder / "shards", work.description),
         plan["key"],
     )
     return {

@@ -24,8 +24,7 @@ import pandas as pd
 import torch
 from kedro.config import OmegaConfigLoader
 
-from gmail_kedro.generated_sets.generate import generate_shards
-from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.generate import generate_images
 from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.models.generators.known_generators import build_generator, find_generator
 from gmail_kedro.models.generators.sampling import Sampling
@@ -104,17 +103,18 @@ def our_run(setting: Setting, plan: pd.DataFrame) -> Callable[[Path], None]:
     """Returns generation into shards by the project's own code, the model built beforehand."""
     generator = build_generator(setting.generator, None, setting.sampling, device=DEVICE)
     settings = {"generator": setting.generator, "revision": generator.revision, "jpeg_quality": 95}
-    work = GenerationWork(
-        plan=plan,
-        build_generator=lambda: generator,
-        settings={**asdict(setting.sampling), **settings},
-        batch_size=setting.batch_size,
-        quality=QualityParams(**BASE["quality"]),
-    )
+    quality = QualityParams(**BASE["quality"])
 
     def run(folder: Path) -> None:
         generator._embed.cache_clear()  # a new run has embedded nothing yet
-        generate_shards(work, folder)
+        generate_images(
+            plan,
+            lambda: generator,
+            folder,
+            settings={**asdict(setting.sampling), **settings},
+            batch_size=setting.batch_size,
+            quality=quality,
+        )
 
     return run
 

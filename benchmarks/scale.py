@@ -27,7 +27,7 @@ import pyarrow as pa
 import yaml
 
 from gmail_kedro.datasets.blocks import BlocksDataset
-from gmail_kedro.generated_sets.shards import ShardWriter
+from gmail_kedro.generated_sets.shards import write_shard
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.pipelines.generation.nodes import plan_generation
@@ -154,9 +154,9 @@ def measure_overhead(count: int = GENERATION.shard_size) -> float:
     keys = [f"cc12m_{number}/0" for number in range(count)]
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "00000.tar"
-        with ShardWriter(path, keys, "0" * 64) as writer:
-            writer.append([ImageRecord(key, bytes(JPEG_BYTES), {**facts, "truncated": False}) for key in keys])
-            writer.finish()
+        write_shard(
+            path, "0" * 64, [ImageRecord(key, bytes(JPEG_BYTES), {**facts, "truncated": False}) for key in keys]
+        )
         return path.stat().st_size / count - JPEG_BYTES
 
 

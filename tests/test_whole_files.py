@@ -15,7 +15,7 @@ from gmail_kedro.whole_files import (
     atomic_folder,
     atomic_write,
     know_folder,
-    known_file,
+    known_write,
     refuse_changed,
 )
 
@@ -85,7 +85,7 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path):
 
 def write_known(folder: Path, *names: str) -> None:
     for name in names:
-        with known_file(folder / name), atomic_write(folder / name) as partial:
+        with known_write(folder / name) as partial:
             partial.write_text(name)
 
 

@@ -15,7 +15,13 @@ WIRING = ("settings", "hooks.catalog_hooks", "hooks.run_hooks", "definitions", "
 WEIGHTS = "mini/weights"  # dependencies of their own
 STAGES: dict[str, tuple[str, ...]] = {
     "mini_world": ("pipelines.mini_world", "datasets.mini_world"),
-    "generation": ("pipelines.generation", "datasets.mini_world", "datasets.blocks", "datasets.image_shards"),
+    "generation": (
+        "pipelines.generation",
+        "datasets.mini_world",
+        "datasets.blocks",
+        "datasets.folder",
+        "datasets.image_shards",
+    ),
     "pairing": ("pipelines.pairing", "datasets.blocks"),
     "run": (
         *(f"pipelines.{name}" for name in ("alignment", "classification", "diagnostics", "downstream", "evaluation")),

@@ -81,26 +81,28 @@ def flush(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def known_file(path: Path) -> Iterator[None]:
-    """Notes the sha256 of a file that the block writes in the ``SHA256SUMS`` of its folder.
+def known_write(path: Path) -> Iterator[Path]:
+    """As ``atomic_write``, and notes the file's sha256 in the ``SHA256SUMS`` of its folder.
 
-    The old entry goes first: a process that dies in between leaves a file without an entry and not a wrong entry.
     Whoever writes into the folder does so alone: runs are locked.
 
     Args:
-        path: The file.
+        path: The file; its folder is made.
     """
-    sums, fault = _read_sums(path.parent)
-    if fault:
-        logger.warning("%s is damaged (%s): files whose lines are lost are not checked.", path.parent / SUMS, fault)
-    if sums.pop(path.name, None) is not None or fault:
-        _write_sums(path.parent, sums)
-    yield
-    _write_sums(path.parent, sums | {path.name: _hash(path)})
+    with atomic_write(path) as partial:
+        yield partial
+        digest = _hash(partial)
+        sums, fault = _read_sums(path.parent)
+        if fault:
+            logger.warning("%s is damaged (%s): files whose lines are lost are not checked.", path.parent / SUMS, fault)
+        # The old line goes first: a process that dies in between leaves a file without a line and not a wrong line.
+        if sums.pop(path.name, None) is not None or fault:
+            _write_sums(path.parent, sums)
+    _write_sums(path.parent, sums | {path.name: digest})
 
 
-def refuse_changed(path: Path) -> None:
-    """Compares a file with what its folder's ``SHA256SUMS`` says of it; one without an entry passes.
+def refuse_changed(path: Path) -> bool:
+    """Compares a file with what its folder's ``SHA256SUMS`` says of it; returns False where it says nothing.
 
     Args:
         path: A file that is there.
@@ -123,6 +125,7 @@ def refuse_changed(path: Path) -> None:
             f"{path} is not what was written: its sha256 is {found[:12]}, and {SUMS} beside it says {written[:12]}. "
             f"Run the pipeline that writes it again; if you changed it on purpose, take its line out of {SUMS}."
         )
+    return written is not None
 
 
 class KnownFolder:

@@ -12,16 +12,14 @@ from PIL import Image
 
 from gmail_kedro.commands import main
 from gmail_kedro.commands.project import Project
-from gmail_kedro.generated_sets.checksums import write_parquet
-from gmail_kedro.generated_sets.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER
-from gmail_kedro.generated_sets.generate import generate_shards
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.plan import plan_images
-from gmail_kedro.generated_sets.stored import StoredImages, read_description
+from gmail_kedro.generated_sets.set_folder import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER
+from gmail_kedro.generated_sets.tables import write_parquet
 from gmail_kedro.params.generation import GenerationParams
 from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.generation.nodes import prepare_generation
+from gmail_kedro.pipelines.generation.nodes import generate_images
 
 from ..generated_sets.painting import make_captions
 
@@ -41,12 +39,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     params, captions = GenerationParams(**group("generation") | changes), make_captions()
     run = RunParams(**group("run") | {"precision": "float32"})
     plan = plan_images(captions, params=params)
-    work = prepare_generation(plan, params, run, QualityParams(**group("quality") | {"max_quarantined": 1.0}))
     folder = root / SETS / "tiny"
-    generate_shards(work, folder / SHARD_FOLDER)
+    quality = QualityParams(**group("quality") | {"max_quarantined": 1.0})
+    images = generate_images(plan, folder / SHARD_FOLDER, params, run, quality)
     write_parquet(folder / CAPTIONS_FILE, captions)
     write_parquet(folder / PLAN_FILE, plan)
-    images = StoredImages(folder / SHARD_FOLDER, read_description(folder / SHARD_FOLDER))
     write_parquet(folder / MANIFEST_FILE, build_manifest(plan, images))
     return root
 

@@ -46,7 +46,7 @@ def test_a_stream_that_fails_leaves_the_table_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="'c7' is an orphan"):
         dataset.save(stream(3, fails=True))
     pd.testing.assert_frame_equal(dataset.load(), FRAME)
-    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "table.parquet"]
 
 
 def test_refuses_a_form_it_does_not_know() -> None:
@@ -62,4 +62,4 @@ def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_
     for path in (dead, alive):
         path.write_bytes(b"half a table")
     BlocksDataset(filepath=str(tmp_path / "table.parquet")).save(FRAME)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.parquet", alive.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "table.parquet", alive.name]

@@ -5,7 +5,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +13,7 @@ import torch
 
 from gmail_kedro.engine.distributed import RayMapper, job_mapper, map_here
 from gmail_kedro.engine.inference import Encoding, FeatureStore, RemoteEncoder, encode_images
-from gmail_kedro.generated_sets.generate import generate_shards
-from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.generate import GenerationReport
 from gmail_kedro.params.base import ParameterError
 from gmail_kedro.params.run import RunParams
 
@@ -122,9 +120,10 @@ class BrokenPainter(painting.Painter):
         raise ValueError("no such token")
 
 
-def work_on(mapper: object, build_generator: Callable[[], object]) -> GenerationWork:
+def generate_on(mapper: object, build_generator: Callable[[], object], folder: Path) -> GenerationReport:
     work = painting.make_work(painting.make_captions(24), **PLAN)
-    return replace(work, build_generator=build_generator, map_jobs=mapper)
+    work.build_generator = build_generator
+    return painting.generate(work, folder, mapper)
 
 
 def kill_when_both_paint(cluster: Cluster, log: Path, killed: list[str]) -> None:
@@ -143,12 +142,12 @@ def kill_when_both_paint(cluster: Cluster, log: Path, killed: list[str]) -> None
 def test_a_set_is_complete_and_equal_when_a_node_is_killed_half_way(
     cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    generate_shards(work_on(None, painting.Painter), tmp_path / "local")
+    generate_on(None, painting.Painter, tmp_path / "local")
     cluster.have_two_nodes()
     log, killed = tmp_path / "log", []
     killer = threading.Thread(target=kill_when_both_paint, args=(cluster, log, killed))
     killer.start()
-    report = generate_shards(work_on(RayMapper("cpu"), partial(SlowPainter, log)), tmp_path / "ray")
+    report = generate_on(RayMapper("cpu"), partial(SlowPainter, log), tmp_path / "ray")
     killer.join()
     lines = log.read_text().splitlines()
     assert killed and killed[0] in lines and lines[-1] != killed[0]
@@ -160,7 +159,7 @@ def test_a_set_is_complete_and_equal_when_a_node_is_killed_half_way(
 @pytest.mark.slow
 def test_an_error_of_the_generator_stops_the_run_as_it_does_here(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no such token"):
-        generate_shards(work_on(RayMapper("cpu"), BrokenPainter), tmp_path)
+        generate_on(RayMapper("cpu"), BrokenPainter, tmp_path)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A generator that paints its prompt and seed into the pixels, so that a picture tells which row made it."""
+"""A generator that paints its prompt and seed into the pixels, so that an image tells which row made it."""
 
 import hashlib
 import io
@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.generate import GenerationReport, MapJobs, generate_images
+from gmail_kedro.generated_sets.make_shard import ShardMaker
 from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.interfaces import Decoded
 from gmail_kedro.params.generation import GenerationParams
@@ -29,7 +30,7 @@ SETTINGS = {
 
 
 def stamp(prompt: str, seed: int) -> bytes:
-    """Returns the 64 bits that a picture of this row shows."""
+    """Returns the 64 bits that an image of this row shows."""
     return hashlib.sha256(f"{seed}/{prompt}".encode()).digest()[:8]
 
 
@@ -42,13 +43,13 @@ def paint_bits(bits: np.ndarray) -> Image.Image:
 
 
 def read_stamp(jpeg: bytes) -> bytes:
-    """Returns the 64 bits that a picture shows."""
+    """Returns the 64 bits that an image shows."""
     pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L"))
     return np.packbits(pixels.reshape(8, 4, 8, 4).mean(axis=(1, 3)) > 127).tobytes()
 
 
 class Painter:
-    """The generator; writes the prompt of every picture it makes into ``log``."""
+    """The generator; writes the prompt of every image it makes into ``log``."""
 
     name = "painter"
     revision = REVISION
@@ -136,15 +137,29 @@ def make_work(
     painter: Painter | None = None,
     quality: dict[str, object] | None = None,
     **changes: object,
-) -> GenerationWork:
-    """Returns work over ``make_captions()``; ``changes`` go into the generation parameters."""
+) -> ShardMaker:
+    """Returns what makes ``make_captions()``; ``changes`` go into the generation parameters."""
     params = generation_params(**changes)
-    return GenerationWork(
+    return ShardMaker(
         plan=plan_images(make_captions() if captions is None else captions, params=params),
         build_generator=lambda: painter or Painter(),
+        folder=Path("nowhere"),
         settings=SETTINGS | {"jpeg_quality": params.jpeg_quality},
         batch_size=params.batch_size,
         quality=quality_params(**(quality or {})),
+    )
+
+
+def generate(work: ShardMaker, folder: Path, map_jobs: MapJobs | None = None) -> GenerationReport:
+    """Generates what ``make_work`` returned into a folder."""
+    return generate_images(
+        work.plan,
+        work.build_generator,
+        folder,
+        settings=work.settings,
+        quality=work.quality,
+        batch_size=work.batch_size,
+        map_jobs=map_jobs,
     )
 
 
@@ -155,9 +170,9 @@ def folder_bytes(folder: Path) -> dict[str, bytes]:
 
 
 class Spoiler(Painter):
-    """Spoils the pictures of some prompts: those with "NaN", "black", "blank", "flagged", "small", "again" or "poison".
+    """Spoils the images of some prompts: those with "NaN", "black", "blank", "flagged", "small", "again" or "poison".
 
-    ``again`` paints the same picture for every seed; ``poison`` makes the generator fail.
+    ``again`` paints the same image for every seed; ``poison`` makes the generator fail.
     """
 
     def denoise(self, prompts: Sequence[str], seeds: Sequence[int]) -> torch.Tensor:
@@ -185,7 +200,7 @@ REASONS = {"NaN": "not_finite", "black": "black", "flagged": "safety", "blank": 
 
 
 def spoil_captions(words: Mapping[int, str] = SPOILT, *, image_count: int = 12) -> pd.DataFrame:
-    """Returns one caption a photograph, with words that make the ``Spoiler`` spoil some pictures."""
+    """Returns one caption a photograph, with words that make the ``Spoiler`` spoil some images."""
     captions = make_captions(image_count, captions_per_image=1)
     for row, word in words.items():
         captions.loc[row, "caption"] = f"{word} {row}"

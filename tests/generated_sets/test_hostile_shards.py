@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets import tar_layout
 from gmail_kedro.generated_sets.shards import (
+    MAX_MEMBER_BYTES,
     ShardError,
-    ShardWriter,
+    encode_header,
+    encode_member,
     index_shard,
     probe_shard,
-    read_fingerprint,
+    read_facts,
     read_shard,
+    write_shard,
 )
 from gmail_kedro.interfaces import ImageRecord
 
@@ -53,7 +55,7 @@ ATTACKS = {
     "long name": ([special("././@LongLink", tarfile.GNUTYPE_LONGNAME)], "extension"),
     "pax": ([special("pax", tarfile.XHDTYPE)], "extension"),
     "duplicate": ([plain("a_0.jpg"), plain("a_0.jpg")], "member 'a_0.jpg': it occurs twice"),
-    "stranger": ([plain("run.sh")], "member 'run.sh': 'run' is not the name of a generated picture"),
+    "stranger": ([plain("run.sh")], "member 'run.sh': 'run' is not the name of a generated image"),
     "extension": ([plain("a_0.png")], "member 'a_0.png': expected 'a_0.jpg'"),
     "no facts": ([plain("a_0.jpg"), plain("b_0.jpg")], "expected 'a_0.json' after it, found 'b_0.jpg'"),
     "no json": ([plain("a_0.jpg"), plain("a_0.json", b"{")], "member 'a_0.json': it is no JSON"),
@@ -79,8 +81,8 @@ def test_refuses_a_hostile_shard(name: str, tmp_path: Path) -> None:
 
 def test_refuses_a_member_that_claims_too_much(tmp_path: Path) -> None:
     huge = tarfile.TarInfo("a_0.jpg")
-    huge.size = tar_layout.MAX_MEMBER_BYTES + 1
-    header = tar_layout.encode_header("f")
+    huge.size = MAX_MEMBER_BYTES + 1
+    header = encode_header("f")
     (tmp_path / "x.tar").write_bytes(header + huge.tobuf(tarfile.USTAR_FORMAT))
     with pytest.raises(ShardError, match="member 'a_0.jpg': it claims 67108865 bytes"):
         list(read_shard(tmp_path / "x.tar"))
@@ -89,12 +91,12 @@ def test_refuses_a_member_that_claims_too_much(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="member 'a_0.jpg': the file is truncated"):
         list(read_shard(tmp_path / "x.tar"))
     with pytest.raises(ValueError, match="takes 67108865 bytes"):
-        tar_layout.encode_member("a_0.jpg", bytes(tar_layout.MAX_MEMBER_BYTES + 1))
+        encode_member("a_0.jpg", bytes(MAX_MEMBER_BYTES + 1))
 
 
 def test_a_bomb_of_members_is_refused_at_the_first(tmp_path: Path) -> None:
     member = tarfile.TarInfo("bomb").tobuf(tarfile.USTAR_FORMAT)
-    (tmp_path / "x.tar").write_bytes(tar_layout.encode_header("f") + member * 100_000)
+    (tmp_path / "x.tar").write_bytes(encode_header("f") + member * 100_000)
     with pytest.raises(ShardError, match="member 'bomb'"):
         index_shard(tmp_path / "x.tar")
 
@@ -102,25 +104,23 @@ def test_a_bomb_of_members_is_refused_at_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a tar" * 100, b"\x1f\x8b\x08" + bytes(600), bytes(1024)])
 def test_refuses_what_is_no_shard(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(content)
-    for read in (read_fingerprint, index_shard, lambda path: list(read_shard(path))):
+    for read in (probe_shard, index_shard, lambda path: list(read_shard(path)), lambda path: list(read_facts(path))):
         with pytest.raises(ShardError, match=r"Shard .*x\.tar"):
             read(tmp_path / "x.tar")
 
 
 def test_refuses_a_shard_without_its_header(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="expected '__shard__', found 'a_0.jpg'"):
-        read_fingerprint(tar_of(tmp_path / "x.tar", plain("a_0.jpg"), good_header=False))
+        probe_shard(tar_of(tmp_path / "x.tar", plain("a_0.jpg"), good_header=False))
     with pytest.raises(ShardError, match="expected a fingerprint, found 1"):
-        read_fingerprint(
+        probe_shard(
             tar_of(tmp_path / "x.tar", plain("__shard__", json.dumps({"fingerprint": 1}).encode()), good_header=False)
         )
 
 
 def test_a_quick_look_finds_truncation_and_nonsense_in_the_header(tmp_path: Path) -> None:
     shard = tmp_path / "x.tar"
-    with ShardWriter(shard, ["a/0"], "f") as writer:
-        writer.append([ImageRecord("a/0", b"x" * 2000, {"seed": 1})])
-        writer.finish()
+    write_shard(shard, "f", [ImageRecord("a/0", b"x" * 2000, {"seed": 1})])
     assert probe_shard(shard).fingerprint == "f"
     content = shard.read_bytes()
     for length in range(0, len(content), 256):
@@ -128,16 +128,14 @@ def test_a_quick_look_finds_truncation_and_nonsense_in_the_header(tmp_path: Path
         with pytest.raises(ShardError):
             probe_shard(shard)
     header = json.dumps({"fingerprint": "f", "quarantined": -1}).encode()
-    with pytest.raises(ShardError, match="expected a count of quarantined pictures, found -1"):
-        read_fingerprint(tar_of(tmp_path / "y.tar", plain("__shard__", header), good_header=False))
+    with pytest.raises(ShardError, match="expected a count of quarantined images, found -1"):
+        probe_shard(tar_of(tmp_path / "y.tar", plain("__shard__", header), good_header=False))
 
 
 def test_refuses_every_truncation_and_anything_after_the_end(tmp_path: Path) -> None:
     shard = tmp_path / "x.tar"
     record = ImageRecord("a/0", b"x" * 2000, {"seed": 1})
-    with ShardWriter(shard, ["a/0"], "f") as writer:
-        writer.append([record])
-        writer.finish()
+    write_shard(shard, "f", [record])
     content = shard.read_bytes()
     for length in range(0, len(content), 256):
         shard.write_bytes(content[:length])

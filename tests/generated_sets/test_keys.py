@@ -63,5 +63,5 @@ def test_many_ids_are_judged_as_each_alone(caption_id: str, sample: int) -> None
 
 @pytest.mark.parametrize("base", ["", "train", "a.b_0", "a/b_0", "a%2eb_0", "a%2_0", "a_01", "%61_0", "%FF_0"])
 def test_refuses_a_name_no_key_has(base: str) -> None:
-    with pytest.raises(ValueError, match="is not the name of a generated picture"):
+    with pytest.raises(ValueError, match="is not the name of a generated image"):
         key_of(base)

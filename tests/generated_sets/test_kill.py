@@ -13,18 +13,17 @@ from pathlib import Path
 import pytest
 
 from gmail_kedro.generated_sets import shards
-from gmail_kedro.generated_sets.generate import generate_shards
-from gmail_kedro.generated_sets.generation_work import GenerationWork
+from gmail_kedro.generated_sets.make_shard import ShardMaker
 
 from ..forking import fork
-from .painting import Spoiler, folder_bytes, make_work, spoil_captions
+from .painting import Spoiler, folder_bytes, generate, make_work, spoil_captions
 
 pytestmark = pytest.mark.reliability(1)
 
-BATCH_SIZE = 3
+BATCH_SIZE, SHARD_SIZE = 3, 6
 ROW_COUNT = 10
 SPOILT = {1: "NaN", 3: "black", 8: "small"}
-MOMENTS = 53  # batches, retries, the middle of every write, before and after every rename and removal
+MOMENTS = 46  # batches, retries, the middle of every write, before and after every rename and removal
 
 
 class Tripwire:
@@ -46,21 +45,21 @@ class Tripwire:
 
         return wrapped
 
-    def torn_write(self, file, offset: int, content: bytes) -> None:
+    def torn_write(self, file, content: bytes) -> None:
         half = len(content) // 2
-        self._write(file, offset, content[:half])
+        self._write(file, content[:half])
         self.tick()
-        self._write(file, offset + half, content[half:])
+        self._write(file, content[half:])
 
     def set_up(self, patch: Callable[[object, str, object], None]) -> None:
-        self._write = shards._write_at
-        patch(shards, "_write_at", self.torn_write)
+        self._write = shards._write
+        patch(shards, "_write", self.torn_write)
         patch(os, "replace", self.around(os.replace))
         patch(os, "unlink", self.around(os.unlink))
 
 
-def work_of(log: Path | None = None, tick: Callable[[], None] = lambda: None, **changes: object) -> GenerationWork:
-    plan = {"shard_size": 6, "batch_size": BATCH_SIZE, "quality": {"retries": 1}}
+def work_of(log: Path | None = None, tick: Callable[[], None] = lambda: None, **changes: object) -> ShardMaker:
+    plan = {"shard_size": SHARD_SIZE, "batch_size": BATCH_SIZE, "quality": {"retries": 1}}
     return make_work(spoil_captions(SPOILT, image_count=ROW_COUNT), painter=Spoiler(log, tick), **plan | changes)
 
 
@@ -70,7 +69,7 @@ def run_until_killed(folder: Path, log: Path, deadly: int, **changes: object) ->
     def work() -> None:
         wire = Tripwire(deadly)
         wire.set_up(setattr)
-        generate_shards(work_of(log, wire.tick, **changes), folder)
+        generate(work_of(log, wire.tick, **changes), folder)
 
     return os.WTERMSIG(os.waitpid(fork(work), 0)[1])
 
@@ -78,14 +77,14 @@ def run_until_killed(folder: Path, log: Path, deadly: int, **changes: object) ->
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("reference")
-    generate_shards(work_of(), folder)
+    generate(work_of(), folder)
     return folder_bytes(folder)
 
 
 def test_the_moments_are_all_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Tripwire(deadly=0)
     wire.set_up(monkeypatch.setattr)
-    generate_shards(work_of(tick=wire.tick), tmp_path)
+    generate(work_of(tick=wire.tick), tmp_path)
     monkeypatch.undo()
     assert wire.count == MOMENTS
 
@@ -98,12 +97,12 @@ def test_a_killed_run_resumes_to_the_same_bytes(deadly: int, reference: dict[str
     left = folder_bytes(folder)
     if "set.json" in left:
         assert left.items() >= reference.items()
-    generate_shards(work_of(log), folder)
+    generate(work_of(log), folder)
     assert folder_bytes(folder) == reference
     made = Counter(log.read_text().split())
     assert len(made) == ROW_COUNT + len(SPOILT)
-    # Only the batch whose write was torn, the one after it and their retries can be made again.
-    assert sum(made.values()) - len(made) <= 2 * BATCH_SIZE + 2
+    # Only images of the shard that was being made, and its retries, can be made again.
+    assert sum(made.values()) - len(made) <= SHARD_SIZE + len(SPOILT)
 
 
 def test_a_run_killed_again_and_again_gets_there(reference: dict[str, bytes], tmp_path: Path) -> None:
@@ -116,13 +115,13 @@ def test_a_run_killed_again_and_again_gets_there(reference: dict[str, bytes], tm
     assert folder_bytes(folder) == reference
 
 
-@pytest.mark.parametrize("deadly", range(1, 60, 4))
+@pytest.mark.parametrize("deadly", range(1, 46, 4))
 def test_a_killed_extension_resumes_to_the_same_bytes(deadly: int, tmp_path: Path) -> None:
     folder, log = tmp_path / "set", tmp_path / "log"
     log.touch()
-    generate_shards(work_of(), folder)
-    assert run_until_killed(folder, log, deadly, shard_size=4, samples_per_caption=2) == signal.SIGKILL
-    generate_shards(work_of(log, shard_size=4, samples_per_caption=2), folder)
+    generate(work_of(), folder)
+    assert run_until_killed(folder, log, deadly, samples_per_caption=2) == signal.SIGKILL
+    generate(work_of(log, samples_per_caption=2), folder)
     assert not set(log.read_text().split()) & {str(seed) for seed in work_of().plan["seed"]}
-    generate_shards(work_of(shard_size=4, samples_per_caption=2), tmp_path / "whole")
+    generate(work_of(samples_per_caption=2), tmp_path / "whole")
     assert folder_bytes(folder) == folder_bytes(tmp_path / "whole")

@@ -3,21 +3,20 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets.generate import generate_shards
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.plan import PLAN_COLUMNS
-from gmail_kedro.generated_sets.stored import StoredImages, describe_set
+from gmail_kedro.generated_sets.shard_images import ShardImages, describe_set
 
-from .painting import SETTINGS, make_work
+from .painting import SETTINGS, generate, make_work
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> StoredImages:
-    generate_shards(make_work(), tmp_path)
-    return StoredImages(tmp_path, describe_set(make_work().plan, SETTINGS))
+def images(tmp_path: Path) -> ShardImages:
+    generate(make_work(), tmp_path)
+    return ShardImages(tmp_path, describe_set(make_work().plan, SETTINGS))
 
 
-def test_says_where_every_picture_lies_and_what_made_it(images: StoredImages) -> None:
+def test_says_where_every_image_lies_and_what_made_it(images: ShardImages) -> None:
     plan = make_work().plan
     manifest = build_manifest(plan, images)
     facts = ["generator", "revision", "steps", "guidance", "status", "reason"]
@@ -30,16 +29,16 @@ def test_says_where_every_picture_lies_and_what_made_it(images: StoredImages) ->
     assert made == {("painter", "paint-1", 1, 3.0, "made", "")}
 
 
-def test_refuses_a_set_made_from_another_plan(images: StoredImages) -> None:
+def test_refuses_a_set_made_from_another_plan(images: ShardImages) -> None:
     with pytest.raises(ValueError, match="made from another plan"):
         build_manifest(make_work(image_count=4).plan, images)
 
 
-def test_refuses_a_set_that_lacks_or_exceeds_the_plan(images: StoredImages) -> None:
+def test_refuses_a_set_that_lacks_or_exceeds_the_plan(images: ShardImages) -> None:
     plan = make_work().plan
     del images._index["cap_3_1/0"]
-    with pytest.raises(ValueError, match="lacks 1 pictures .*'cap_3_1/0'"):
+    with pytest.raises(ValueError, match="lacks 1 images .*'cap_3_1/0'"):
         build_manifest(plan, images)
     images._index["cap_3_1/0"] = images._index["extra/0"] = images._index["cap_0_0/0"]
-    with pytest.raises(ValueError, match="beyond the plan, 1 pictures .*'extra/0'"):
+    with pytest.raises(ValueError, match="beyond the plan, 1 images .*'extra/0'"):
         build_manifest(plan, images)

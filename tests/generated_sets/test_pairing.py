@@ -17,7 +17,7 @@ def make_manifest(captions: pd.DataFrame, **changes: object) -> pd.DataFrame:
     return plan_images(captions, params=generation_params(**changes)).assign(status="made", reason="")
 
 
-def test_each_picture_meets_the_photograph_of_its_caption() -> None:
+def test_each_image_meets_the_photograph_of_its_caption() -> None:
     captions = make_captions(6)
     manifest = make_manifest(captions, samples_per_caption=3).sample(frac=1, random_state=0)
     pairs = pair_by_caption(captions.sample(frac=1, random_state=1), manifest, params=HALF)
@@ -68,7 +68,7 @@ def test_held_out_photographs_are_those_of_the_first_release() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "counts"), [(0.0, "5 photographs into train and 0"), (1.0, "0 .* and 5 into val")]
+    ("fraction", "counts"), [(0.0, "5 real images into train and 0"), (1.0, "0 .* and 5 into val")]
 )
 def test_refuses_an_empty_split(fraction: float, counts: str) -> None:
     captions = make_captions(5)
@@ -111,7 +111,7 @@ MANIFEST = make_manifest(CAPTIONS)
 def test_refuses_what_does_not_fit_and_shows_the_row(
     captions: pd.DataFrame, manifest: pd.DataFrame, message: str
 ) -> None:
-    """Test 15 of the fault tests: an orphan, a wrong photograph or caption, a pair twice, a picture not made."""
+    """Test 15 of the fault tests: an orphan, a wrong photograph or caption, a pair twice, an image not made."""
     with pytest.raises(ValueError, match=message):
         pair_by_caption(captions, manifest, params=HALF)
 
@@ -124,15 +124,15 @@ def test_photographs_of_the_held_out_splits_never_train() -> None:
         pair_by_caption(leaking, make_manifest(captions), params=HALF)
 
 
-def test_quarantined_pictures_are_counted_by_reason_and_never_paired(caplog: pytest.LogCaptureFixture) -> None:
+def test_quarantined_images_are_counted_by_reason_and_never_paired(caplog: pytest.LogCaptureFixture) -> None:
     manifest = MANIFEST.copy()
     manifest.loc[[0, 1, 2], "status"] = "quarantined"
     manifest.loc[[0, 1], "reason"] = "all black"
     pairs = pair_by_caption(CAPTIONS, manifest, params=HALF)
     assert pairs["generated_key"].tolist() == manifest["key"].tolist()[3:]
-    assert "2 generated pictures are quarantined (all black)" in caplog.text
-    assert "1 generated pictures are quarantined (no reason given)" in caplog.text
-    with pytest.raises(ValueError, match="holds quarantined pictures alone"):
+    assert "2 generated images are quarantined (all black)" in caplog.text
+    assert "1 generated images are quarantined (no reason given)" in caplog.text
+    with pytest.raises(ValueError, match="holds quarantined images alone"):
         pair_by_caption(CAPTIONS, manifest.assign(status="quarantined"), params=HALF)
 
 
@@ -147,7 +147,7 @@ def make_shared() -> tuple[pd.DataFrame, pd.DataFrame]:
     return captions, plan_images(captions, params=SHARED).assign(status="made", reason="")
 
 
-def test_a_shared_picture_meets_every_photograph_that_has_its_caption() -> None:
+def test_a_shared_image_meets_every_photograph_that_has_its_caption() -> None:
     captions, manifest = make_shared()
     assert len(manifest) == 14
     pairs = pair_by_caption(captions, manifest, params=HALF, generation=SHARED)
@@ -166,7 +166,7 @@ def test_a_set_whose_prompts_were_not_shared_is_refused_where_they_should_be() -
     captions, _ = make_shared()
     apart = make_manifest(captions, samples_per_caption=2)
     assert len(pair_by_caption(captions, apart, params=HALF, generation=generation_params())) == 24
-    with pytest.raises(ValueError, match="'cap_1_1'.*another caption's picture stands for"):
+    with pytest.raises(ValueError, match="'cap_1_1'.*another caption's image stands for"):
         pair_by_caption(captions, apart, params=HALF, generation=SHARED)
 
 

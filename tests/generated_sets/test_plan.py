@@ -13,7 +13,7 @@ def table(*rows: tuple[object, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["caption_id", "image_id", "caption", "split"])
 
 
-def test_one_row_a_picture_by_sample_then_rank_then_photograph() -> None:
+def test_one_row_an_image_by_sample_then_rank_then_photograph() -> None:
     plan = plan_images(make_captions(3), params=generation_params(samples_per_caption=2, shard_size=2))
     assert tuple(plan.columns) == PLAN_COLUMNS
     assert plan["key"].tolist() == [
@@ -149,13 +149,13 @@ def test_refuses_more_captions_than_have_shards_of_their_own() -> None:
     rows = [(f"c{n}", "i", f"text {n}", "train") for n in range(1001)]
     params = generation_params(captions_per_image=2000)
     assert len(plan_images(table(*rows[:1000]), params=params)) == 1000
-    with pytest.raises(ValueError, match="At most 1000 captions a photograph"):
+    with pytest.raises(ValueError, match="At most 1000 captions a real image"):
         plan_images(table(*rows), params=params)
 
 
 def test_refuses_shards_too_small_for_the_corpus() -> None:
     captions = make_captions(100_001, captions_per_image=1)
-    with pytest.raises(ValueError, match="100001 pictures make more than 100000 shards of 1"):
+    with pytest.raises(ValueError, match="100001 images make more than 100000 shards of 1"):
         plan_images(captions, params=generation_params(shard_size=1))
 
 

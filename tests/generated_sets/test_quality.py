@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmail_kedro.generated_sets.pictures import encode_jpeg
+from gmail_kedro.generated_sets.image_maker import encode_jpeg
 from gmail_kedro.generated_sets.quality import (
     QualityGate,
+    QuarantineError,
+    QuarantineLimit,
     ShardJudge,
     Verdict,
+    add_verdict,
     forget_verdict,
     hash_image,
-    tell_refused,
 )
-from gmail_kedro.generated_sets.tally import QuarantineError, QuarantineTally
 from gmail_kedro.interfaces import ImageRecord
 
 from .painting import paint, quality_params
@@ -55,14 +56,14 @@ def gate(**changes: object) -> QualityGate:
         (record(None, fault="failed", detail="ValueError: x"), "failed", "ValueError: x"),
     ],
 )
-def test_refuses_a_picture_that_shows_nothing(bad: ImageRecord, reason: str, detail: str) -> None:
+def test_refuses_an_image_that_shows_nothing(bad: ImageRecord, reason: str, detail: str) -> None:
     (looked,) = gate().look([bad])
     assert looked.verdict.reason == reason
     with pytest.raises(AssertionError, match=detail):
         raise AssertionError(looked.verdict.detail)
 
 
-def test_accepts_pictures_with_something_in_them() -> None:
+def test_accepts_images_with_something_in_them() -> None:
     dark = flat(0, 0, 0)
     dark.paste((40, 30, 30), (8, 8, 20, 20))
     pale = flat(250, 250, 250)
@@ -74,10 +75,12 @@ def test_accepts_pictures_with_something_in_them() -> None:
 
 def judge_all(*records: ImageRecord, **changes: object) -> list[str]:
     the_gate = gate(**changes)
-    judge = ShardJudge(the_gate, {})
+    judge, reasons = ShardJudge(the_gate.params.duplicate_distance, {}), []
     for looked in the_gate.look(records):
-        judge.settle(looked, judge.judge(looked))
-    return [verdict.reason for verdict in judge.verdicts]
+        reasons.append(judge.judge(looked).reason)
+        if not reasons[-1]:
+            judge.accept(looked)
+    return reasons
 
 
 def noise(seed: int) -> Image.Image:
@@ -86,19 +89,19 @@ def noise(seed: int) -> Image.Image:
 
 def test_a_near_duplicate_is_the_later_one() -> None:
     almost = Image.fromarray(np.clip(np.asarray(noise(1)).astype(int) + 6, 0, 255).astype(np.uint8))
-    pictures = [record(noise(1), "a/0"), record(noise(2), "b/0"), record(almost, "a/1"), record(noise(1), "c/0")]
-    assert judge_all(*pictures) == ["", "", "duplicate", "duplicate"]
-    assert judge_all(*pictures, duplicate_distance=None) == [""] * 4
+    images = [record(noise(1), "a/0"), record(noise(2), "b/0"), record(almost, "a/1"), record(noise(1), "c/0")]
+    assert judge_all(*images) == ["", "", "duplicate", "duplicate"]
+    assert judge_all(*images, duplicate_distance=None) == [""] * 4
 
 
-def test_a_refused_picture_makes_no_duplicates() -> None:
+def test_a_refused_image_makes_no_duplicates() -> None:
     small = record(paint("c", 1).resize((16, 16)), "a/0")
     assert judge_all(small, record(paint("c", 1), "a/1")) == ["wrong_size", ""]
 
 
 def test_earlier_samples_of_the_same_caption_in_other_shards_count() -> None:
     the_gate = gate()
-    judge = ShardJudge(the_gate, {"a": [("a/0", hash_image(noise(1)))]})
+    judge = ShardJudge(the_gate.params.duplicate_distance, {"a": [("a/0", hash_image(noise(1)))]})
     own, other = the_gate.look([record(noise(1), "a/1", caption_id="a"), record(noise(1), "b/1", caption_id="b")])
     assert judge.judge(own).detail.startswith("it differs from 'a/0' in ")
     assert judge.judge(other) == Verdict()
@@ -111,18 +114,6 @@ def test_the_same_form_in_another_colour_is_no_duplicate() -> None:
     assert judge_all(record(red, "a/0"), record(blue, "b/0")) == ["", ""]
     distance = np.bitwise_count(hash_image(red) ^ hash_image(blue)).sum()
     assert distance > 20
-
-
-def test_forgetting_rows_forgets_their_pictures() -> None:
-    the_gate = gate()
-    judge = ShardJudge(the_gate, {})
-    first, second = the_gate.look([record(noise(1), "a/0"), record(noise(2), "b/0")])
-    for looked in (first, second):
-        judge.settle(looked, judge.judge(looked))
-    assert judge.judge(second).reason == "duplicate"
-    judge.cut(1)
-    assert judge.judge(second).reason == ""
-    assert "'a/0' in 0 bits" in judge.judge(first).detail
 
 
 def scored(scores: dict[str, float], **changes: object) -> QualityGate:
@@ -138,14 +129,14 @@ def scored(scores: dict[str, float], **changes: object) -> QualityGate:
 built: list[int] = []
 
 
-def test_a_low_caption_score_is_refused_and_only_sound_pictures_are_scored() -> None:
+def test_a_low_caption_score_is_refused_and_only_sound_images_are_scored() -> None:
     the_gate = scored({"good": 0.4, "bad": 0.1, "lost": float("nan")}, min_caption_score=0.2)
-    pictures = [replace(record(noise(row)), facts={"prompt": text}) for row, text in enumerate(("good", "bad", "lost"))]
+    images = [replace(record(noise(row)), facts={"prompt": text}) for row, text in enumerate(("good", "bad", "lost"))]
     black = replace(record(flat(0, 0, 0)), facts={"prompt": "never scored"})
-    verdicts = [looked.verdict for looked in the_gate.look([*pictures, black])]
+    verdicts = [looked.verdict for looked in the_gate.look([*images, black])]
     assert [verdict.reason for verdict in verdicts] == ["", "caption_score", "caption_score", "black"]
     assert verdicts[1].detail == "reader gives 0.100; 0.2 expected"
-    the_gate.look(pictures)
+    the_gate.look(images)
     assert built == [1]
 
 
@@ -164,34 +155,31 @@ def test_limits_of_the_run_do_not_belong_to_the_gate() -> None:
 
 
 def test_a_verdict_can_be_added_and_taken_back() -> None:
-    refused = tell_refused(["a/0", "b/0"], [Verdict(), Verdict("black", "its brightest pixel is 0")])
-    assert refused == {"b/0": {"reason": "black", "detail": "its brightest pixel is 0"}}
     for before in (record(noise(1), seed=3), record(None, fault="failed", detail="ValueError: x")):
-        after = replace(before, facts={**before.facts, "reason": "r", "detail": before.facts.get("detail", "d")})
+        after = add_verdict(before, Verdict("black", before.facts.get("detail", "its brightest pixel is 0")))
+        assert after.facts["reason"] == "black" and after.facts["detail"]
         assert forget_verdict(after) == before
 
 
-def tally_of(*reasons: str, limit: float = 0.1, after: int = 10) -> QuarantineTally:
-    tally = QuarantineTally(limit, after=after, home="/sets/q")
+def limit_of(*reasons: str, limit: float = 0.1, after: int = 10) -> QuarantineLimit:
+    counted = QuarantineLimit(limit, after=after, home="/sets/q")
     for row, reason in enumerate(reasons):
-        tally.add(f"c{row}/0", Verdict(reason, f"detail {row}" if reason else ""))
-    return tally
+        counted.add(1, {f"c{row}/0": Verdict(reason, f"detail {row}")} if reason else {})
+    return counted
 
 
 def test_too_many_refusals_end_the_run_with_the_table_of_reasons() -> None:
-    tally = tally_of("black", "", "duplicate", "black", *[""] * 6)
-    with pytest.raises(
-        QuarantineError, match=r"3 of the 10 pictures .* \(30.0%\); quality.max_quarantined .*10.0%"
-    ) as e:
-        tally.check()
+    limit = limit_of("black", "", "duplicate", "black", *[""] * 6)
+    with pytest.raises(QuarantineError, match=r"3 of the 10 images .* \(30.0%\); quality.max_quarantined .*10.0%") as e:
+        limit.check()
     assert "\n| black | 2 | c0/0: detail 0 |\n| duplicate | 1 | c2/0: detail 2 |\n" in str(e.value)
     assert "/sets/q" in str(e.value)
 
 
-def test_few_pictures_are_not_judged_by_their_share_until_there_are_no_more() -> None:
-    tally = tally_of("black", "black", "")
-    tally.check()
+def test_few_images_are_not_judged_by_their_share_until_there_are_no_more() -> None:
+    limit = limit_of("black", "black", "")
+    limit.check()
     with pytest.raises(QuarantineError, match="2 of the 3"):
-        tally.check(is_final=True)
-    tally.add_accepted(17)
-    tally.check(is_final=True)  # 2 of 20 is the limit, not above it
+        limit.check(is_final=True)
+    limit.add(17, {})
+    limit.check(is_final=True)  # 2 of 20 is the limit, not above it

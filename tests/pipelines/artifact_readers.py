@@ -16,7 +16,7 @@ from kedro.io import DataCatalog
 from gmail_kedro.checksums import read_tensors
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.inference import FeatureStore
-from gmail_kedro.generated_sets.stored import StoredImages
+from gmail_kedro.generated_sets.shard_images import ShardImages
 from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.metrics.captioning import tokenize_simple
@@ -215,7 +215,7 @@ def tuned_classifiers(encoder: Any) -> Classifiers:
 
 def middle_of_a_picture(written: Written, path: Path) -> int:
     """Where a shard's bytes are a picture's; the others are those of headers and facts."""
-    images: StoredImages = written.load("generated_images")
+    images: ShardImages = written.load("generated_images")
     place = next(place for place in map(images.locate, images.keys()) if place.shard_id == path.stem)
     return place.offset + place.size // 2
 
@@ -255,6 +255,7 @@ KINDS = (
     Kind("02_intermediate/*/samples.png", VERIFY, verified),
     Kind("02_intermediate/*/unreadable_photographs.csv", VERIFY, verified),
     Kind("03_primary/*/pairs.parquet", RUN, by_catalog),
+    Kind("03_primary/*/SHA256SUMS", RUN, lambda written, path: written.load("pairs")),
     Kind("04_feature/word_vectors-*.safetensors", RUN, word_vectors),
     Kind("04_feature/*.parts/*.safetensors", RUN, parts),
     Kind("04_feature/*.safetensors", RUN, features),

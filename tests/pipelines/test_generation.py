@@ -11,8 +11,8 @@ from kedro.runner import SequentialRunner
 from PIL import Image
 
 from gmail_kedro.datasets.blocks import BlocksDataset
+from gmail_kedro.datasets.folder import FolderDataset
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
-from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.interfaces import Corpus, ImageSource
 from gmail_kedro.models.generators import known_generators as generators
 from gmail_kedro.models.generators.sampling import Sampling
@@ -20,7 +20,7 @@ from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.generation import create_pipeline
 from gmail_kedro.pipelines.generation.card import write_set_card
-from gmail_kedro.pipelines.generation.nodes import prepare_generation, read_captions, write_manifest
+from gmail_kedro.pipelines.generation.nodes import read_captions, settings_of, write_manifest
 
 from ..generated_sets.painting import (
     REASONS,
@@ -92,6 +92,7 @@ def run_pipeline(
             "params:run": MemoryDataset(RUN),
             "params:pairing": MemoryDataset(PairingParams(val_fraction=0.5, seed=0)),
             "params:quality": MemoryDataset(quality_params(**(quality or {}))),
+            "shard_folder": FolderDataset(str(folder)),
             "generated_images": ImageShardsDataset(str(folder)),
             **{ENTRIES.get(name, name): BlocksDataset(filepath=str(folder.with_suffix(f".{name}"))) for name in TABLES},
         }
@@ -146,11 +147,9 @@ def test_a_second_run_builds_no_generator(tmp_path: Path, built: list[dict[str, 
     assert second["generated_manifest"].equals(first["generated_manifest"])
 
 
-def test_planning_and_preparing_build_nothing(built: list[dict[str, object]]) -> None:
-    params = generation_params()
-    work = prepare_generation(plan_images(make_captions(), params=params), params, RUN, quality_params())
+def test_settings_are_told_without_building_a_model(built: list[dict[str, object]]) -> None:
+    assert settings_of(generation_params())["revision"] == REVISION
     assert built == []
-    assert work.settings["revision"] == REVISION
 
 
 def test_the_manifest_refuses_settings_the_set_was_not_made_with(
@@ -173,7 +172,7 @@ def test_refused_pictures_are_in_the_manifest_with_the_reason(tmp_path: Path, mo
     use_painter(monkeypatch, Spoiler)
     manifest = run_pipeline(tmp_path, spoilt=SPOILT)["generated_manifest"]
     assert manifest.loc[manifest["status"] == "quarantined", "reason"].tolist() == list(REASONS.values())
-    with pytest.raises(Exception, match=r"5 of the 12 pictures judged so far .*quality.max_quarantined allows 40.0%"):
+    with pytest.raises(Exception, match=r"5 of the 12 images judged so far .*quality.max_quarantined allows 40.0%"):
         run_pipeline(tmp_path, spoilt=SPOILT, quality={"max_quarantined": 0.4})
 
 
@@ -247,7 +246,7 @@ def test_copies_among_what_is_measured_are_counted_and_named(caplog: pytest.LogC
     corpus = Corpus("tiny", make_captions(), Copied(), labels={})
     captions, _ = read_captions(corpus, corpus, quality_params())
     assert {"img_v.jpg", "img_t.jpg"} <= set(captions["image_id"])
-    assert "1 val and test photographs of the corpus 'tiny' have the very bytes of others" in caplog.text
+    assert "1 val and test real images of the corpus 'tiny' have the very bytes of others" in caplog.text
     assert "(the first: 'img_t.jpg' is 'img_v.jpg')" in caplog.text
 
 

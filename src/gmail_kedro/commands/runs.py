@@ -11,7 +11,7 @@ from gmail_kedro.commands.weights import OF_A_RUN, find_paths
 from gmail_kedro.configuration.settings_text import nest
 from gmail_kedro.redaction import redact_values
 from gmail_kedro.reporting.report_files import DamagedReportError, read_report
-from gmail_kedro.whole_files import atomic_write, known_file
+from gmail_kedro.whole_files import known_write
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def run_cell(project: Project, name: str, seed: int) -> None:
     pipelines = _run_row(project, {"run.seed": seed} | row, run_id=run_id, start=start, first=first)
     facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
     facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
-    with known_file(receipt), atomic_write(receipt) as partial:
+    with known_write(receipt) as partial:
         partial.write_text(json.dumps(redact_values(facts), indent=1) + "\n")
 
 
@@ -139,8 +139,8 @@ def _run_row(project: Project, row: Mapping[str, Any], *, run_id: str, start: st
 
 def _set_facts(project: Project, name: str) -> dict[str, str]:
     """Returns what a generated set says about itself: which set it is, and what made it."""
-    from gmail_kedro.generated_sets.finished import SHARD_FOLDER
-    from gmail_kedro.generated_sets.stored import read_description
+    from gmail_kedro.generated_sets.set_folder import SHARD_FOLDER
+    from gmail_kedro.generated_sets.shard_images import read_description
 
     made = read_description(project.root / SETS / name / SHARD_FOLDER)
     if made is None:

@@ -19,13 +19,14 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gmail_kedro.commands.declared_sets import make_set
 from gmail_kedro.commands.project import Project
-from gmail_kedro.generated_sets.finished import FinishedSet, open_set
-from gmail_kedro.whole_files import atomic_write, known_file
+from gmail_kedro.generated_sets.set_folder import GeneratedSet, open_set
+from gmail_kedro.whole_files import atomic_write, known_write
 
 logger = logging.getLogger(__name__)
 SHEETS = "data/08_reporting/sets"
@@ -94,12 +95,11 @@ def verify(project: Project, options: argparse.Namespace) -> int:
 
 def regenerate(project: Project, options: argparse.Namespace) -> int:
     """Makes one picture again from its row and prints how far it is from the stored one; returns 1 if it differs."""
-    from gmail_kedro.generated_sets.compare import compare_pictures
-    from gmail_kedro.generated_sets.pictures import PictureMaker
+    from gmail_kedro.generated_sets.image_difference import compare_images
+    from gmail_kedro.generated_sets.image_maker import ImageMaker
     from gmail_kedro.params.generation import GenerationParams
-    from gmail_kedro.params.quality import QualityParams
     from gmail_kedro.params.run import RunParams
-    from gmail_kedro.pipelines.generation.nodes import prepare_generation
+    from gmail_kedro.pipelines.generation.nodes import build_generator, settings_of
 
     finished = open_set(project.folder(options.name))
     row = finished.row(options.key)
@@ -107,13 +107,13 @@ def regenerate(project: Project, options: argparse.Namespace) -> int:
     settings = dict(finished.images.description.settings)
     params = _with(GenerationParams(**project.group("generation")), settings)
     run = _with(RunParams(**project.group("run")), settings)
-    plan = finished.manifest[finished.manifest["key"] == options.key]
-    work = prepare_generation(plan, params, run, QualityParams(**project.group("quality")))
-    changed = {name: value for name, value in work.settings.items() if settings.get(name) != value}
-    made = PictureMaker(work.build_generator, work.settings).make(row, 0)  # its seed is already that of its retry
+    now = settings_of(params)
+    changed = {name: value for name, value in now.items() if settings.get(name) != value}
+    maker = ImageMaker(partial(build_generator, params, run), now)
+    made = maker.make(row, 0)  # its seed is already that of its retry
     if not (stored and made.jpeg):
         raise ValueError(f"There is nothing to compare: {made.facts.get('detail', row['reason'])}.")
-    found = compare_pictures(stored, made.jpeg)
+    found = compare_images(stored, made.jpeg)
     for name, value in changed.items():
         _say(f"{name} was {settings.get(name)}; it is {value}.")
     if "revision" in changed:
@@ -136,7 +136,7 @@ def subset(project: Project, options: argparse.Namespace) -> int:
     ids = None if options.captions is None else options.captions.read_text(encoding="utf-8").split("\n")
     rows = choose_rows(
         origin.manifest,
-        photograph_count=options.photographs,
+        real_image_count=options.photographs,
         caption_ids=None if ids is None else [line for line in ids if line],
         samples_per_caption=options.samples,
     )
@@ -148,11 +148,11 @@ def subset(project: Project, options: argparse.Namespace) -> int:
 
 def stats(project: Project, options: argparse.Namespace) -> int:
     """Prints the statistics of a set as a table or as JSON."""
-    from gmail_kedro.generated_sets.set_statistics import measure_pictures, set_statistics
+    from gmail_kedro.generated_sets.set_statistics import measure_images, set_statistics
     from gmail_kedro.reporting.set_card import statistics_table
 
     finished = open_set(project.folder(options.name))
-    figures = measure_pictures(finished.images, finished.made["key"].tolist())
+    figures = measure_images(finished.images, finished.made["key"].tolist())
     statistics = set_statistics(finished, figures)
     _say(json.dumps(statistics, indent=1) if options.json else statistics_table(statistics))
     return 0
@@ -192,7 +192,7 @@ def _with(params: Any, settings: Mapping[str, Any]) -> Any:
     return params.replace(**{name: settings[name] for name in params.leaves() if name in settings})
 
 
-def _generator_entry(project: Project, finished: FinishedSet) -> dict[str, Any]:
+def _generator_entry(project: Project, finished: GeneratedSet) -> dict[str, Any]:
     """Returns what the set's own card says of the generator, or what the weights here say where there is no card."""
     from gmail_kedro.params.generation import GenerationParams
     from gmail_kedro.pipelines.generation.card import describe_generator, read_card
@@ -207,14 +207,14 @@ def _generator_entry(project: Project, finished: FinishedSet) -> dict[str, Any]:
     return describe_generator(finished, params)
 
 
-def _write_card(project: Project, finished: FinishedSet, generator: Mapping[str, Any]) -> None:
+def _write_card(project: Project, finished: GeneratedSet, generator: Mapping[str, Any]) -> None:
     from gmail_kedro.pipelines.generation.card import CARD_FILE, PAGE_FILE, SAMPLE_COUNT, SHEET_FILE, card_of
     from gmail_kedro.reporting.set_card import set_card_page
 
     content = card_of(finished, generator)
     page = set_card_page(content, sheet=SHEET_FILE)
     card_file = finished.folder / CARD_FILE
-    with known_file(card_file), atomic_write(card_file) as partial:
+    with known_write(card_file) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
     with atomic_write(finished.folder / PAGE_FILE) as partial:
         partial.write_text(page, encoding="utf-8")
@@ -222,7 +222,7 @@ def _write_card(project: Project, finished: FinishedSet, generator: Mapping[str,
         _draw(project, finished, SAMPLE_COUNT).savefig(partial, dpi=DPI, format="png")
 
 
-def _draw(project: Project, finished: FinishedSet, count: int) -> Any:
+def _draw(project: Project, finished: GeneratedSet, count: int) -> Any:
     from kedro.io import DatasetError
 
     from gmail_kedro.pipelines.generation.card import draw_samples
@@ -235,8 +235,8 @@ def _draw(project: Project, finished: FinishedSet, count: int) -> Any:
     return draw_samples(finished, photographs, count)
 
 
-def _say_changed_weights(finished: FinishedSet, params: Any) -> None:
-    from gmail_kedro.generated_sets.compare import changed_files
+def _say_changed_weights(finished: GeneratedSet, params: Any) -> None:
+    from gmail_kedro.generated_sets.image_difference import changed_files
     from gmail_kedro.models.generators.known_generators import generator_files
     from gmail_kedro.pipelines.generation.card import CARD_FILE, read_card
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.generated_sets.advice import remake
-from gmail_kedro.generated_sets.checksums import check_parquet, read_parquet, write_parquet
+from gmail_kedro.generated_sets.shards import remake
+from gmail_kedro.generated_sets.tables import check_parquet, read_parquet, write_parquet
 
 # Arrow would keep the encoded bytes of a whole file until its last block is read.
 _LEAN = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
@@ -57,7 +57,7 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
         self.metadata = metadata
 
     def save(self, data: pd.DataFrame | pa.RecordBatchReader) -> None:
-        """Writes a table with its checksum.
+        """Writes a table and notes its checksum beside it.
 
         Args:
             data: A data frame without its index, or a stream of blocks.

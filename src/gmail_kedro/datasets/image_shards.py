@@ -1,20 +1,16 @@
-"""A generated set in the catalog: saving makes the pictures, loading reads them by key."""
+"""The images of a generated set in the catalog, opened by key; the node that generates them writes the shards."""
 
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.generated_sets.advice import remake
-from gmail_kedro.generated_sets.generate import generate_shards
-from gmail_kedro.generated_sets.generation_work import GenerationWork
-from gmail_kedro.generated_sets.stored import UNFINISHED_FILE, StoredImages, missing_shards, read_description
+from gmail_kedro.generated_sets.shard_images import UNFINISHED_FILE, ShardImages, missing_shards, read_description
+from gmail_kedro.generated_sets.shards import remake
 
 
-class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
-    """Generates into a folder of tar shards when saved, and can be killed and saved again at any moment.
-
-    It exists only when the set is complete, so ``--only-missing-outputs`` never takes a part for the whole.
+class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
+    """Opens a folder of tar shards. It exists only when the set is complete, so no part is taken for the whole.
 
     Example (YAML)::
 
@@ -24,9 +20,7 @@ class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
 
     Example (Python)::
 
-        dataset = ImageShardsDataset(filepath="data/02_intermediate/mini_sd/shards")
-        dataset.save(work)
-        jpeg = dataset.load().read("train_0_0/0")
+        jpeg = ImageShardsDataset(filepath="data/02_intermediate/mini_sd/shards").load().read("train_0_0/0")
 
     Args:
         filepath: The folder.
@@ -37,16 +31,17 @@ class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
         self._filepath = PurePosixPath(filepath)
         self.metadata = metadata
 
-    def save(self, data: GenerationWork) -> None:
-        """Makes the pictures that are missing; see ``generate_shards``.
+    def save(self, data: ShardImages) -> None:
+        """Writes nothing: the images lie in the folder already, whole shard by whole shard.
 
         Raises:
-            DatasetError: If the generator fails or too many pictures are refused; what was finished is kept.
+            DatasetError: If they lie in another folder.
         """
-        generate_shards(data, Path(self._filepath))
+        if data.folder.absolute() != Path(self._filepath).absolute():
+            raise DatasetError(f"The images lie in {data.folder}; this entry opens those in {self._filepath}.")
 
-    def load(self) -> StoredImages:
-        """Returns the pictures of the complete set, by key.
+    def load(self) -> ShardImages:
+        """Returns the images of the complete set, by key.
 
         Raises:
             DatasetError: If the set is not complete; says how many shards are missing and how to go on.
@@ -68,7 +63,7 @@ class ImageShardsDataset(AbstractDataset[GenerationWork, StoredImages]):
                 f"The generated set in {folder} has all {len(wanted.shards)} shards but was not closed. "
                 f"Close it with: {resume}"
             )
-        return StoredImages(folder, description)
+        return ShardImages(folder, description)
 
     def _exists(self) -> bool:
         folder = Path(self._filepath)

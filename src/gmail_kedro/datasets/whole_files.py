@@ -10,7 +10,7 @@ from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 from pandas import DataFrame
 
-from gmail_kedro.whole_files import ChangedFileError, atomic_write, known_file, refuse_changed
+from gmail_kedro.whole_files import ChangedFileError, atomic_write, known_write, refuse_changed
 
 
 class WholeFile:
@@ -24,6 +24,7 @@ class WholeFile:
     """
 
     _protocol: str
+    _write = staticmethod(atomic_write)
 
     def save(self, data: Any) -> None:
         """Writes the file; other file systems than the local one show a file only when it is whole.
@@ -34,23 +35,14 @@ class WholeFile:
         write = super().save.__wrapped__  # type: ignore[misc]  # Kedro wraps each save in its messages; once will do
         if self._protocol != "file":
             return write(self, data)
-        with atomic_write(Path(self._get_save_path())) as partial:  # type: ignore[attr-defined]
+        with self._write(Path(self._get_save_path())) as partial:  # type: ignore[attr-defined]
             write(self._copy(_filepath=PurePosixPath(partial), _version=None), data)  # type: ignore[attr-defined]
 
 
 class KnownFile(WholeFile):
     """A whole file that is known again: its checksum is noted when it is saved, and compared when it is loaded."""
 
-    def save(self, data: Any) -> None:
-        """Writes the file and notes its checksum.
-
-        Raises:
-            DatasetError: If the data does not fit the format, or the disk refuses.
-        """
-        if self._protocol != "file":
-            return super().save(data)
-        with known_file(Path(self._get_save_path())):  # type: ignore[attr-defined]
-            super().save(data)
+    _write = staticmethod(known_write)
 
     def load(self) -> Any:
         """Returns the content.

@@ -1,5 +1,5 @@
-"""Tables and shards of the generated set: what to make, what was made, and which photograph it belongs to.
+"""Generated sets: what to make, the images that were made, and which real image each belongs to.
 
-``plan`` lists the pictures to make, ``generate`` makes them into ``shards``, ``stored`` reads a finished set,
-``manifest`` records what is there and ``pairing`` joins it with the photographs. ``keys`` names the pictures.
+``plan`` lists the images to make, ``generate`` makes them into ``shards``, ``shard_images`` reads them by key,
+``manifest`` records what is there and ``pairing`` joins it with the real images.
 """

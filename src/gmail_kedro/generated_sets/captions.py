@@ -25,7 +25,7 @@ class CaptionIndex:
     Attributes:
         table: The captions themselves.
         caption_hash: Of the caption's id, uint64 [N].
-        image_hash: Of its photograph's id, uint64 [N].
+        image_hash: Of its real image's id, uint64 [N].
         split: Its place in ``SPLITS``, int8 [N].
         text_hash: Of its text, uint64 [N], or [0] where nobody asked for it.
     """
@@ -102,7 +102,7 @@ def _refuse_bad_texts(train: pa.RecordBatch) -> None:
     if pc.any(blank).as_py():
         raise ValueError(
             f"The caption {train.filter(blank)['caption_id'][0].as_py()!r} is blank ({blank.true_count} training "
-            "captions of its block are); a picture needs a prompt. Remove these rows from the corpus."
+            "captions of its block are); an image needs a prompt. Remove these rows from the corpus."
         )
     broken = pc.match_substring(texts, "\0")
     if pc.any(broken).as_py():

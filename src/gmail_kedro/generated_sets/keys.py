@@ -1,4 +1,4 @@
-"""Keys of generated pictures, and the names they carry inside a shard."""
+"""Keys of generated images, and the names they carry inside a shard."""
 
 import contextlib
 import re
@@ -14,7 +14,7 @@ _BASE = re.compile(r"(?P<caption_id>[A-Za-z0-9_%~-]+)_(?P<sample_index>0|[1-9][0
 
 
 def member_base(key: str) -> str:
-    """Returns the name of a picture's members in a shard, without the extension.
+    """Returns the name of an image's members in a shard, without the extension.
 
     WebDataset takes everything after the first dot for the extension and a slash for a folder, so both,
     and everything but ASCII letters, digits, ``_``, ``-`` and ``~``, are written as ``%XX``;
@@ -67,4 +67,4 @@ def key_of(base: str) -> str:
             key = f"{unquote(match['caption_id'], errors='surrogatepass')}/{match['sample_index']}"
             if member_base(key) == base:
                 return key
-    raise ValueError(f"{base!r} is not the name of a generated picture; expected such as 'train_7_0'.")
+    raise ValueError(f"{base!r} is not the name of a generated image; expected such as 'train_7_0'.")

@@ -1,15 +1,13 @@
-"""The manifest: which pictures a finished set really has, where they lie and what made them."""
+"""The manifest: which images a finished set really has, where they lie and what made them."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.generated_sets.plan import hash_plan
+from gmail_kedro.generated_sets.shard_images import ShardImages
 from gmail_kedro.generated_sets.shards import jpeg_sha256
-from gmail_kedro.generated_sets.stored import Location, Quarantined, SetDescription
-from gmail_kedro.interfaces import GeneratedImages
 
 MADE = "made"
 QUARANTINED = "quarantined"
@@ -17,45 +15,22 @@ RECORDED_SETTINGS = ("generator", "revision", "steps", "guidance")
 REMAKE = "Make the set anew: kedro run --pipeline=generation"
 
 
-class DescribedImages(GeneratedImages, Protocol):
-    """A generated set that knows what it consists of, where its pictures lie and which were refused."""
-
-    description: SetDescription
-
-    @property
-    def quarantined(self) -> Mapping[str, Quarantined]:
-        """The pictures that the gate refused, by key."""
-        ...
-
-    def read_quarantined(self, key: str) -> bytes:
-        """Returns the JPEG of a refused picture; empty where none was made."""
-        ...
-
-    def seeds(self) -> Mapping[str, int]:
-        """Returns the seed that each picture was made with."""
-        ...
-
-    def locate(self, key: str) -> Location:
-        """Returns where a picture lies."""
-        ...
-
-
-def build_manifest(plan: pd.DataFrame, images: DescribedImages) -> pd.DataFrame:
-    """Returns the plan with what became of each row; every picture is read once and hashed.
+def build_manifest(plan: pd.DataFrame, images: ShardImages) -> pd.DataFrame:
+    """Returns the plan with what became of each row; every image is read once and hashed.
 
     Args:
-        plan: The pictures that were asked for, as ``plan_images`` returns them.
+        plan: The images that were asked for, as ``plan_images`` returns them.
         images: The finished set; its own description says which generator and settings made it.
 
     Returns:
         The plan's columns, then ``shard`` (file name), ``offset`` and ``size_bytes`` of the JPEG in it, ``sha256``,
         ``generator``, ``revision``, ``steps``, ``guidance``, ``status`` (``made`` or ``quarantined``) and ``reason``
-        (why it is quarantined; empty for a picture that was made). ``seed`` is the one the picture was made with, which
-        for a retry is not the plan's. A quarantined picture's ``shard`` is in ``quarantine/``; where none was made
+        (why it is quarantined; empty for an image that was made). ``seed`` is the one the image was made with, which
+        for a retry is not the plan's. A quarantined image's ``shard`` is in ``quarantine/``; where none was made
         ``size_bytes`` is 0.
 
     Raises:
-        ValueError: If the set was made from another plan, or lacks or exceeds the plan's pictures.
+        ValueError: If the set was made from another plan, or lacks or exceeds the plan's images.
     """
     settings: dict[str, Any] = dict(images.description.settings)
     if hash_plan(plan, settings) != images.description.fingerprint:
@@ -79,8 +54,8 @@ def build_manifest(plan: pd.DataFrame, images: DescribedImages) -> pd.DataFrame:
     return plan.assign(**made)
 
 
-def _check_keys(plan: pd.DataFrame, images: DescribedImages) -> None:
+def _check_keys(plan: pd.DataFrame, images: ShardImages) -> None:
     planned, stored = set(plan["key"].tolist()), {*images.keys(), *images.quarantined}
     for found, words in ((planned - stored, "lacks"), (stored - planned, "has, beyond the plan,")):
         if found:
-            raise ValueError(f"The generated set {words} {len(found)} pictures (first: {min(found)!r}). {REMAKE}")
+            raise ValueError(f"The generated set {words} {len(found)} images (first: {min(found)!r}). {REMAKE}")

@@ -1,4 +1,4 @@
-"""Pairs: each generated picture with the photograph whose caption it was made from."""
+"""Pairs: each generated image with the real image whose caption it was made from."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 MANIFEST_COLUMNS = ("caption_id", "image_id", "sample_index", "prompt", "key", "status", "reason")
 PAIR_COLUMNS = ("caption_id", "image_id", "caption", "real_key", "generated_key", "split")
 PAIR_SCHEMA = pa.schema([(name, pa.string()) for name in PAIR_COLUMNS])
-REMAKE = "Make plan, pictures and manifest from the same captions: kedro run --pipeline=generation"
+REMAKE = "Make plan, images and manifest from the same captions: kedro run --pipeline=generation"
 
 
 def pair_by_caption(
@@ -34,27 +34,27 @@ def pair_by_caption(
 def pair_blocks(
     captions: Table, manifest: Table, *, params: PairingParams, generation: GenerationParams | None = None
 ) -> pa.RecordBatchReader:
-    """Returns the generated pictures joined with their photographs through the caption, block by block.
+    """Returns the generated images joined with their real images through the caption, block by block.
 
-    Quarantined pictures are left out, counted and logged by reason. Rows are compared by 64-bit hashes.
+    Quarantined images are left out, counted and logged by reason. Rows are compared by 64-bit hashes.
 
     Args:
         captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split``.
-        manifest: What became of each picture, as ``build_manifest`` returns it.
-        params: Share of the photographs held out, and the seed of the choice.
-        generation: How the set was made; with its ``dedupe_prompts`` a picture is paired with the
-            photographs of all captions that share it. None: with its own caption's alone.
+        manifest: What became of each image, as ``build_manifest`` returns it.
+        params: Share of the real images held out, and the seed of the choice.
+        generation: How the set was made; with its ``dedupe_prompts`` an image is paired with the
+            real images of all captions that share it. None: with its own caption's alone.
 
     Returns:
         ``caption_id``, ``image_id``, ``caption``, ``real_key`` (the image id), ``generated_key`` and ``split``
-        (``train`` or ``val``; all pairs of one photograph share it), in the manifest's order. What is wrong with
+        (``train`` or ``val``; all pairs of one real image share it), in the manifest's order. What is wrong with
         a row of the manifest is raised when its block is read, and what is wrong with all of them at the end.
 
     Raises:
-        ValueError: If a table is empty, lacks a column or repeats a row; if a picture was neither made nor
-            quarantined, its caption is unknown, its photograph or prompt is not the caption's, or the photograph is
+        ValueError: If a table is empty, lacks a column or repeats a row; if an image was neither made nor
+            quarantined, its caption is unknown, its real image or prompt is not the caption's, or the real image is
             one the corpus keeps for validation or test (the message shows the row); if the prompts were not shared as
-            ``generation`` says; or if one of the two splits would have no photograph.
+            ``generation`` says; or if one of the two splits would have no real image.
     """
     index, table = index_captions(captions, with_texts=True), as_dataset(manifest)
     missing = [column for column in MANIFEST_COLUMNS if column not in table.schema.names]
@@ -67,11 +67,11 @@ def pair_blocks(
 
 
 def is_held_out(image_ids: Sequence[str], *, val_fraction: float, seed: int) -> np.ndarray:
-    """Says of photographs whether their pairs are for validation, bool [N]: a hash, so other rows do not matter.
+    """Says of real images whether their pairs are for validation, bool [N]: a hash, so other rows do not matter.
 
     Args:
-        image_ids: The photographs.
-        val_fraction: Share of all photographs for which the answer is yes, in [0, 1].
+        image_ids: Ids of real images.
+        val_fraction: Share of all real images for which the answer is yes, in [0, 1].
         seed: Another seed chooses others.
     """
     numbers = stable_numbers(f"{seed}/", image_ids)
@@ -80,11 +80,11 @@ def is_held_out(image_ids: Sequence[str], *, val_fraction: float, seed: int) -> 
 
 
 def check_division(captions: Table, generation: GenerationParams, params: PairingParams) -> None:
-    """Refuses a division of the photographs that would leave train or val without one, before a picture is made.
+    """Refuses a division of the real images that would leave train or val without one, before an image is made.
 
     Args:
-        captions: One row a caption: ``image_id`` and ``split``. Reading stops once both have a photograph.
-        generation: For how many photographs pictures are made.
+        captions: One row a caption: ``image_id`` and ``split``. Reading stops once both have a real image.
+        generation: For how many real images others are generated.
         params: The share held out, and the seed of the choice.
 
     Raises:
@@ -103,13 +103,13 @@ def check_division(captions: Table, generation: GenerationParams, params: Pairin
             return
     if chosen:  # a corpus without training captions is refused by the plan
         is_cut = len(chosen) == generation.image_count
-        more = "raise generation.image_count" if is_cut else "add photographs to the corpus"
+        more = "raise generation.image_count" if is_cut else "add real images to the corpus"
         counts = {"train": len(chosen) - val_count, "val": val_count}
         _refuse_division(counts, params, f"{_find_fraction(list(chosen), params.seed)}, or {more}")
 
 
 def _find_fraction(image_ids: Sequence[str], seed: int) -> str:
-    """Returns the smallest share in percents that puts photographs on both sides, as advice."""
+    """Returns the smallest share in percents that puts real images on both sides, as advice."""
     places = stable_numbers(f"{seed}/", image_ids) / 2**64
     fraction = math.floor(places.min() * 100 + 1) / 100
     return f"Set pairing.val_fraction={fraction}" if fraction <= places.max() else "Set another pairing.seed"
@@ -118,7 +118,7 @@ def _find_fraction(image_ids: Sequence[str], seed: int) -> str:
 def _refuse_division(counts: Mapping[str, int], params: PairingParams, advice: str) -> None:
     raise ValueError(
         f"pairing.val_fraction={params.val_fraction} and pairing.seed={params.seed} put "
-        f"{counts['train']} photographs into train and {counts['val']} into val; both need one at least. {advice}."
+        f"{counts['train']} real images into train and {counts['val']} into val; both need one at least. {advice}."
     )
 
 
@@ -132,7 +132,7 @@ class _Pairing:
         self._kept_out = np.unique(index.image_hash[index.split != TRAIN])
         self._seen: dict[int, np.ndarray] = {}
         self._quarantined: Counter[str] = Counter()
-        self._photographs: dict[str, list[np.ndarray]] = {"train": [], "val": []}
+        self._real_images: dict[str, list[np.ndarray]] = {"train": [], "val": []}
         self._row_count = 0
 
     def pair_all(self, blocks: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -142,9 +142,9 @@ class _Pairing:
             if made.num_rows:
                 yield self._join(made)
         for reason, count in self._quarantined.most_common():
-            logger.warning("%d generated pictures are quarantined (%s) and not paired.", count, reason)
+            logger.warning("%d generated images are quarantined (%s) and not paired.", count, reason)
         if self._row_count == self._quarantined.total():
-            what = "holds quarantined pictures alone" if self._row_count else "is empty"
+            what = "holds quarantined images alone" if self._row_count else "is empty"
             raise ValueError(f"The manifest {what}; there is nothing to pair. {REMAKE}")
         self._refuse_empty_split()
 
@@ -167,13 +167,13 @@ class _Pairing:
         columns = block["caption_id"], block["image_id"], block["prompt"], block["key"]
         if self._sharing is not None:
             is_alien = ~self._sharing.is_source(rows)
-            self._refuse(block, is_alien, "shows a prompt that another caption's picture stands for")
-            of_picture, rows = self._sharing.members(rows)
+            self._refuse(block, is_alien, "shows a prompt that another caption's image stands for")
+            of_image, rows = self._sharing.members(rows)
             captions = take_rows(self._sharing.texts, rows)
-            columns = *captions.columns, block["key"].take(pa.array(of_picture))
+            columns = *captions.columns, block["key"].take(pa.array(of_image))
         pairs = self._with_split(*columns)
         self._refuse_leaks(pairs, index.image_hash[rows])
-        self._count_photographs(pairs, index.image_hash[rows])
+        self._count_real_images(pairs, index.image_hash[rows])
         return pairs
 
     def _find_captions(self, block: pa.RecordBatch) -> np.ndarray:
@@ -206,29 +206,29 @@ class _Pairing:
             self._refuse(block, is_repeat, "repeats the caption_id and sample_index of a row before it")
             seen[rows[chosen]] = True
 
-    def _refuse_leaks(self, pairs: pa.RecordBatch, photographs: np.ndarray) -> None:
-        is_kept_out = np.isin(photographs, self._kept_out)
+    def _refuse_leaks(self, pairs: pa.RecordBatch, real_images: np.ndarray) -> None:
+        is_kept_out = np.isin(real_images, self._kept_out)
         if not is_kept_out.any():
             return
         first = int(is_kept_out.argmax())
-        of_it = (self._index.image_hash == photographs[first]) & (self._index.split != TRAIN)
+        of_it = (self._index.image_hash == real_images[first]) & (self._index.split != TRAIN)
         split = SPLITS[self._index.split[of_it][0]]
         raise ValueError(
-            f"{int(is_kept_out.sum())} pairs show photographs the corpus keeps out of training (so far: the manifest "
+            f"{int(is_kept_out.sum())} pairs show real images the corpus keeps out of training (so far: the manifest "
             f"is read by blocks). The first, {pairs.slice(first, 1).to_pylist()[0]}, shows one of its {split} split. "
             "Make the corpus's splits disjoint by image_id."
         )
 
-    def _count_photographs(self, pairs: pa.RecordBatch, photographs: np.ndarray) -> None:
+    def _count_real_images(self, pairs: pa.RecordBatch, real_images: np.ndarray) -> None:
         is_val = pc.equal(pairs["split"], "val").to_numpy(zero_copy_only=False)
-        self._photographs["val"].append(photographs[is_val])
-        self._photographs["train"].append(photographs[~is_val])
+        self._real_images["val"].append(real_images[is_val])
+        self._real_images["train"].append(real_images[~is_val])
 
     def _refuse_empty_split(self) -> None:
-        hashes = {name: np.concatenate(parts) for name, parts in self._photographs.items()}
+        hashes = {name: np.concatenate(parts) for name, parts in self._real_images.items()}
         if not all(map(len, hashes.values())):
             counts = {name: len(np.unique(values)) for name, values in hashes.items()}
-            _refuse_division(counts, self._params, "Change the fraction or the seed, or generate for more photographs")
+            _refuse_division(counts, self._params, "Change the fraction or the seed, or generate for more real images")
 
     def _refuse(self, block: pa.RecordBatch, bad: np.ndarray, what: str) -> None:
         if bad.any():
@@ -240,11 +240,11 @@ class _Pairing:
 
 
 class _Sharing:
-    """Which captions share a picture.
+    """Which captions share an image.
 
     Args:
         index: All captions.
-        choice: Those that pictures were made for.
+        choice: Those that images were made for.
     """
 
     def __init__(self, index: CaptionIndex, choice: Choice) -> None:
@@ -253,14 +253,14 @@ class _Sharing:
         self.texts = index.table.to_table(columns=["caption_id", "image_id", "caption"])
 
     def is_source(self, rows: np.ndarray) -> np.ndarray:
-        """Says of captions whether a picture was planned for each, bool [N]."""
+        """Says of captions whether an image was planned for each, bool [N]."""
         places = np.minimum(np.searchsorted(self._sources, rows), len(self._sources) - 1)
         return self._sources[places] == rows
 
     def members(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns for each caption that shares a picture the picture's place in ``rows``, and the caption's own row."""
+        """Returns for each caption that shares an image the image's place in ``rows``, and the caption's own row."""
         starts = np.searchsorted(self._sources, rows, side="left")
         counts = np.searchsorted(self._sources, rows, side="right") - starts
-        of_picture = np.repeat(np.arange(len(rows)), counts)
-        within = np.arange(len(of_picture)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return of_picture, self._rows[starts[of_picture] + within]
+        of_image = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(of_image)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return of_image, self._rows[starts[of_image] + within]

@@ -1,7 +1,7 @@
-"""The generation plan: one row for each picture to make, with its own seed and its place in a shard.
+"""The generation plan: one row for each image to make, with its own seed and its place in a shard.
 
-Pictures are ordered by sample, then by the caption's rank among its photograph's captions, then by photograph, and
-every (sample, rank) has shards of its own. So more photographs, more captions a photograph or more samples a caption
+Images are ordered by sample, then by the caption's rank among its real image's captions, then by real image, and
+every (sample, rank) has shards of its own. So more real images, more captions a real image or more samples a caption
 add shards and change none that is full; only the last shard of each (sample, rank) can grow.
 """
 
@@ -41,12 +41,12 @@ MAX_SHARDS = 100_000
 
 @dataclass(frozen=True)
 class Choice:
-    """The captions that pictures are made for, in plan order.
+    """The captions that images are made for, in plan order.
 
     Attributes:
         rows: Their rows in the captions table, int64 [N].
-        ranks: Place of each among the captions of its photograph, int64 [N].
-        sources: Row of the caption whose picture serves each: its own, unless prompts are shared, int64 [N].
+        ranks: Place of each among the captions of its real image, int64 [N].
+        sources: Row of the caption whose image serves each: its own, unless prompts are shared, int64 [N].
     """
 
     rows: np.ndarray
@@ -60,21 +60,21 @@ def plan_images(captions: Table, *, params: GenerationParams) -> pd.DataFrame:
 
 
 def plan_blocks(captions: Table, *, params: GenerationParams) -> pa.RecordBatchReader:
-    """Returns the pictures to make for the training captions of a corpus, block by block.
+    """Returns the images to make for the training captions of a corpus, block by block.
 
     Args:
         captions: One row a caption: ``caption_id``, ``image_id``, ``caption``, ``split``, all text.
-        params: How many photographs, captions and samples; the base seed; the shard size.
+        params: How many real images, captions and samples; the base seed; the shard size.
 
     Returns:
-        One row a picture: ``caption_id``, ``image_id``, ``sample_index``, ``prompt``, ``seed`` (63 bits),
+        One row an image: ``caption_id``, ``image_id``, ``sample_index``, ``prompt``, ``seed`` (63 bits),
         ``shard_id`` (the number of the shard among those of its sample and rank in five digits, after sample and
         rank where they are not 0) and ``key`` (``caption_id/sample_index``). A caption id too long for a tar header
         is refused when its block is read.
 
     Raises:
         ValueError: If the captions are empty, lack a column, have no training row, repeat a caption id, hold an id
-            that is not text, an unknown split, or a caption that is blank or has a NUL; or if a photograph
+            that is not text, an unknown split, or a caption that is blank or has a NUL; or if a real image
             has 1000 captions or more, or the shards are too small for the corpus.
     """
     index = index_captions(captions)
@@ -83,10 +83,10 @@ def plan_blocks(captions: Table, *, params: GenerationParams) -> pa.RecordBatchR
     rows, ranks = choice.rows[is_own], choice.ranks[is_own]
     counts = np.bincount(ranks)
     if len(counts) > MAX_RANKS:
-        raise ValueError(f"At most {MAX_RANKS} captions a photograph fit. Lower generation.captions_per_image.")
+        raise ValueError(f"At most {MAX_RANKS} captions a real image fit. Lower generation.captions_per_image.")
     if counts.max() > MAX_SHARDS * params.shard_size:
         raise ValueError(
-            f"{counts.max()} pictures make more than {MAX_SHARDS} shards of {params.shard_size}. Raise "
+            f"{counts.max()} images make more than {MAX_SHARDS} shards of {params.shard_size}. Raise "
             "generation.shard_size; shards of a few hundred megabytes are easiest to move."
         )
     table = index.table
@@ -96,10 +96,10 @@ def plan_blocks(captions: Table, *, params: GenerationParams) -> pa.RecordBatchR
 
 
 def choose_captions(index: CaptionIndex, params: GenerationParams) -> Choice:
-    """Returns the captions that pictures are made for.
+    """Returns the captions that images are made for.
 
-    Photographs count in the order of their first training caption. Captions of one photograph that are equal after
-    white space is normalised count once; with ``dedupe_prompts``, equal captions of all photographs share a picture.
+    Real images count in the order of their first training caption. Captions of one real image that are equal after
+    white space is normalised count once; with ``dedupe_prompts``, equal captions of all real images share an image.
 
     Raises:
         ValueError: If there is no training caption.
@@ -107,37 +107,37 @@ def choose_captions(index: CaptionIndex, params: GenerationParams) -> Choice:
     rows = np.flatnonzero(index.split == TRAIN)
     if not len(rows):
         found = sorted(SPLITS[code] for code in np.unique(index.split))
-        raise ValueError(f"No caption has split 'train'; the table has only {found}. Pictures are made for it alone.")
-    photographs = pd.factorize(index.image_hash[rows])[0]
+        raise ValueError(f"No caption has split 'train'; the table has only {found}. Images are made for it alone.")
+    real_images = pd.factorize(index.image_hash[rows])[0]
     if params.image_count is not None:
-        rows, photographs = _keep(photographs < params.image_count, rows, photographs)
+        rows, real_images = _keep(real_images < params.image_count, rows, real_images)
     contents = None
-    if params.dedupe_prompts or len(rows) > photographs.max() + 1:
+    if params.dedupe_prompts or len(rows) > real_images.max() + 1:
         contents = hash_contents(index.table)
-        # Odd factor: no two contents get the same product, and the photograph's hash tells equal ones apart.
+        # Odd factor: no two contents get the same product, and the real image's hash tells equal ones apart.
         mixed = contents[rows] * np.uint64(0x9E3779B97F4A7C15) ^ index.image_hash[rows]
         repeats = pd.Series(mixed).duplicated().to_numpy()
         if repeats.any():
-            logger.info("%d captions repeat another of their photograph; it counts once.", repeats.sum())
-        rows, photographs = _keep(~repeats, rows, photographs)
-    ranks = _rank(photographs)
-    rows, photographs, ranks = _keep(ranks < params.captions_per_image, rows, photographs, ranks)
-    order = np.argsort(ranks * (photographs.max() + 1) + photographs, kind="stable")
+            logger.info("%d captions repeat another of their real image; it counts once.", repeats.sum())
+        rows, real_images = _keep(~repeats, rows, real_images)
+    ranks = _rank(real_images)
+    rows, real_images, ranks = _keep(ranks < params.captions_per_image, rows, real_images, ranks)
+    order = np.argsort(ranks * (real_images.max() + 1) + real_images, kind="stable")
     rows, ranks = rows[order], ranks[order]
     if not params.dedupe_prompts or contents is None:
         return Choice(rows, ranks, sources=rows)
     _, first, members = np.unique(contents[rows], return_index=True, return_inverse=True)
-    logger.info("%d captions share %d pictures by their prompt.", len(rows), len(first))
+    logger.info("%d captions share %d images by their prompt.", len(rows), len(first))
     return Choice(rows, ranks, sources=rows[first][members])
 
 
 def image_seed(base_seed: int, caption_id: str, sample_index: int) -> int:
-    """Returns the seed of one picture, in [0, 2^63): a hash, so it does not depend on other rows or machines."""
+    """Returns the seed of one image, in [0, 2^63): a hash, so it does not depend on other rows or machines."""
     return int(_image_seeds(base_seed, [caption_id], sample_index)[0])
 
 
 def hash_plan(plan: pd.DataFrame, settings: Mapping[str, Any]) -> str:
-    """Returns a hex hash of a plan's rows and the generator's settings; equal hashes give equal pictures.
+    """Returns a hex hash of a plan's rows and the generator's settings; equal hashes give equal images.
 
     Args:
         plan: Rows as ``plan_images`` returns them, all or those of one shard.

@@ -1,14 +1,14 @@
-"""The quality gate: which generated pictures must not reach training, and why.
+"""The quality gate: which generated images must not reach training, and why.
 
-A picture is judged by its JPEG, the bytes training will see, so a stored picture can be judged again at any time with
-the same outcome. Near-duplicates are looked for among the accepted pictures of earlier rows of the same shard, and
-among the earlier samples of the same caption wherever they are; never among all pictures of a set, so that a shard can
-be made, remade or moved without the others.
+An image is judged by its JPEG, the bytes training will see, so a stored image can be judged again at any time with the
+same outcome. Near-duplicates are looked for among the accepted images of earlier rows of the same shard, and among the
+earlier samples of the same caption wherever they are; never among all images of a set, so that a shard can be made,
+remade or moved without the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,12 +28,16 @@ FAULTS = {
 }
 HASH_SIDE, HASH_WAVES = 32, 8
 LEAST_WAVE = 16.0  # of an orthonormal DCT of 32 x 32: an amplitude of about one grey value
-# Maps pictures and their captions to cosines, one each.
+# Maps images and their captions to cosines, one each.
 Scorer = Callable[[Sequence["Image"], Sequence[str]], np.ndarray]
 
 
+class QuarantineError(ValueError):
+    """Too many images were refused; the message has the table of reasons."""
+
+
 class Verdict(NamedTuple):
-    """What the gate says of a picture: nothing when it is accepted, otherwise why not, in a word and in a sentence."""
+    """What the gate says of an image: nothing when it is accepted, otherwise why not, in a word and in a sentence."""
 
     reason: str = ""
     detail: str = ""
@@ -49,14 +53,13 @@ class Looked:
 
 
 class QualityGate:
-    """Judges pictures by themselves.
+    """Judges images by themselves.
 
     Args:
         params: The thresholds.
-        resolution: Height and width that a picture must have, in pixels.
+        resolution: Height and width that an image must have, in pixels.
         scorer_name: Which model gives the caption scores; part of the gate's settings where there is a least score.
-        build_scorer: Builds what gives them; called when the first picture is scored, and only if there is a least
-            score.
+        build_scorer: Builds what gives them; called when the first image is scored, and only if there is a least score.
 
     Raises:
         ValueError: If a least caption score is asked for and nothing builds a scorer.
@@ -88,20 +91,11 @@ class QualityGate:
         images = [decode_image(record.jpeg, name=record.key) if record.jpeg else None for record in records]
         verdicts = [self._judge_pixels(record, image) for record, image in zip(records, images, strict=True)]
         verdicts = self._judge_scores(records, images, verdicts)
+        compares = self.params.duplicate_distance is not None
         return [
-            Looked(record, verdict, hash_image(image) if image is not None and self._compares else None)
+            Looked(record, verdict, hash_image(image) if image is not None and compares else None)
             for record, image, verdict in zip(records, images, verdicts, strict=True)
         ]
-
-    def look_at_all(self, records: Iterable[ImageRecord], *, batch_size: int) -> Iterator[Looked]:
-        """Yields what ``look`` says of many records, in order, looking at a batch at once."""
-        source = iter(records)
-        while batch := list(islice(source, batch_size)):
-            yield from self.look(batch)
-
-    @property
-    def _compares(self) -> bool:
-        return self.params.duplicate_distance is not None
 
     def _judge_pixels(self, record: ImageRecord, image: "Image | None") -> Verdict:
         fault = record.facts.get("fault", "")
@@ -110,7 +104,7 @@ class QualityGate:
         if image.size != (self._resolution, self._resolution):
             wanted = f"{self._resolution} x {self._resolution}"
             return Verdict("wrong_size", f"it is {image.width} x {image.height} pixels; expected {wanted}")
-        pixels = np.asarray(image)
+        pixels = np.asarray(image)  # [H, W, 3]
         if pixels.max() <= self.params.black_level:
             return Verdict(
                 "black", f"its brightest pixel is {pixels.max()}; more than {self.params.black_level} expected"
@@ -141,56 +135,92 @@ class QualityGate:
 
 
 class ShardJudge:
-    """Judges the pictures of one shard, in the order of its rows.
+    """Judges the images of one shard, in the order of its rows.
 
     Args:
-        gate: Judges each by itself.
-        siblings: Keys and hashes of the earlier samples in other shards, by caption id.
-
-    Attributes:
-        verdicts: Those of the rows so far.
+        distance: Largest distance of two near-duplicates, in bits; None: they are not compared.
+        earlier: Keys and hashes of the earlier samples in other shards, by caption id.
     """
 
-    def __init__(self, gate: QualityGate, siblings: Mapping[str, Sequence[tuple[str, np.ndarray]]]) -> None:
-        self.verdicts: list[Verdict] = []
-        self._distance, self._siblings = gate.params.duplicate_distance, siblings
-        self._rows: list[tuple[str, int]] = []
-        self._hashes = np.zeros((0, HASH_WAVES * HASH_WAVES * 3 // 8), dtype=np.uint8)
+    def __init__(self, distance: int | None, earlier: Mapping[str, Sequence[tuple[str, np.ndarray]]]) -> None:
+        self._distance, self._earlier = distance, earlier
+        self._accepted: list[tuple[str, np.ndarray]] = []
 
     def judge(self, looked: Looked) -> Verdict:
-        """Returns the verdict on the next row's picture, compared with the accepted ones before it."""
-        if looked.verdict.reason or looked.image_hash is None or self._distance is None:
+        """Returns the verdict on the next row's image, compared with the accepted ones before it."""
+        others = [*self._earlier.get(looked.record.facts.get("caption_id", ""), ()), *self._accepted]
+        if looked.verdict.reason or looked.image_hash is None or self._distance is None or not others:
             return looked.verdict
-        siblings = self._siblings.get(looked.record.facts.get("caption_id", ""), ())
-        keys = [key for key, _ in siblings] + [key for key, _ in self._rows]
-        if not keys:
-            return looked.verdict
-        hashes = np.vstack([image_hash[None] for _, image_hash in siblings] + [self._hashes])
+        hashes = np.stack([image_hash for _, image_hash in others])  # [N, 24]
         distances = np.bitwise_count(hashes ^ looked.image_hash).sum(axis=1)
         nearest = int(distances.argmin())
         if distances[nearest] > self._distance:
             return looked.verdict
-        return Verdict("duplicate", f"it differs from {keys[nearest]!r} in {distances[nearest]} bits of its hash")
+        return Verdict("duplicate", f"it differs from {others[nearest][0]!r} in {distances[nearest]} bits of its hash")
 
-    def settle(self, looked: Looked, verdict: Verdict) -> None:
-        """Takes a verdict for the row's last one and goes on to the next row."""
-        if not verdict.reason and looked.image_hash is not None:
-            self._rows.append((looked.record.key, len(self.verdicts)))
-            self._hashes = np.vstack([self._hashes, looked.image_hash[None]])
-        self.verdicts.append(verdict)
+    def accept(self, looked: Looked) -> None:
+        """Compares the rows to come with this image, too."""
+        if looked.image_hash is not None:
+            self._accepted.append((looked.record.key, looked.image_hash))
 
-    def cut(self, count: int) -> None:
-        """Forgets every row after the first ``count``."""
-        del self.verdicts[count:]
-        self._rows = [row for row in self._rows if row[1] < count]
-        self._hashes = self._hashes[: len(self._rows)]
+
+class QuarantineLimit:
+    """Counts the images of a set and those refused, and ends a run that would refuse too many.
+
+    Args:
+        limit: Largest share that may be quarantined.
+        after: Images that are judged before the share is watched.
+        home: Where the quarantined ones are; for the message.
+
+    Attributes:
+        reasons: Quarantined images by reason.
+    """
+
+    def __init__(self, limit: float, *, after: int, home: str) -> None:
+        self._limit, self._after, self._home = limit, after, home
+        self._judged_count = 0
+        self.reasons: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, image_count: int, refused: Mapping[str, Verdict]) -> None:
+        """Counts the images of a shard.
+
+        Args:
+            image_count: All of them.
+            refused: Those that were refused, by key.
+        """
+        self._judged_count += image_count
+        for key, verdict in refused.items():
+            self.reasons[verdict.reason] += 1
+            self._examples.setdefault(verdict.reason, f"{key}: {verdict.detail}")
+
+    def check(self, *, is_final: bool = False) -> None:
+        """Ends the run if the share is too large, and enough images were judged or no more will be.
+
+        Raises:
+            QuarantineError: With the count, the share and an example of every reason.
+        """
+        refused, judged = self.reasons.total(), self._judged_count
+        if (is_final or judged >= self._after) and refused > self._limit * judged:
+            rows = "".join(f"\n| {name} | {count} | {self._examples[name]} |" for name, count in self.counts().items())
+            raise QuarantineError(
+                f"{refused} of the {judged} images judged so far are quarantined "
+                f"({refused / judged:.1%}); quality.max_quarantined allows {self._limit:.1%}."
+                f"\n| reason | images | first |\n|---|---|---|{rows}\n"
+                f"Look at them in {self._home}. Then change the generator's settings, the gate's thresholds (quality), "
+                "or the limit. Whole shards are kept: kedro run --pipeline=generation"
+            )
+
+    def counts(self) -> dict[str, int]:
+        """Returns the reasons with their counts, the most frequent first."""
+        return dict(sorted(self.reasons.items(), key=lambda row: (-row[1], row[0])))
 
 
 def hash_image(image: "Image") -> np.ndarray:
     """Returns a perceptual hash of 192 bits: which of the 64 slowest waves of brightness and two colours are there.
 
     It is the usual DCT hash, but of YCbCr, for of grey values alone a red and a blue digit would be the same; and a
-    wave must be stronger than a JPEG's noise, for a median would turn the noise of a grey picture's colours into bits.
+    wave must be stronger than a JPEG's noise, for a median would turn the noise of a grey image's colours into bits.
 
     Args:
         image: In RGB, of any size.
@@ -204,12 +234,12 @@ def hash_image(image: "Image") -> np.ndarray:
     return np.packbits(waves > LEAST_WAVE)
 
 
-def tell_refused(keys: Sequence[str], verdicts: Sequence[Verdict]) -> Mapping[str, Mapping[str, str]]:
-    """Returns the refused pictures of a shard by key, with what their facts should say."""
-    return {key: verdict._asdict() for key, verdict in zip(keys, verdicts, strict=True) if verdict.reason}
+def add_verdict(record: ImageRecord, verdict: Verdict) -> ImageRecord:
+    """Returns a refused record with the reason among its facts, as it is quarantined."""
+    return replace(record, facts={**record.facts, **verdict._asdict()})
 
 
 def forget_verdict(record: ImageRecord) -> ImageRecord:
-    """Returns a quarantined record as it was before it was judged; the inverse of adding what ``tell_refused`` says."""
+    """Returns a quarantined record as it was before it was judged; the inverse of ``add_verdict``."""
     spare = ("reason",) if record.facts.get("fault") else ("reason", "detail")
     return replace(record, facts={name: fact for name, fact in record.facts.items() if name not in spare})

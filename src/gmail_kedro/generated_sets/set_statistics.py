@@ -1,4 +1,4 @@
-"""What a finished set holds, in numbers: counts, sizes, prompts, quarantine, brightness and near-duplicates."""
+"""What a complete set holds, in numbers: counts, sizes, prompts, quarantine, brightness and near-duplicates."""
 
 import io
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from gmail_kedro.generated_sets.finished import FinishedSet
 from gmail_kedro.generated_sets.manifest import MADE
 from gmail_kedro.generated_sets.quality import hash_image
+from gmail_kedro.generated_sets.set_folder import GeneratedSet
 from gmail_kedro.interfaces import ImageSource
 
 Item = TypeVar("Item")
-LOOKED_AT_MOST = 20_000  # pictures, evenly spread: minutes for a set of any size
+LOOKED_AT_MOST = 20_000  # images, evenly spread: minutes for a set of any size
 SMALL_SIDE = 64  # pixels; a large JPEG is decoded at the nearest fraction of its size that is not smaller
 NEAR = 3  # bits of 192, as the quality gate's default
 
 
 @dataclass(frozen=True)
-class PictureFigures:
+class ImageFigures:
     """What the pixels of a set are like.
 
     Attributes:
-        looked_at_count: Pictures that were decoded.
-        brightness_mean: Mean over the pictures of their mean luminance, 0 to 255.
-        brightness_std: Its standard deviation over the pictures.
-        contrast_mean: Mean over the pictures of the standard deviation of luminance inside each.
-        near_duplicate_count: Pictures for which another one that was looked at differs in 3 of 192 bits of its hash or
+        looked_at_count: Images that were decoded.
+        brightness_mean: Mean over the images of their mean luminance, 0 to 255.
+        brightness_std: Its standard deviation over the images.
+        contrast_mean: Mean over the images of the standard deviation of luminance inside each.
+        near_duplicate_count: Images for which another one that was looked at differs in 3 of 192 bits of its hash or
             fewer; the gate compares within a shard and between samples of a caption, this the whole set.
     """
 
@@ -41,11 +41,11 @@ class PictureFigures:
     near_duplicate_count: int
 
 
-def measure_pictures(images: ImageSource, keys: Sequence[str]) -> PictureFigures:
-    """Decodes pictures, small, and returns what they are like; at most ``LOOKED_AT_MOST``, evenly spread.
+def measure_images(images: ImageSource, keys: Sequence[str]) -> ImageFigures:
+    """Decodes images, small, and returns what they are like; at most ``LOOKED_AT_MOST``, evenly spread.
 
     Args:
-        images: The pictures.
+        images: The images.
         keys: Those of the set, in its order.
 
     Raises:
@@ -54,11 +54,11 @@ def measure_pictures(images: ImageSource, keys: Sequence[str]) -> PictureFigures
     from sklearn.neighbors import NearestNeighbors
 
     if not keys:
-        raise ValueError("There is no picture to look at: the set has none that was made.")
+        raise ValueError("There is no image to look at: the set has none that was made.")
     chosen = spread(keys, LOOKED_AT_MOST)
     brightness, contrast = np.empty(len(chosen)), np.empty(len(chosen))
     hashes = []
-    for position, key in enumerate(tqdm(chosen, desc="looking at pictures", unit="image", disable=None, leave=False)):
+    for position, key in enumerate(tqdm(chosen, desc="looking at images", unit="image", disable=None, leave=False)):
         small = _decode_small(images.read(key))
         luminance = np.asarray(small.convert("L"), dtype=np.float32)
         brightness[position], contrast[position] = luminance.mean(), luminance.std()
@@ -66,7 +66,7 @@ def measure_pictures(images: ImageSource, keys: Sequence[str]) -> PictureFigures
     bits = np.unpackbits(np.stack(hashes), axis=1).astype(np.float32)
     neighbours = NearestNeighbors(n_neighbors=min(2, len(chosen)), algorithm="brute").fit(bits)
     differing = neighbours.kneighbors(bits)[0][:, 1:] ** 2  # of zeros and ones, the squared distance is the count
-    return PictureFigures(
+    return ImageFigures(
         looked_at_count=len(chosen),
         brightness_mean=round(float(brightness.mean()), 2),
         brightness_std=round(float(brightness.std()), 2),
@@ -82,14 +82,14 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
     return [items[position] for position in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-def set_statistics(finished: FinishedSet, figures: PictureFigures) -> dict[str, Any]:
+def set_statistics(generated_set: GeneratedSet, figures: ImageFigures) -> dict[str, Any]:
     """Returns the statistics of a set as nested JSON values.
 
     Args:
-        finished: The set.
-        figures: What its pictures are like, as ``measure_pictures`` returns it.
+        generated_set: The set.
+        figures: What its images are like, as ``measure_images`` returns it.
     """
-    manifest, made = finished.manifest, finished.made
+    manifest, made = generated_set.manifest, generated_set.made
     words = manifest["prompt"].str.split().str.len()
     return {
         "counts": {
@@ -108,7 +108,7 @@ def set_statistics(finished: FinishedSet, figures: PictureFigures) -> dict[str, 
             "words_min": int(words.min()),
             "words_median": float(words.median()),
             "words_max": int(words.max()),
-            "truncated": finished.images.description.truncated_prompt_count,
+            "truncated": generated_set.images.description.truncated_prompt_count,
         },
         "pictures": {"identical_count": int(made["sha256"].duplicated().sum()), **asdict(figures)},
     }

@@ -1,7 +1,9 @@
 """Tables that need not fit in memory: a data frame, an Arrow table or a Parquet file, read block by block."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -9,7 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
+from gmail_kedro.whole_files import ChangedFileError, known_write, refuse_changed
+
+logger = logging.getLogger(__name__)
 Table: TypeAlias = pd.DataFrame | pa.Table | ds.Dataset
 BLOCK_ROWS = 65536
 
@@ -66,3 +72,53 @@ def take_rows(table: pa.Table, rows: np.ndarray) -> pa.RecordBatch:
     else:
         taken = table.take(pa.array(rows))
     return taken.combine_chunks().to_batches()[0]
+
+
+def write_parquet(path: Path, table: pd.DataFrame | pa.RecordBatchReader) -> None:
+    """Writes a table as a whole or not at all, and notes its checksum in the ``SHA256SUMS`` beside it.
+
+    Args:
+        path: The file.
+        table: A data frame, whose index is left out, or a stream of blocks.
+
+    Raises:
+        OSError: If the disk refuses. Whatever the stream raises passes, too; what was there before stays.
+    """
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False).to_reader(max_chunksize=BLOCK_ROWS)
+    with (
+        known_write(path) as partial,
+        # Dictionaries of texts that hardly repeat would only be memory until the row group is written.
+        pq.ParquetWriter(partial, table.schema, use_dictionary=False) as writer,
+    ):
+        for block in table:
+            writer.write_batch(block)
+
+
+def check_parquet(path: Path, *, remedy: str) -> None:
+    """Refuses a table that is not what was written; one without a checksum passes with a warning.
+
+    Args:
+        path: The file.
+        remedy: What to do about it, for the message.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"The table {path} is not there. {remedy}")
+    try:
+        if not refuse_changed(Path(path)):
+            logger.warning("The table %s is taken as it is: SHA256SUMS has no line of it. %s", path, remedy)
+    except ChangedFileError as error:
+        raise ValueError(f"The table {path} is damaged: {error} {remedy}") from error
+
+
+def read_parquet(path: Path, *, remedy: str) -> pd.DataFrame:
+    """Returns a table whose bytes were checked; see ``check_parquet``."""
+    check_parquet(path, remedy=remedy)
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"The table {path} is damaged: {' '.join(str(error).split())}. {remedy}") from error

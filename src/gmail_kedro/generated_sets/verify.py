@@ -1,21 +1,66 @@
-"""Holds every byte of a finished set against its manifest, one shard's rows in memory at a time."""
+"""Holds every byte of a complete set against its manifest, one shard's rows in memory at a time."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import pandas as pd
 from tqdm import tqdm
 
-from gmail_kedro.generated_sets.advice import remake
-from gmail_kedro.generated_sets.checksums import NO_CHECKSUM, find_damage
-from gmail_kedro.generated_sets.finished import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER, rows_by_shard
+from gmail_kedro.generated_sets.manifest import QUARANTINED
 from gmail_kedro.generated_sets.plan import hash_plan
-from gmail_kedro.generated_sets.shard_check import PLACES, Problem, ShardCheck
-from gmail_kedro.generated_sets.stored import COMPLETE_FILE, SetDescription, read_description
+from gmail_kedro.generated_sets.set_folder import (
+    CAPTIONS_FILE,
+    MANIFEST_FILE,
+    PLAN_FILE,
+    SHARD_FOLDER,
+    rows_by_shard,
+)
+from gmail_kedro.generated_sets.shard_images import (
+    COMPLETE_FILE,
+    SetDescription,
+    quarantine_path,
+    read_description,
+    shard_path,
+)
+from gmail_kedro.generated_sets.shards import (
+    HEADER_NAME,
+    Entry,
+    ShardError,
+    encode_header,
+    encode_record,
+    jpeg_sha256,
+    read_entries,
+    read_header,
+    read_record,
+    remake,
+)
+from gmail_kedro.whole_files import ChangedFileError, refuse_changed
 
 TABLES = (CAPTIONS_FILE, PLAN_FILE, MANIFEST_FILE)
+NO_CHECKSUM = "SHA256SUMS has no line of it (an earlier version or another program wrote it)"
+FREE_FACTS = ("truncated", "retry", "fault", "detail")  # in the shards only
+PLACES = (shard_path, quarantine_path)
+ROW_FACTS = ("caption_id", "image_id", "sample_index", "prompt", "seed")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a set.
+
+    Attributes:
+        place: The file it was found in.
+        what: What is wrong, with the number of images it touches.
+        repair: What to do.
+    """
+
+    place: str
+    what: str
+    repair: str
 
 
 @dataclass(frozen=True)
@@ -23,7 +68,7 @@ class Verification:
     """What ``verify_set`` looked at and found.
 
     Attributes:
-        image_count: Pictures that were read and hashed.
+        image_count: Images that were read and hashed.
         shard_count: Shards that were read.
         byte_count: Bytes that were read.
         seconds: How long it took.
@@ -40,9 +85,9 @@ class Verification:
 def verify_set(folder: Path, pairs: Path | None = None) -> Verification:
     """Reads a whole set once and compares it with its manifest, its plan and its description.
 
-    Every shard is built again in memory from its pictures and facts and must give the very bytes on the disk; every
-    picture must have the manifest's hash and place, and its facts must be the manifest's and the description's. Only
-    the sentence that says why a picture is quarantined is on the disk alone, and held against nothing. The tables must
+    Every shard is built again in memory from its images and facts and must give the very bytes on the disk; every
+    image must have the manifest's hash and place, and its facts must be the manifest's and the description's. Only
+    the sentence that says why an image is quarantined is on the disk alone, and held against nothing. The tables must
     have the bytes that their own checksums were taken from.
 
     Args:
@@ -61,7 +106,7 @@ def verify_set(folder: Path, pairs: Path | None = None) -> Verification:
         problems += _check_plan(folder, whole)
     if MANIFEST_FILE in unreadable:
         return Verification(0, 0, 0, time.perf_counter() - started, tuple(problems))
-    seen: dict[str, ShardCheck] = {}
+    seen: dict[str, _ShardCheck] = {}
     row_count = 0
     with tqdm(total=whole.image_count, unit="image", disable=None) as progress:
         for shard_id, rows in rows_by_shard(folder / MANIFEST_FILE):
@@ -69,7 +114,7 @@ def verify_set(folder: Path, pairs: Path | None = None) -> Verification:
             if shard_id in seen or shard_id not in whole.shards:
                 problems.append(_stray_rows(folder, MANIFEST_FILE, shard_id, again=shard_id in seen))
                 continue
-            seen[shard_id] = check = ShardCheck(folder, shard_id, whole)
+            seen[shard_id] = check = _ShardCheck(folder, shard_id, whole)
             problems += check.run(rows)
             progress.update(len(rows))
     problems += _check_counts(folder, whole, row_count, seen)
@@ -85,7 +130,7 @@ def _check_whole(folder: Path) -> SetDescription | Problem:
     except ValueError as error:
         return Problem(COMPLETE_FILE, str(error), f"Complete the set: {remake(folder)}")
     if description is None:
-        return Problem(COMPLETE_FILE, f"the set in {folder} was not finished", f"Complete it: {remake(folder)}")
+        return Problem(COMPLETE_FILE, f"the set in {folder} is not complete", f"Complete it: {remake(folder)}")
     for name in TABLES:
         if not (folder / name).is_file():
             return Problem(name, "the file is missing", f"Write it (good shards are kept): {remake(folder)}")
@@ -93,8 +138,12 @@ def _check_whole(folder: Path) -> SetDescription | Problem:
 
 
 def _check_table(path: Path, command: str) -> Iterator[Problem]:
-    if damage := find_damage(path):
-        yield Problem(path.name, damage, f"Write it again (good shards are kept): {command}")
+    try:
+        found = "" if refuse_changed(path) else NO_CHECKSUM
+    except ChangedFileError as error:
+        found = str(error)
+    if found:
+        yield Problem(path.name, found, f"Write it again (good shards are kept): {command}")
 
 
 def _check_plan(folder: Path, whole: SetDescription) -> Iterator[Problem]:
@@ -111,7 +160,7 @@ def _check_plan(folder: Path, whole: SetDescription) -> Iterator[Problem]:
 
 
 def _check_counts(
-    folder: Path, whole: SetDescription, row_count: int, seen: Mapping[str, ShardCheck]
+    folder: Path, whole: SetDescription, row_count: int, seen: Mapping[str, "_ShardCheck"]
 ) -> Iterator[Problem]:
     again = f"Make it again (good shards are kept): {remake(folder)}"
     if row_count != whole.image_count:
@@ -136,3 +185,109 @@ def _check_counts(
 def _stray_rows(folder: Path, name: str, shard_id: str, *, again: bool) -> Problem:
     what = "do not lie together" if again else "belong to no shard of the set"
     return Problem(name, f"its rows of shard {shard_id} {what}", f"Make it again: {remake(folder)}")
+
+
+class _ShardCheck:
+    """One shard and its quarantine, held against their rows of the manifest.
+
+    Args:
+        folder: Home of the set.
+        shard_id: The shard.
+        whole: What the set consists of.
+
+    Attributes:
+        image_count: Images that were read.
+        byte_count: Bytes of the files.
+        truncated_count: Images whose prompt was cut.
+        reasons: Quarantined images by reason, as the manifest has them.
+    """
+
+    def __init__(self, folder: Path, shard_id: str, whole: SetDescription) -> None:
+        self.image_count = self.byte_count = self.truncated_count = 0
+        self.reasons: Counter[str] = Counter()
+        self._folder, self._wanted, self._settings = folder, whole.shards[shard_id], whole.settings
+        self._shard, self._quarantine = (place(folder / SHARD_FOLDER, shard_id) for place in PLACES)
+        self._bad: dict[str, list[str]] = {}
+
+    def run(self, rows: pd.DataFrame) -> Iterator[Problem]:
+        """Yields what is wrong with the shard, then with its quarantine."""
+        refused = rows["status"] == QUARANTINED
+        self.reasons.update(rows.loc[refused, "reason"].tolist())
+        yield from self._run_file(self._shard, rows[~refused], int(refused.sum()))
+        if refused.any():
+            yield from self._run_file(self._quarantine, rows[refused], 0)
+
+    def _run_file(self, path: Path, rows: pd.DataFrame, quarantined_count: int) -> Iterator[Problem]:
+        self._bad = {}
+        try:
+            with path.open("rb") as file:
+                self.byte_count += os.fstat(file.fileno()).st_size
+                expected = encode_header(self._wanted, quarantined_count)
+                start = read_header(file, path).end
+                if _bytes_at(file, 0, start) != expected:
+                    raise ShardError(path, HEADER_NAME, "it belongs to a shard made from something else")
+                self._read(file, path, start, {row["key"]: row for row in rows.to_dict("records")})
+        except FileNotFoundError:
+            yield self._problem(path, f"the shard is missing, and {len(rows)} images with it")
+        except ShardError as error:
+            yield self._problem(path, f"the file is damaged, no image after this could be read: {error.reason}")
+        for what, keys in self._bad.items():
+            yield self._problem(path, f"{len(keys)} images {what} (first: {keys[0]!r})")
+
+    def _read(self, file: BinaryIO, path: Path, position: int, rows: dict[str, Mapping[Any, Any]]) -> None:
+        expected, found = list(rows), []
+        for entry in read_entries(file, path, position):
+            self.image_count += 1
+            if entry.key in rows:
+                found.append(entry.key)
+            for what in self._check_entry(file, path, position, entry, rows.pop(entry.key, None)):
+                self._bad.setdefault(what, []).append(entry.key)
+            position = entry.facts.end
+        for key in rows:
+            self._bad.setdefault("of the manifest are not in the shard", []).append(key)
+        present = [key for key in expected if key not in rows]
+        if moved := [key for key, wanted in zip(found, present, strict=True) if key != wanted]:
+            self._bad["have another order than the manifest's rows"] = moved
+
+    def _check_entry(
+        self, file: BinaryIO, path: Path, start: int, entry: Entry, row: Mapping[Any, Any] | None
+    ) -> Iterator[str]:
+        if row is None:
+            yield "are in the shard and not in the manifest"
+            return
+        jpeg = _bytes_at(file, entry.jpeg.offset, entry.jpeg.offset + entry.jpeg.size)
+        if jpeg_sha256(jpeg) != row["sha256"]:
+            yield "do not have the bytes that the manifest's hash was taken from"
+            return
+        if (entry.jpeg.offset, entry.jpeg.size) != (row["offset"], row["size_bytes"]):
+            yield "lie elsewhere than the manifest says"
+        try:
+            record = read_record(file, path, entry)
+        except ShardError:
+            yield "have damaged facts beside them"
+            return
+        self.truncated_count += record.facts.get("truncated") is True
+        if not self._has_facts_of(record.facts, row):
+            yield "have other facts beside them than the manifest's and the set's"
+        elif _bytes_at(file, start, entry.facts.end) != encode_record(record):
+            yield "have changed bytes around them"
+
+    def _has_facts_of(self, facts: Mapping[str, Any], row: Mapping[Any, Any]) -> bool:
+        expected = {name: row[name] for name in ROW_FACTS} | dict(self._settings)
+        if row["status"] == QUARANTINED:
+            expected["reason"] = row["reason"]
+        others = {name: fact for name, fact in facts.items() if name not in FREE_FACTS}
+        return others == expected and isinstance(facts.get("truncated"), bool)
+
+    def _problem(self, path: Path, what: str) -> Problem:
+        return Problem(
+            str(path.relative_to(self._folder)),
+            what,
+            f"Delete {self._shard} and make it again: {remake(self._folder)}; or fetch the set again: "
+            f"dvc checkout --force {self._folder}",
+        )
+
+
+def _bytes_at(file: BinaryIO, start: int, end: int) -> bytes:
+    file.seek(start)
+    return file.read(end - start)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from gmail_kedro.evaluation.benchmark import Benchmark
-from gmail_kedro.generated_sets.stored import StoredImages
+from gmail_kedro.generated_sets.shard_images import ShardImages
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params.evaluation import EvaluationParams
@@ -44,7 +44,7 @@ def collect_scores(
     class_scores: dict[str, dict[str, Any]],
     gap: dict[str, Any],
     corpus: Corpus,
-    generated_images: StoredImages,
+    generated_images: ShardImages,
     adapter: StoredStudent,
     evaluation: EvaluationParams,
     run: RunParams,

@@ -9,44 +9,44 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from gmail_kedro.generated_sets.advice import remake
-from gmail_kedro.generated_sets.checksums import with_checksum, without_checksum
-from gmail_kedro.generated_sets.finished import UNREADABLE_FILE, FinishedSet
 from gmail_kedro.generated_sets.plan import hash_plan
-from gmail_kedro.generated_sets.set_statistics import measure_pictures, set_statistics, spread
-from gmail_kedro.generated_sets.shard_check import Problem
-from gmail_kedro.generated_sets.stored import StoredImages
+from gmail_kedro.generated_sets.set_folder import UNREADABLE_FILE, GeneratedSet
+from gmail_kedro.generated_sets.set_statistics import measure_images, set_statistics, spread
+from gmail_kedro.generated_sets.shard_images import ShardImages
+from gmail_kedro.generated_sets.shards import remake
+from gmail_kedro.generated_sets.verify import Problem
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import Corpus, ImageSource
 from gmail_kedro.params.generation import GenerationParams
 from gmail_kedro.reporting.contact_sheet import SheetCell, draw_contact_sheet
 from gmail_kedro.reporting.set_card import set_card, set_card_page
+from gmail_kedro.whole_files import refuse_changed
 
 SAMPLE_COUNT = 12
 CARD_FILE, PAGE_FILE, SHEET_FILE = "card.json", "README.md", "samples.png"
 
 
 def write_set_card(
-    corpus: Corpus, generated_manifest: pd.DataFrame, generated_images: StoredImages, params: GenerationParams
+    corpus: Corpus, generated_manifest: pd.DataFrame, generated_images: ShardImages, params: GenerationParams
 ) -> tuple[dict[str, Any], str, Any]:
     """Returns the set's card as JSON values and as Markdown, and its sheet of samples, a matplotlib ``Figure``.
 
     Args:
-        corpus: The captioned photographs.
-        generated_manifest: The pictures that were made.
-        generated_images: The finished set.
+        corpus: The captioned real images.
+        generated_manifest: The images that were made.
+        generated_images: The set.
         params: The generator and where its weights are.
     """
-    finished = FinishedSet(generated_images.folder.parent, generated_images, generated_manifest)
-    card = card_of(finished, describe_generator(finished, params))
-    return card, set_card_page(card, sheet=SHEET_FILE), draw_samples(finished, corpus.images, SAMPLE_COUNT)
+    generated_set = GeneratedSet(generated_images.folder.parent, generated_images, generated_manifest)
+    card = card_of(generated_set, describe_generator(generated_set, params))
+    return card, set_card_page(card, sheet=SHEET_FILE), draw_samples(generated_set, corpus.images, SAMPLE_COUNT)
 
 
-def describe_generator(finished: FinishedSet, params: GenerationParams) -> dict[str, Any]:
+def describe_generator(generated_set: GeneratedSet, params: GenerationParams) -> dict[str, Any]:
     """Returns the card's entry about the generator: name, licence, revision and the hash of each weight file.
 
     Args:
-        finished: The set; its revision is recorded.
+        generated_set: The set; its revision is recorded.
         params: Which generator, and where its weights are.
 
     Raises:
@@ -56,11 +56,11 @@ def describe_generator(finished: FinishedSet, params: GenerationParams) -> dict[
 
     revision, recorded = (
         generator_revision(params.generator, params.generator_path),
-        finished.images.description.settings,
+        generated_set.images.description.settings,
     )
     if recorded["revision"] != revision:
         raise ValueError(
-            f"The set {finished.name!r} was made by weights of revision {recorded['revision'][:12]}…; those of "
+            f"The set {generated_set.name!r} was made by weights of revision {recorded['revision'][:12]}…; those of "
             f"{params.generator!r} here are {revision[:12]}…. Set generation.generator_path to the ones that made it."
         )
     return {
@@ -71,23 +71,22 @@ def describe_generator(finished: FinishedSet, params: GenerationParams) -> dict[
     }
 
 
-def card_of(finished: FinishedSet, generator: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the card of a finished set; its pictures are looked at for it.
+def card_of(generated_set: GeneratedSet, generator: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the card of a set; its images are looked at for it.
 
     Args:
-        finished: The set.
+        generated_set: The set.
         generator: As ``describe_generator`` returns it.
     """
-    statistics = set_statistics(finished, measure_pictures(finished.images, finished.made["key"].tolist()))
-    pictures = hashlib.sha256("\n".join(finished.manifest["sha256"].dropna().tolist()).encode()).hexdigest()
-    description = finished.images.description
-    hashes = {"set": description.fingerprint, "plan": hash_plan(finished.manifest, {}), "pictures": pictures}
-    if (left_out := finished.folder / UNREADABLE_FILE).is_file():
+    statistics = set_statistics(generated_set, measure_images(generated_set.images, generated_set.made["key"].tolist()))
+    images = hashlib.sha256("\n".join(generated_set.manifest["sha256"].dropna().tolist()).encode()).hexdigest()
+    description = generated_set.images.description
+    hashes = {"set": description.fingerprint, "plan": hash_plan(generated_set.manifest, {}), "pictures": images}
+    if (left_out := generated_set.folder / UNREADABLE_FILE).is_file():
         hashes[UNREADABLE_FILE] = hashlib.sha256(left_out.read_bytes()).hexdigest()
-    card = set_card(
-        finished.name, generator=generator, settings=description.settings, hashes=hashes, statistics=statistics
+    return set_card(
+        generated_set.name, generator=generator, settings=description.settings, hashes=hashes, statistics=statistics
     )
-    return with_checksum(card)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -99,11 +98,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / CARD_FILE
     try:
+        refuse_changed(path)
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
-        return without_checksum(content)
-    except ValueError as error:
+        return {name: value for name, value in content.items() if name != "sha256"}  # its own, of an earlier version
+    except ValueError as error:  # of JSON, or a ChangedFileError
         raise ValueError(f"The card {path} is damaged: {error}. {_write_again(folder)}") from error
 
 
@@ -130,7 +130,7 @@ def check_card(folder: Path) -> Iterator[Problem]:
         with Image.open(folder / SHEET_FILE) as sheet:
             sheet.verify()  # every part of a PNG has a checksum
     except (OSError, SyntaxError, ValueError) as error:  # Pillow has no error of its own
-        yield Problem(SHEET_FILE, f"it is no whole picture ({error})", _write_again(folder))
+        yield Problem(SHEET_FILE, f"it is no whole image ({error})", _write_again(folder))
 
 
 def _write_again(folder: Path) -> str:
@@ -141,21 +141,21 @@ def _bytes_of(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def draw_samples(finished: FinishedSet, photographs: ImageSource | None, count: int) -> Any:
-    """Returns a contact sheet of pictures evenly spread over the set, a matplotlib ``Figure``.
+def draw_samples(generated_set: GeneratedSet, photographs: ImageSource | None, count: int) -> Any:
+    """Returns a contact sheet of images evenly spread over the set, a matplotlib ``Figure``.
 
     Args:
-        finished: The set.
-        photographs: The corpus's photographs, or None to leave them out.
-        count: How many pictures; fewer if the set has fewer.
+        generated_set: The set.
+        photographs: The corpus's real images, or None to leave them out.
+        count: How many images; fewer if the set has fewer.
     """
     cells = [
         SheetCell(
             real=None if photographs is None else decode_image(photographs.read(row["image_id"]), name=row["image_id"]),
-            generated=decode_image(finished.images.read(row["key"]), name=row["key"]),
+            generated=decode_image(generated_set.images.read(row["key"]), name=row["key"]),
             caption=row["prompt"],
         )
-        for row in spread(finished.made.to_dict("records"), count)
+        for row in spread(generated_set.made.to_dict("records"), count)
     ]
-    maker = finished.images.description.settings["generator"]
-    return draw_contact_sheet(cells, f"{finished.name}: {len(finished.made):,} pictures by {maker}")
+    maker = generated_set.images.description.settings["generator"]
+    return draw_contact_sheet(cells, f"{generated_set.name}: {len(generated_set.made):,} images by {maker}")

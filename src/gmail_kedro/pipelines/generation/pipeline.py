@@ -3,11 +3,11 @@
 from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.pipelines.generation.card import write_set_card
-from gmail_kedro.pipelines.generation.nodes import plan_generation, prepare_generation, read_captions, write_manifest
+from gmail_kedro.pipelines.generation.nodes import generate_images, plan_generation, read_captions, write_manifest
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Returns: captions, then the plan, the pictures, their manifest and the set's card.
+    """Returns: captions, then the plan, the images, their manifest and the set's card.
 
     Args:
         **kwargs: Unused; Kedro's registry may pass some.
@@ -23,8 +23,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             node(plan_generation, ["captions", params, "params:pairing"], "generation_plan", name="plan_generation"),
             node(
-                prepare_generation,
-                ["generation_plan", params, "params:run", "params:quality"],
+                generate_images,
+                ["generation_plan", "shard_folder", params, "params:run", "params:quality"],
                 "generated_images",
                 name="generate_images",
             ),

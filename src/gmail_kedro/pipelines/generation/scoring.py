@@ -1,4 +1,4 @@
-"""Caption scores for the quality gate: the cosine of a picture and its caption by the run's encoder."""
+"""Caption scores for the quality gate: the cosine of an image and its caption by the run's encoder."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def identify_scorer(run: RunParams) -> str:
 
 
 def build_scorer(run: RunParams) -> Scorer:
-    """Returns a function from pictures and their captions to cosines in [-1, 1], float32 of shape [B].
+    """Returns a function from images and their captions to cosines in [-1, 1], float32 of shape [B].
 
     Args:
         run: The encoder, its device and precision.
@@ -53,9 +53,9 @@ def build_scorer(run: RunParams) -> Scorer:
     def score(images: Sequence["Image"], captions: Sequence[str]) -> np.ndarray:
         pixels = torch.stack([encoder.preprocess(image) for image in images]).to(device)
         with torch.no_grad(), fast_arithmetic(device, precision=run.precision):
-            pictures = F.normalize(encoder.encode_image(pixels).float(), dim=1)
+            seen = F.normalize(encoder.encode_image(pixels).float(), dim=1)
             texts = F.normalize(encoder.encode_text(encoder.tokenize(captions).to(device)).float(), dim=1)
-        cosines: np.ndarray = (pictures * texts).sum(dim=1).cpu().numpy()
+        cosines: np.ndarray = (seen * texts).sum(dim=1).cpu().numpy()
         return cosines
 
     return score

@@ -10,15 +10,15 @@ from gmail_kedro.params.generation import GenerationParams, PairingParams
 def pair(
     captions: Table, generated_manifest: Table, params: PairingParams, generation: GenerationParams
 ) -> pa.RecordBatchReader:
-    """Returns each generated picture with the photograph of its caption, split by photograph, block by block.
+    """Returns each generated image with the real image of its caption, split by real image, block by block.
 
     Args:
         captions: The captions of the corpus.
-        generated_manifest: What became of each picture.
+        generated_manifest: What became of each image.
         params: Share held out for validation, and its seed.
         generation: Says whether prompts were shared.
 
     Raises:
-        ValueError: If a row cannot be paired, or a photograph belongs to the corpus's val or test split.
+        ValueError: If a row cannot be paired, or a real image belongs to the corpus's val or test split.
     """
     return pair_blocks(captions, generated_manifest, params=params, generation=generation)

@@ -1,4 +1,4 @@
-"""A finished set as its folder holds it: plan, shards and manifest, opened to be looked at and never written to."""
+"""The folder of a complete set, opened to be looked at and never written to: plan, shards and manifest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from gmail_kedro.generated_sets.advice import remake
-from gmail_kedro.generated_sets.checksums import read_parquet
 from gmail_kedro.generated_sets.manifest import MADE
-from gmail_kedro.generated_sets.stored import COMPLETE_FILE, StoredImages, read_description
+from gmail_kedro.generated_sets.shard_images import COMPLETE_FILE, ShardImages, read_description
+from gmail_kedro.generated_sets.shards import remake
+from gmail_kedro.generated_sets.tables import read_parquet
 
 CAPTIONS_FILE, PLAN_FILE, MANIFEST_FILE = "captions.parquet", "plan.parquet", "manifest.parquet"
 SHARD_FOLDER = "shards"
@@ -20,17 +20,17 @@ ROWS_A_READ = 4096
 
 
 @dataclass(frozen=True)
-class FinishedSet:
+class GeneratedSet:
     """A complete generated set.
 
     Attributes:
         folder: Home of the captions, the plan, the manifest and the shards.
-        images: The pictures by key.
-        manifest: One row a picture of the plan, made or quarantined.
+        images: The images by key.
+        manifest: One row an image of the plan, made or quarantined.
     """
 
     folder: Path
-    images: StoredImages
+    images: ShardImages
     manifest: pd.DataFrame
 
     @property
@@ -40,16 +40,16 @@ class FinishedSet:
 
     @cached_property
     def plan(self) -> pd.DataFrame:
-        """The rows that were asked for; a picture that took a retry has another seed in the manifest."""
+        """The rows that were asked for; an image that took a retry has another seed in the manifest."""
         return _read_table(self.folder / PLAN_FILE)
 
     @property
     def made(self) -> pd.DataFrame:
-        """The manifest's rows whose pictures may be paired."""
+        """The manifest's rows whose images may be paired."""
         return self.manifest[self.manifest["status"] == MADE]
 
     def row(self, key: str) -> dict[str, Any]:
-        """Returns a picture's row of the manifest.
+        """Returns an image's row of the manifest.
 
         Raises:
             ValueError: If there is none.
@@ -57,29 +57,29 @@ class FinishedSet:
         rows = self.manifest[self.manifest["key"] == key].to_dict("records")
         if not rows:
             raise ValueError(
-                f"The set {self.name!r} has no picture {key!r}; it has {len(self.manifest)}, such as "
+                f"The set {self.name!r} has no image {key!r}; it has {len(self.manifest)}, such as "
                 f"{self.manifest['key'].iloc[0]!r} (caption_id/sample_index)."
             )
         return {str(name): value for name, value in rows[0].items()}
 
     def read(self, key: str) -> bytes:
-        """Returns a picture's JPEG, quarantined or not; empty where none was made.
+        """Returns an image's JPEG, quarantined or not; empty where none was made.
 
         Raises:
-            FileNotFoundError: If there is no such picture.
+            FileNotFoundError: If there is no such image.
         """
         images = self.images
         return images.read_quarantined(key) if key in images.quarantined else images.read(key)
 
 
-def open_set(folder: Path) -> FinishedSet:
+def open_set(folder: Path) -> GeneratedSet:
     """Returns the set in a folder.
 
     Args:
         folder: Such as ``data/02_intermediate/mini_sd``.
 
     Raises:
-        FileNotFoundError: If there is no set, or it was not finished.
+        FileNotFoundError: If there is no set, or it is not complete.
         ValueError: If its description or its manifest is damaged.
     """
     folder = Path(folder).resolve()
@@ -88,24 +88,21 @@ def open_set(folder: Path) -> FinishedSet:
     if description is None or absent:
         absent = absent or [f"{SHARD_FOLDER}/{COMPLETE_FILE}"]
         raise FileNotFoundError(
-            f"There is no finished set in {folder}: {absent[0]} is not there. "
+            f"There is no complete set in {folder}: {absent[0]} is not there. "
             f"Make or complete it with: {remake(folder)}; or fetch it with: dvc pull"
         )
-    return FinishedSet(folder, StoredImages(folder / SHARD_FOLDER, description), _read_table(folder / MANIFEST_FILE))
+    return GeneratedSet(folder, ShardImages(folder / SHARD_FOLDER, description), _read_table(folder / MANIFEST_FILE))
 
 
-def rows_by_shard(manifest: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yields the manifest's rows shard by shard, in file order, with one shard's rows in memory at a time.
+def rows_by_shard(table: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yields the rows of a plan or manifest shard by shard, in file order, with one shard's rows in memory at a time.
 
     A shard whose rows do not lie together is yielded more than once.
-
-    Args:
-        manifest: The Parquet file.
     """
     import pyarrow.parquet as pq
 
     held = pd.DataFrame()
-    for batch in pq.ParquetFile(manifest).iter_batches(batch_size=ROWS_A_READ):
+    for batch in pq.ParquetFile(table).iter_batches(batch_size=ROWS_A_READ):
         held = pd.concat([held, batch.to_pandas()], ignore_index=True)
         last = held["shard_id"].iloc[-1]
         runs = (held["shard_id"] != held["shard_id"].shift()).cumsum()

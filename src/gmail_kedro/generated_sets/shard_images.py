@@ -1,14 +1,11 @@
-"""A generated set on disk: the file that says it is complete, and its pictures by key.
+"""The images of a generated set by key, and the file that says what the set consists of.
 
-While shards are being made the folder holds ``set.unfinished.json``; ``set.json`` is written last, atomically.
-Both say what the set consists of: the settings, the gate its pictures passed, and every shard with its fingerprint.
-Pictures that the gate refused are not in the shards: they lie in ``quarantine/``, in tars of the same layout and name,
-each with its reason, so whatever reads the shards reads good pictures only.
+``set.json`` is written last: a folder without it is no set. While shards are being made ``set.unfinished.json`` stands
+there in its place. Both name the settings, the gate that the images passed, and every shard with its fingerprint.
 """
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,14 +15,21 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gmail_kedro.generated_sets import tar_layout
-from gmail_kedro.generated_sets.advice import remake
-from gmail_kedro.generated_sets.checksums import with_checksum, without_checksum
 from gmail_kedro.generated_sets.plan import hash_plan
-from gmail_kedro.generated_sets.shards import QUARANTINE, ShardError, index_shard, probe_shard, read_facts
+from gmail_kedro.generated_sets.shards import (
+    QUARANTINE,
+    ShardError,
+    index_shard,
+    probe_shard,
+    read_facts,
+    read_image,
+    remake,
+)
+from gmail_kedro.whole_files import atomic_write
 
 COMPLETE_FILE = "set.json"
 UNFINISHED_FILE = "set.unfinished.json"
+CHECKSUM_KEY = "sha256"
 _SHARD_ID = re.compile(r"[0-9]{5,}")
 
 
@@ -36,11 +40,11 @@ class SetDescription:
     Attributes:
         fingerprint: Hash of the whole plan and the settings.
         settings: What decides the pixels beside the plan: generator, revision, steps and the like.
-        image_count: Pictures that were asked for.
+        image_count: Images that were asked for.
         truncated_prompt_count: Prompts the generator had to cut; 0 until the set is complete.
         shards: The fingerprint of every shard, by shard id.
-        quality: The gate that judged the finished shards, as ``QualityGate.settings`` gives it; empty if none did.
-        quarantined: How many pictures are quarantined, by reason; empty until the set is complete.
+        quality: The gate that judged the shards, as ``QualityGate.settings`` gives it; empty if that is unknown.
+        quarantined: How many images are quarantined, by reason; empty until the set is complete.
     """
 
     fingerprint: str
@@ -59,9 +63,9 @@ class SetDescription:
 
 
 class Location(NamedTuple):
-    """Where a picture lies: its shard, the first byte of the JPEG and its length.
+    """Where an image lies: its shard, the first byte of the JPEG and its length.
 
-    A quarantined picture's shard id is ``quarantine/`` and the shard's own; its length is 0 where none was made.
+    A quarantined image's shard id is ``quarantine/`` and the shard's own; its length is 0 where none was made.
     """
 
     shard_id: str
@@ -70,7 +74,7 @@ class Location(NamedTuple):
 
 
 class Quarantined(NamedTuple):
-    """A picture that the gate refused: where it lies, and why in one word and in a sentence."""
+    """An image that the gate refused: where it lies, and why in one word and in a sentence."""
 
     place: Location
     reason: str
@@ -80,46 +84,44 @@ class Quarantined(NamedTuple):
 def describe_set(
     plan: pd.DataFrame, settings: Mapping[str, Any], quality: Mapping[str, Any] | None = None
 ) -> SetDescription:
-    """Returns what a plan and settings ask for, and which gate is to judge it.
-
-    A shard's fingerprint covers its own rows only, so a plan that grew at its end keeps its full shards.
-    """
+    """Returns what a plan and settings ask for, and which gate is to judge it."""
     return SetDescription(
         fingerprint=hash_plan(plan, settings),
         settings=dict(settings),
         image_count=len(plan),
         truncated_prompt_count=0,
+        # Of a shard's own rows only: a plan that grew at its end keeps its full shards.
         shards={str(name): hash_plan(rows, settings) for name, rows in plan.groupby("shard_id", sort=False)},
         quality=dict(quality or {}),
     )
 
 
 def shard_path(folder: Path, shard_id: str) -> Path:
-    """Returns where a finished shard is."""
+    """Returns where a shard is."""
     return Path(folder) / f"{shard_id}.tar"
 
 
 def quarantine_path(folder: Path, shard_id: str) -> Path:
-    """Returns where the refused pictures of a shard are, if there are any."""
+    """Returns where the refused images of a shard are, if there are any."""
     return shard_path(folder, f"{QUARANTINE}/{shard_id}")
 
 
 def missing_shards(folder: Path, description: SetDescription) -> list[str]:
     """Returns the ids of the shards that are absent, cut short or made from something else, in plan order.
 
-    Only the start and the end of each file are read, so 100,000 finished pictures are checked in a blink; contents
-    are checked against their hashes whenever they are read.
+    Only the start and the end of each file are read, so 100,000 images are checked in a blink; contents are checked
+    against their hashes whenever they are read.
     """
-    return [name for name, wanted in description.shards.items() if not is_finished(folder, name, wanted)]
+    return [name for name, wanted in description.shards.items() if not _is_whole(folder, name, wanted)]
 
 
-def is_finished(folder: Path, shard_id: str, fingerprint: str) -> bool:
-    """Says whether a shard is there as a whole, with its quarantine if it has one, and was made from just this."""
+def _is_whole(folder: Path, shard_id: str, fingerprint: str) -> bool:
+    """Says whether a shard is there, with its quarantine if it has one, and was made from just this."""
     try:
         shard = probe_shard(shard_path(folder, shard_id))
-        if shard.fingerprint != fingerprint or not shard.quarantined_count:
-            return shard.fingerprint == fingerprint
-        return probe_shard(quarantine_path(folder, shard_id)).fingerprint == fingerprint
+        if shard.quarantined_count and probe_shard(quarantine_path(folder, shard_id)).fingerprint != fingerprint:
+            return False
+        return shard.fingerprint == fingerprint
     except (FileNotFoundError, ShardError):
         return False
 
@@ -128,7 +130,7 @@ def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription 
     """Returns what a folder says of its set, or None if it does not.
 
     Args:
-        folder: Home of the set.
+        folder: Home of the shards.
         name: ``set.json``, or ``set.unfinished.json`` for what is being made.
 
     Raises:
@@ -138,7 +140,13 @@ def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription 
     if not path.is_file():
         return None
     try:
-        description = SetDescription(**without_checksum(_object_in(path)))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
+        checksum = content.pop(CHECKSUM_KEY, None)  # earlier versions wrote none
+        if checksum not in (None, _hash_json(content)):
+            raise ValueError("its content is not what its checksum was taken from")
+        description = SetDescription(**content)
         if all(isinstance(part, dict) for part in (description.shards, description.settings, description.quarantined)):
             return description
         reason = "shards, settings and quarantined must be objects"
@@ -150,37 +158,30 @@ def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription 
     )
 
 
-def _object_in(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
-    return content
-
-
 def write_description(folder: Path, description: SetDescription, name: str) -> None:
-    """Writes a description so that it is there as a whole or not at all."""
-    path = Path(folder) / name
-    partial = path.with_name(f"{name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(with_checksum(asdict(description)), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Writes a description with its checksum, as a whole or not at all."""
+    content = json.loads(json.dumps(asdict(description)))  # as a reader will have it: tuples are lists
+    with atomic_write(Path(folder) / name) as partial:
+        partial.write_text(json.dumps(content | {CHECKSUM_KEY: _hash_json(content)}, indent=1), encoding="utf-8")
 
 
-class StoredImages:
-    """The pictures of a complete set, by key, each read from its place in its shard.
+def _hash_json(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    The first look-up reads the headers of all shards; nothing stays open, so instances may be
-    pickled and shared between processes.
+
+class ShardImages:
+    """The images of a complete set by key, each read from its place in its shard.
+
+    The first look-up reads the headers of all shards; nothing stays open, so instances may be pickled and shared
+    between processes.
 
     Args:
-        folder: Home of the set.
+        folder: Home of the shards.
         description: What ``set.json`` says.
 
     Attributes:
-        modality: ``generated``: these pictures may only go through the generated route of a student.
-        folder: Home of the set.
+        modality: ``generated``: these images may only go through the generated route of a student.
+        folder: Home of the shards.
         description: What ``set.json`` says.
     """
 
@@ -206,75 +207,65 @@ class StoredImages:
         return self.description.image_count - sum(self.description.quarantined.values())
 
     def keys(self) -> Iterator[str]:
-        """Yields the key of every picture that may be used, shard by shard."""
+        """Yields the key of every image that may be used, shard by shard."""
         yield from self._index
 
     def locate(self, key: str) -> Location:
-        """Returns where a picture lies.
+        """Returns where an image lies.
 
         Raises:
-            FileNotFoundError: If the set has no such picture.
+            FileNotFoundError: If the set has no such image, or it is quarantined.
         """
-        try:
+        if key in self._index:
             return self._index[key]
-        except KeyError:
-            if key in self.quarantined:
-                refused = self.quarantined[key]
-                raise FileNotFoundError(
-                    f"The picture {key!r} of the generated set in {self.folder} is quarantined "
-                    f"({refused.reason}: {refused.detail}); it must not be used."
-                ) from None
+        if key in self.quarantined:
+            refused = self.quarantined[key]
             raise FileNotFoundError(
-                f"The generated set in {self.folder} has no picture {key!r}; it has {len(self)}, such as "
-                f"{next(self.keys(), None)!r}. Was the pair table made from another set?"
-            ) from None
+                f"The image {key!r} of the generated set in {self.folder} is quarantined "
+                f"({refused.reason}: {refused.detail}); it must not be used."
+            )
+        raise FileNotFoundError(
+            f"The generated set in {self.folder} has no image {key!r}; it has {len(self)}, such as "
+            f"{next(self.keys(), None)!r}. Was the pair table made from another set?"
+        )
 
     def shard_of(self, key: str) -> str:
-        """Returns the id of the shard a picture lies in.
-
-        Raises:
-            FileNotFoundError: If the set has no such picture.
-        """
+        """Returns the id of the shard an image lies in; raises as ``locate``."""
         return self.locate(key).shard_id
 
     def stamp(self, key: str) -> str:
-        """Returns what changes when the picture does, without reading it: its shard's fingerprint and its key.
-
-        Raises:
-            FileNotFoundError: If the set has no such picture.
-        """
+        """Returns what changes when the image does, without reading it: its shard's fingerprint and its key."""
         return f"{self.description.shards[self.shard_of(key)]} {key}"
 
     def read(self, key: str) -> bytes:
-        """Returns the JPEG of a picture, checked against the hash beside it: a fifth of a millisecond each.
+        """Returns the JPEG of an image, checked against the hash beside it: a fifth of a millisecond each.
 
         Raises:
-            FileNotFoundError: If the set has no such picture, or its shard is gone.
-            ShardError: If the picture is not the one that was written, or the shard was cut short.
+            FileNotFoundError: If the set has no such image, or its shard is gone.
+            ShardError: If the image is not the one that was written, or the shard was cut short.
         """
         return self._read(key, self.locate(key))
 
     def read_quarantined(self, key: str) -> bytes:
-        """Returns the JPEG of a refused picture, to look at; empty where none was made.
+        """Returns the JPEG of a refused image, to look at; empty where none was made.
 
         Raises:
-            KeyError: If the picture is not quarantined.
+            KeyError: If the image is not quarantined.
         """
         return self._read(key, self.quarantined[key].place)
 
     def seeds(self) -> dict[str, int]:
-        """Returns the seed that each picture was made with, refused ones included; a retry's is not the plan's."""
+        """Returns the seed that each image was made with, refused ones included; a retry's is not the plan's."""
         paths = [shard_path(self.folder, name) for name in (*self.description.shards, *self._quarantine_ids())]
         return {facts["key"]: facts["seed"] for path in paths for facts in read_facts(path)}
 
     @cached_property
     def quarantined(self) -> dict[str, Quarantined]:
-        """The pictures that the gate refused, by key."""
+        """The images that the gate refused, by key."""
         found = {}
         for shard_id in self._quarantine_ids():
-            path = shard_path(self.folder, shard_id)
-            places = index_shard(path)
-            for facts in read_facts(path):
+            places = index_shard(shard_path(self.folder, shard_id))
+            for facts in read_facts(shard_path(self.folder, shard_id)):
                 place = Location(shard_id, *places[facts["key"]])
                 found[facts["key"]] = Quarantined(place, facts["reason"], facts["detail"])
         return found
@@ -286,9 +277,7 @@ class StoredImages:
         return [f"{QUARANTINE}/{name}" for name in there]
 
     def _read(self, key: str, place: Location) -> bytes:
-        path = shard_path(self.folder, place.shard_id)
-        with path.open("rb") as file:
-            return tar_layout.read_record_at(file, path, key, place.offset - tar_layout.BLOCK).jpeg
+        return read_image(shard_path(self.folder, place.shard_id), key, place.offset).jpeg
 
     @cached_property
     def _index(self) -> dict[str, Location]:
@@ -298,7 +287,7 @@ class StoredImages:
                 index[key] = Location(shard_id, *place)
         if len(index) != len(self):
             raise ValueError(
-                f"The shards in {self.folder} hold {len(index)} pictures; {COMPLETE_FILE} says {len(self)}. "
+                f"The shards in {self.folder} hold {len(index)} images; {COMPLETE_FILE} says {len(self)}. "
                 f"Delete {COMPLETE_FILE} and close the set again: {remake(self.folder.parent)}"
             )
         return index

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets.generate import generate_shards
-from gmail_kedro.generated_sets.stored import read_description
-
-from .painting import Painter, folder_bytes, make_captions, make_work
+from .painting import Painter, folder_bytes, generate, make_captions, make_work
 
 # Five batches in one shard.
 BATCHES = {"captions": make_captions(10, captions_per_image=1), "batch_size": 2, "shard_size": 10}
@@ -37,9 +34,9 @@ class SlowPainter(Painter):
 
 
 def test_the_two_steps_overlap(tmp_path: Path) -> None:
-    generate_shards(make_work(**BATCHES), tmp_path / "warm")
+    generate(make_work(**BATCHES), tmp_path / "warm")
     painter = SlowPainter(seconds=0.1)
-    generate_shards(make_work(painter=painter, **BATCHES), tmp_path / "set")
+    generate(make_work(painter=painter, **BATCHES), tmp_path / "set")
     denoised = [event for event in painter.events if event[0] == "denoise"]
     decoded = [event for event in painter.events if event[0] == "decode"]
     assert (len(denoised), len(decoded)) == (5, 5)
@@ -66,13 +63,13 @@ def test_never_more_than_one_batch_waits(tmp_path: Path) -> None:
             Counting.ahead -= 1
             return super().decode(latents)
 
-    generate_shards(make_work(painter=Counting(), **BATCHES), tmp_path)
+    generate(make_work(painter=Counting(), **BATCHES), tmp_path)
     assert Counting.most == 2
 
 
 def test_the_result_is_that_of_one_step_after_the_other(tmp_path: Path) -> None:
-    generate_shards(make_work(painter=SlowPainter(0.02), **BATCHES), tmp_path / "overlapping")
-    generate_shards(make_work(**BATCHES | {"batch_size": 10}), tmp_path / "sequential")  # one batch: nothing overlaps
+    generate(make_work(painter=SlowPainter(0.02), **BATCHES), tmp_path / "overlapping")
+    generate(make_work(**BATCHES | {"batch_size": 10}), tmp_path / "sequential")  # one batch: nothing overlaps
     assert folder_bytes(tmp_path / "overlapping") == folder_bytes(tmp_path / "sequential")
 
 
@@ -88,21 +85,5 @@ def test_a_failing_decoder_stops_the_run_at_the_next_batch(tmp_path: Path) -> No
             raise RuntimeError("VAE broke")
 
     with pytest.raises(RuntimeError, match=r"captions \['cap_0_0', 'cap_1_0'\] .* VAE broke"):
-        generate_shards(make_work(painter=Broken(), **BATCHES), tmp_path)
+        generate(make_work(painter=Broken(), **BATCHES), tmp_path)
     assert Broken.calls == 2 + 2  # the batch, the one that was denoised meanwhile, and each row alone
-
-
-def test_an_interrupted_run_keeps_the_batch_that_was_being_decoded(tmp_path: Path) -> None:
-    def stop_in_the_third_batch() -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
-    calls: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        generate_shards(make_work(painter=Painter(before=stop_in_the_third_batch), **BATCHES), tmp_path)
-    assert read_description(tmp_path) is None
-    log = tmp_path.with_suffix(".log")
-    work = make_work(painter=Painter(log), **BATCHES)
-    assert generate_shards(work, tmp_path).resumed_count == 1
-    assert log.read_text().split() == [str(seed) for seed in work.plan["seed"][4:]]

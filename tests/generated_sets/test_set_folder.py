@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets import finished
-from gmail_kedro.generated_sets.finished import open_set, rows_by_shard
+from gmail_kedro.generated_sets import set_folder
+from gmail_kedro.generated_sets.set_folder import open_set, rows_by_shard
 
-from .finished_sets import make_set
+from .complete_sets import make_set
 
 
-def test_a_finished_set_opens_with_its_manifest_and_pictures(tmp_path: Path):
+def test_a_complete_set_opens_with_its_manifest_and_images(tmp_path: Path):
     make_set(tmp_path / "painted")
     opened = open_set(tmp_path / "painted")
     assert opened.name == "painted"
@@ -18,7 +18,7 @@ def test_a_finished_set_opens_with_its_manifest_and_pictures(tmp_path: Path):
 
 
 def test_an_unknown_key_is_refused_with_an_example(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"no picture 'x/0'; it has 10, such as 'cap_0_0/0'"):
+    with pytest.raises(ValueError, match=r"no image 'x/0'; it has 10, such as 'cap_0_0/0'"):
         make_set(tmp_path / "painted").row("x/0")
 
 
@@ -35,7 +35,7 @@ def test_rows_come_shard_by_shard_whatever_is_read_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_read: int
 ):
     made = make_set(tmp_path / "painted")
-    monkeypatch.setattr(finished, "ROWS_A_READ", rows_a_read)
+    monkeypatch.setattr(set_folder, "ROWS_A_READ", rows_a_read)
     parts = list(rows_by_shard(made.folder / "manifest.parquet"))
     assert [name for name, _ in parts] == list(made.images.description.shards)
     assert [len(rows) for _, rows in parts] == [4, 1, 4, 1]

@@ -5,33 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets.generate import generate_shards
+from gmail_kedro.generated_sets.shard_images import ShardImages, describe_set, missing_shards, read_description
 from gmail_kedro.generated_sets.shards import read_shard
-from gmail_kedro.generated_sets.stored import StoredImages, describe_set, missing_shards, read_description
 
-from .painting import SETTINGS, make_work
+from .painting import SETTINGS, generate, make_work
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    generate_shards(make_work(), tmp_path / "set")
+    generate(make_work(), tmp_path / "set")
     return tmp_path / "set"
 
 
-def open_set(folder: Path) -> StoredImages:
+def open_set(folder: Path) -> ShardImages:
     description = read_description(folder)
     assert description is not None
-    return StoredImages(folder, description)
+    return ShardImages(folder, description)
 
 
-def test_reads_any_picture_by_key(folder: Path) -> None:
+def test_reads_any_image_by_key(folder: Path) -> None:
     images = open_set(folder)
     records = {record.key: record for path in sorted(folder.glob("*.tar")) for record in read_shard(path)}
     assert len(images) == 10
     for key in reversed(list(images.keys())):
         assert images.read(key) == records[key].jpeg
     assert images.shard_of("cap_4_1/0") == "100001"
-    assert images.fingerprint == make_work().fingerprint
+    assert images.fingerprint == make_work().description.fingerprint
 
 
 def test_survives_pickling_before_and_after_its_first_look_up(folder: Path) -> None:
@@ -41,7 +40,7 @@ def test_survives_pickling_before_and_after_its_first_look_up(folder: Path) -> N
 
 
 def test_an_unknown_key_is_an_error_that_names_key_and_folder(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="set has no picture 'x/0'; it has 10, such as 'cap_0_0/0'"):
+    with pytest.raises(FileNotFoundError, match="set has no image 'x/0'; it has 10, such as 'cap_0_0/0'"):
         open_set(folder).read("x/0")
 
 
@@ -59,7 +58,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(content)
 
 
-def test_one_changed_byte_of_a_picture_is_refused_when_it_is_read(folder: Path) -> None:
+def test_one_changed_byte_of_an_image_is_refused_when_it_is_read(folder: Path) -> None:
     images = open_set(folder)
     for key in list(images.keys()):
         place = images.locate(key)
@@ -91,7 +90,7 @@ def test_a_wrong_hash_in_the_description_is_repaired_as_advised(folder: Path) ->
             del text["sha256"]  # as an earlier version wrote it
         (folder / "set.json").write_text(json.dumps(text))
         tars = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
-        generate_shards(make_work(), folder)
+        generate(make_work(), folder)
         assert (folder / "set.json").read_bytes() == whole
         assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")} == tars
 
@@ -100,7 +99,7 @@ def test_shards_that_hold_something_else_than_announced_are_refused(folder: Path
     text = json.loads((folder / "set.json").read_text()) | {"image_count": 11}
     del text["sha256"]  # as an earlier version wrote it
     (folder / "set.json").write_text(json.dumps(text))
-    with pytest.raises(ValueError, match="hold 10 pictures; set.json says 11"):
+    with pytest.raises(ValueError, match="hold 10 images; set.json says 11"):
         open_set(folder).read("cap_0_0/0")
 
 
@@ -109,7 +108,7 @@ def test_missing_shards_are_the_absent_the_unreadable_and_the_foreign(folder: Pa
     assert missing_shards(folder, description) == []
     (folder / "00000.tar").unlink()
     (folder / "00001.tar").write_bytes(b"damaged")
-    generate_shards(make_work(jpeg_quality=50), tmp_path / "foreign")
+    generate(make_work(jpeg_quality=50), tmp_path / "foreign")
     shutil.copy(tmp_path / "foreign" / "100001.tar", folder)
     assert missing_shards(folder, description) == ["00000", "00001", "100001"]
 

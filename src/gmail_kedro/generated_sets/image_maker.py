@@ -1,4 +1,4 @@
-"""Generated pictures before they are written: denoised, decoded, encoded, and apart from one another if some fail."""
+"""Generated images before they are judged: denoised, decoded, encoded, and apart from one another if some fail."""
 
 import hashlib
 import io
@@ -40,10 +40,10 @@ class Denoised:
 
 
 def encode_jpeg(image: "Image", quality: int) -> bytes:
-    """Returns a picture as JPEG without chroma subsampling and without metadata.
+    """Returns an image as JPEG without chroma subsampling and without metadata.
 
     Args:
-        image: The picture.
+        image: The image.
         quality: 1 to 95.
     """
     plain = image.convert("RGB")
@@ -60,7 +60,7 @@ def retry_seed(seed: int, retry: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/retry/{retry}".encode()).digest()[:8], "big") >> 1
 
 
-class PictureMaker:
+class ImageMaker:
     """Makes the records of plan rows in two steps; the model is built when the first batch is asked for.
 
     ``denoise`` belongs to the thread that owns the generator; ``decode`` may run in another while it denoises on.
@@ -93,9 +93,6 @@ class PictureMaker:
     def denoise(self, rows: Sequence[Row]) -> Denoised:
         """Returns a batch half way.
 
-        Args:
-            rows: Plan rows, all of one shard.
-
         Raises:
             GeneratorError: If the generator fails; ``make_apart`` finds out on which rows.
             ValueError: If the generator has other weights than the settings name.
@@ -107,25 +104,25 @@ class PictureMaker:
         if generator.count_truncated(prompts):  # one by one only where there is one: tokenizers are fast on many
             truncated = [generator.count_truncated([prompt]) > 0 for prompt in prompts]
         try:
-            latents = generator.denoise(prompts, [row["seed"] for row in rows])
+            latents = generator.denoise(prompts, [row["seed"] for row in rows])  # [B, ...]
         except Exception as error:
             raise GeneratorError from error
         return Denoised(rows, truncated, latents)
 
     def decode(self, batch: Denoised) -> list[ImageRecord]:
-        """Returns the records of a batch; a picture with a fault has no JPEG, and the fault is among its facts.
+        """Returns the records of a batch; an image with a fault has no JPEG, and the fault is among its facts.
 
         Raises:
             GeneratorError: If the generator fails.
         """
         try:
-            pictures = self.generator.decode(batch.latents)
-            if len(pictures) != len(batch.rows):
-                raise ValueError(f"{len(pictures)} pictures came for {len(batch.rows)} prompts")
+            images = self.generator.decode(batch.latents)
+            if len(images) != len(batch.rows):
+                raise ValueError(f"{len(images)} images came for {len(batch.rows)} prompts")
         except Exception as error:
             raise GeneratorError from error
         self._works = True
-        return [self._record(*made) for made in zip(batch.rows, batch.truncated, pictures, strict=True)]
+        return [self._record(*made) for made in zip(batch.rows, batch.truncated, images, strict=True)]
 
     def make(self, row: Row, retry: int) -> ImageRecord:
         """Returns the record of one row, made with its ``retry``-th other seed."""
@@ -155,7 +152,7 @@ class PictureMaker:
             cause = error.__cause__
             raise RuntimeError(
                 f"The generator {self.generator.name!r} failed on the captions {[row['caption_id'] for row in rows]} "
-                f"of shard {rows[0]['shard_id']}: {type(cause).__name__}: {cause}. Finished batches are kept; "
+                f"of shard {rows[0]['shard_id']}: {type(cause).__name__}: {cause}. Whole shards are kept; "
                 f"go on with: {RESUME} (out of memory: lower generation.batch_size first)"
             ) from cause
         self._works = bool(made)
@@ -176,17 +173,16 @@ class PictureMaker:
 
     def _record(self, row: Row, truncated: bool, made: Decoded) -> ImageRecord:
         facts = self._facts(row) | {"truncated": truncated}
-        if made.image is None:
-            return ImageRecord(
-                row["key"], b"", facts | {"fault": made.fault, "detail": FAULTS.get(made.fault, made.fault)}
-            )
-        return ImageRecord(row["key"], encode_jpeg(made.image, self._settings["jpeg_quality"]), facts)
+        if made.image is not None:
+            return ImageRecord(row["key"], encode_jpeg(made.image, self._settings["jpeg_quality"]), facts)
+        return ImageRecord(row["key"], b"", facts | {"fault": made.fault, "detail": FAULTS.get(made.fault, made.fault)})
 
     def _failed(self, row: Row, error: GeneratorError) -> ImageRecord:
         cause = error.__cause__
         detail = f"{FAULTS['failed']}: {type(cause).__name__}: {cause}"[:MAX_ERROR_CHARACTERS]
-        facts = self._facts(row) | {"truncated": False, "fault": "failed", "detail": detail}
-        return ImageRecord(row["key"], b"", facts)
+        return ImageRecord(
+            row["key"], b"", self._facts(row) | {"truncated": False, "fault": "failed", "detail": detail}
+        )
 
     def _facts(self, row: Row) -> dict[str, Any]:
         facts = {name: row[name] for name in ("caption_id", "image_id", "sample_index", "prompt", "seed")}
