@@ -182,8 +182,7 @@ def score_texts(
     Raises:
         ValueError: If an image lacks a prediction or a reference.
     """
-    from gmail_kedro.metrics.captioning import caption_scores
-    from gmail_kedro.metrics.unavailable import MetricUnavailableError
+    from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores
     from gmail_kedro.metrics.word_movers import score_result
 
     said = {row["image_id"]: row["text"] for row in predictions}

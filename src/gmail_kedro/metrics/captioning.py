@@ -1,5 +1,9 @@
 """Caption metrics of the COCO evaluation (pycocoevalcap): BLEU, ROUGE-L, CIDEr-D, METEOR and SPICE.
 
+BLEU and METEOR are no means over images: both add up counts over all images and make one number of the sums. What an
+image contributes follows from the score without it (``jackknife_values``), so that intervals and paired tests can treat
+these two as they treat means.
+
 Everything is multiplied by 100. CIDEr takes its document frequencies from the evaluated references: never
 compare its values between different sets of images. BLEU-1 to 4, ROUGE-L and CIDEr run everywhere; METEOR and the
 ``ptb`` tokenizer need Java; SPICE needs Java and CoreNLP 3.6.0. What cannot run is reported as such, never as zero.
@@ -8,17 +12,22 @@ compare its values between different sets of images. BLEU-1 to 4, ROUGE-L and CI
 import contextlib
 import io
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gmail_kedro.metrics.corpus_scores import Texts, bleu_scores, meteor_score
-from gmail_kedro.metrics.unavailable import MetricUnavailableError, require_java
+from gmail_kedro.metrics.statistics import jackknife_values
 
+Texts = dict[str, list[str]]
 Outside = Callable[[Texts, Texts], tuple[float, np.ndarray]]
+BLEU_ORDER = 4
+TINY, SMALL = 1e-15, 1e-9  # what pycocoevalcap adds to counts, so that no matches give 0 and no words no error
+INSTALL_JAVA = "Install a Java runtime (8 or newer) so that `java` is on the PATH"
 SPICE_JARS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 SILENT_TOKENS = frozenset("'`\"“”.?!,:;-–—…()[]{}")
 CLITIC = r"(?:s|m|d|t|ll|re|ve)\b"
@@ -30,28 +39,24 @@ TOKEN = re.compile(
 )
 
 
+class MetricUnavailableError(RuntimeError):
+    """A metric or tokenizer that cannot run on this machine; the message says why and what to do."""
+
+
 @dataclass(frozen=True)
 class CaptionResult:
-    """Caption scores, with what they were measured on.
+    """Caption scores, with what they were measured on."""
 
-    Attributes:
-        scores: ``bleu_1`` to ``bleu_4``, ``rouge_l``, ``cider`` and, where they ran, ``meteor`` and ``spice``; x 100.
-        unavailable: For each metric that did not run, the reason and the remedy.
-        per_image: ``cider``, ``rouge_l`` and ``spice`` of each image, x 100, of shape [N]; ``bleu_1`` to ``bleu_4`` and
-            ``meteor`` as what each image contributes. Their means are the scores.
-        image_ids: The images, in the order of ``per_image``.
-        tokenizer: ``simple`` or ``ptb``; scores of different tokenizers are not comparable.
-        tokens: Each image's prediction as it was compared, tokens joined by spaces.
-        reference_tokens: Its references likewise.
-    """
-
+    # `bleu_1` to `bleu_4`, `rouge_l`, `cider` and, where they ran, `meteor` and `spice`; x 100
     scores: dict[str, float]
-    unavailable: dict[str, str]
+    unavailable: dict[str, str]  # for each metric that did not run, the reason and the remedy
+    # `cider`, `rouge_l` and `spice` of each image, x 100, of shape [N]; `bleu_1` to `bleu_4` and `meteor` as what each
+    # image contributes. Their means are the scores
     per_image: dict[str, np.ndarray]
-    image_ids: tuple[str, ...]
-    tokenizer: str
-    tokens: dict[str, str]
-    reference_tokens: Texts
+    image_ids: tuple[str, ...]  # the images, in the order of `per_image`
+    tokenizer: str  # `simple` or `ptb`; scores of different tokenizers are not comparable
+    tokens: dict[str, str]  # each image's prediction as it was compared, tokens joined by spaces
+    reference_tokens: Texts  # its references likewise
 
 
 def caption_scores(
@@ -79,7 +84,7 @@ def caption_scores(
     tokenized = truth, said = _tokenize(predictions, references, tokenizer)
     scores, per_image = _score_everywhere(*tokenized)
     unavailable = {} if with_meteor else {"meteor": "METEOR was not asked for: with_meteor is off."}
-    outside: dict[str, Outside] = {"meteor": meteor_score} if with_meteor else {}
+    outside: dict[str, Outside] = {"meteor": _meteor_score} if with_meteor else {}
     for metric, score_all in {**outside, "spice": _spice}.items():
         try:
             score, each = score_all(*tokenized)
@@ -147,7 +152,7 @@ def _tokenize_all_ptb(texts: Sequence[str]) -> list[str]:
     """Runs the Penn Treebank tokenizer of CoreNLP 3.4.1 once over all texts, as the COCO evaluation does."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
-    require_java("The ptb tokenizer", "or choose the tokenizer `simple`")
+    _require_java("The ptb tokenizer", "or choose the tokenizer `simple`")
     lines = [" ".join(text.split()) for text in texts]
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
     command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
@@ -175,9 +180,83 @@ def _score_everywhere(references: Texts, predictions: Texts) -> tuple[dict[str, 
         for metric, scorer in {"rouge_l": Rouge(), "cider": Cider()}.items()
     }
     scores = {metric: float(values.mean()) for metric, values in per_image.items()}
-    for order, (score, each) in enumerate(zip(*bleu_scores(references, predictions), strict=True), start=1):
+    for order, (score, each) in enumerate(zip(*_bleu_scores(references, predictions), strict=True), start=1):
         scores[f"bleu_{order}"], per_image[f"bleu_{order}"] = 100.0 * float(score), 100.0 * each
     return scores, per_image
+
+
+def _bleu_scores(references: Texts, predictions: Texts) -> tuple[np.ndarray, np.ndarray]:
+    """Returns corpus BLEU-1 to 4 by pycocoevalcap, [4] in [0, 1], and what each image contributes, [4, N]."""
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    scorer = BleuScorer(n=BLEU_ORDER)
+    for image, truth in references.items():
+        scorer += (predictions[image][0], truth)
+    scores, _ = scorer.compute_score(option="closest")
+    counts = np.array([_counts(image) for image in scorer.ctest], dtype=np.float64)
+    without = _bleu_of_counts(counts.sum(axis=0) - counts)
+    each = [jackknife_values(score, left) for score, left in zip(scores, without.T, strict=True)]
+    return np.array(scores), np.stack(each)
+
+
+def _meteor_score(references: Texts, predictions: Texts) -> tuple[float, np.ndarray]:
+    """Returns METEOR 1.5 of the whole set from one Java process, in [0, 1], and what each image contributes, [N]."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    _require_java("METEOR", "or leave it out with with_meteor=False")
+    # "|||" parts the texts of a line that the process reads.
+    safe = {image: [text.replace("|||", "") for text in captions] for image, captions in references.items()}
+    scorer = Meteor()
+    try:
+        statistics = [scorer._stat(predictions[image][0], truth) for image, truth in safe.items()]
+        counts = np.array([line.split() for line in statistics], dtype=np.float64)
+        score = _meteor_of_counts(scorer, statistics)
+        without = [_meteor_of_counts(scorer, [_line(left)]) for left in counts.sum(axis=0) - counts]
+        return score, jackknife_values(score, np.array(without))
+    except (OSError, ValueError) as error:
+        scorer.meteor_p.kill()
+        log = scorer.meteor_p.stderr.read().decode(errors="replace")[-500:]
+        raise MetricUnavailableError(f"METEOR stopped with {error!r}. Java's own message: {log}") from error
+    finally:
+        _end(scorer)
+
+
+def _counts(image: dict[str, Any]) -> list[float]:
+    """Returns what BLEU adds up: matches by order, n-grams by order, words, words of the closest reference."""
+    words = image["testlen"]
+    closest = min((abs(length - words), length) for length in image["reflen"])[1]
+    return [*image["correct"], *image["guess"], words, closest]
+
+
+def _bleu_of_counts(counts: np.ndarray) -> np.ndarray:
+    """Returns BLEU-1 to 4, of shape [N, 4], of sums of counts, [N, 10]."""
+    matches, ngrams, words, wanted = np.split(counts, [BLEU_ORDER, 2 * BLEU_ORDER, 2 * BLEU_ORDER + 1], axis=1)
+    precisions = (matches + TINY) / (ngrams + SMALL)
+    ratio = (words + TINY) / (wanted + SMALL)
+    return np.cumprod(precisions, axis=1) ** (1 / np.arange(1, BLEU_ORDER + 1)) * np.exp(np.minimum(0, 1 - 1 / ratio))
+
+
+def _meteor_of_counts(scorer: Any, statistics: Sequence[str]) -> float:
+    """Returns METEOR of all images whose statistics these are; the process answers for each, then for all."""
+    scorer.meteor_p.stdin.write(" ||| ".join(["EVAL", *statistics]).encode() + b"\n")
+    scorer.meteor_p.stdin.flush()
+    answers = [scorer.meteor_p.stdout.readline().strip() for _ in range(len(statistics) + 1)]
+    score = float(answers[-1])
+    if not np.isfinite(score):
+        raise ValueError(f"METEOR returned {score}, which is no score")
+    return score
+
+
+def _line(counts: np.ndarray) -> str:
+    return " ".join(f"{count:.12g}" for count in counts)
+
+
+def _end(scorer: Any) -> None:
+    scorer.meteor_p.kill()
+    scorer.meteor_p.wait()
+    for stream in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 def _spice(references: Texts, predictions: Texts) -> tuple[float, np.ndarray]:
@@ -203,8 +282,8 @@ def find_obstacle(tool: str) -> str:
         tool: ``ptb``, ``meteor`` or ``spice``.
     """
     checks: dict[str, Callable[[], None]] = {
-        "ptb": lambda: require_java("The ptb tokenizer", "or choose the tokenizer `simple`"),
-        "meteor": lambda: require_java("METEOR", "or leave it out with with_meteor=False"),
+        "ptb": lambda: _require_java("The ptb tokenizer", "or choose the tokenizer `simple`"),
+        "meteor": lambda: _require_java("METEOR", "or leave it out with with_meteor=False"),
         "spice": _require_spice,
     }
     try:
@@ -217,8 +296,13 @@ def find_obstacle(tool: str) -> str:
 def _require_spice() -> None:
     from pycocoevalcap.spice import spice
 
-    require_java("SPICE", "together with CoreNLP 3.6.0")
+    _require_java("SPICE", "together with CoreNLP 3.6.0")
     folder = Path(spice.__file__).with_name("lib")
     missing = [jar for jar in SPICE_JARS if not (folder / jar).is_file()]
     if missing:
         raise MetricUnavailableError(f"SPICE needs CoreNLP 3.6.0. Put {' and '.join(missing)} into {folder}.")
+
+
+def _require_java(what: str, otherwise: str) -> None:
+    if shutil.which("java") is None:
+        raise MetricUnavailableError(f"{what} needs Java, and there is no `java` here. {INSTALL_JAVA}, {otherwise}.")

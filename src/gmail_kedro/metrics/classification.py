@@ -1,4 +1,7 @@
-"""Zero-shot classification: one weight vector for each class, made from its prompts."""
+"""Zero-shot classification: one weight vector for each class, made from its prompts.
+
+Cosines are exact (see ``cosine``), so the class that wins does not depend on the machine.
+"""
 
 from dataclasses import dataclass
 
@@ -10,19 +13,12 @@ from gmail_kedro.metrics.cosine import check_rows, grid_rows
 
 @dataclass(frozen=True)
 class ClassificationResult:
-    """What was predicted, and how often it was right.
+    """What was predicted, and how often it was right."""
 
-    Attributes:
-        correct: For each image whether its class was predicted, bool of shape [N].
-        predicted: The predicted class of each image, int64 of shape [N].
-        acc1: Share of images that are correct, in percent.
-        mean_per_class_recall: Mean over the classes that occur among the labels of the share of their images
-            that are correct, in percent.
-    """
-
-    correct: np.ndarray
-    predicted: np.ndarray
-    acc1: float
+    correct: np.ndarray  # for each image whether its class was predicted, bool of shape [N]
+    predicted: np.ndarray  # the predicted class of each image, int64 of shape [N]
+    acc1: float  # share of images that are correct, in percent
+    # mean over the classes that occur among the labels of the share of their images that are correct, in percent
     mean_per_class_recall: float
 
     def scores(self) -> dict[str, float]:
@@ -31,13 +27,10 @@ class ClassificationResult:
 
 
 def zero_shot_weights(template_embeddings: torch.Tensor) -> torch.Tensor:
-    """Returns unit class weights: the mean over templates of the unit text embeddings, re-normalised.
+    """Returns unit class weights, float32 [C, D]: the mean over templates of the unit text embeddings, re-normalised.
 
     Args:
         template_embeddings: Text embeddings of every class in every template, [C, T, D], any norm.
-
-    Returns:
-        float32 of shape [C, D] with unit rows.
 
     Raises:
         TypeError: If the embeddings are not floating point.
@@ -51,8 +44,9 @@ def zero_shot_weights(template_embeddings: torch.Tensor) -> torch.Tensor:
     class_count, template_count, width = template_embeddings.shape
     flat = template_embeddings.reshape(class_count * template_count, width)
     check_rows(flat, "template", describe=lambda row: f"class {row // template_count}, template {row % template_count}")
-    unit = torch.nn.functional.normalize(template_embeddings.double(), dim=-1, eps=0)
-    weights = unit.mean(dim=1)
+    # eps=0: a short embedding has a direction too, and one of length 0 was refused above.
+    unit = torch.nn.functional.normalize(template_embeddings.double(), dim=-1, eps=0)  # [C, T, D]
+    weights = unit.mean(dim=1)  # [C, D]
     check_rows(weights, "mean class", describe=lambda row: f"class {row}")
     return torch.nn.functional.normalize(weights, dim=-1, eps=0).float()
 
@@ -83,7 +77,7 @@ def classification_result(
             f"Got {image.shape[1]} and {class_weights.shape[1]} instead."
         )
     truth = _check_labels(labels, len(image), len(class_weights))
-    cosines = grid_rows(image) @ grid_rows(class_weights.to(image.device)).T  # [N, C]
+    cosines = grid_rows(image) @ grid_rows(class_weights.to(image.device)).T  # [N, C]; of equal ones the first wins
     return result_of(cosines.argmax(dim=1).cpu().numpy(), truth)
 
 
@@ -95,7 +89,7 @@ def result_of(predicted: np.ndarray, truth: np.ndarray) -> ClassificationResult:
         truth: True class of each image, int64 [N].
     """
     correct = predicted == truth
-    recalls = [correct[truth == label].mean() for label in np.unique(truth)]
+    recalls = [correct[truth == label].mean() for label in np.unique(truth)]  # a class without images has no recall
     return ClassificationResult(
         correct=correct,
         predicted=predicted,

@@ -15,10 +15,10 @@ CHECKED_ROWS = 8192
 
 
 def check_rows(embeddings: torch.Tensor, name: str, *, describe: Callable[[int], str] | None = None) -> None:
-    """Checks that every row has a direction.
+    """Checks that every row of embeddings [N, D] has a direction.
 
     Args:
-        embeddings: Floating point, of shape [N, D].
+        embeddings: Floating point.
         name: What the error calls them.
         describe: Says in words where a row is; by default its index.
 
@@ -49,9 +49,6 @@ def grid_rows(embeddings: torch.Tensor) -> torch.Tensor:
 
     The product of two such matrices is the cosine times 2**52, exact and independent of the order of
     summation; its distance from the cosine of the unrounded rows is about 1e-8.
-
-    Args:
-        embeddings: Rows that passed ``check_rows``, of shape [N, D].
     """
     rows = embeddings.detach().double()
     return torch.round(rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True) * GRID)

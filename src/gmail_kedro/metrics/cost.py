@@ -1,8 +1,8 @@
 """What training took, from its history: time, steps to convergence, FLOPs, memory, energy, trainable parameters.
 
 A run has converged at the first step whose smoothed loss is within a tolerance of the best smoothed loss of the run. It
-is the validation loss where that was looked at three times or more, smoothed over three looks; otherwise the training
-loss, smoothed over a twentieth of the steps. FLOPs count a multiply-add as two.
+is the validation loss where that was evaluated three times or more, smoothed over three; otherwise the training loss,
+smoothed over a twentieth of the steps. FLOPs count a multiply-add as two.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 TOLERANCE = 0.01
-LOOKS, TRAINING_SHARE = 3, 20
+EVALUATIONS, TRAINING_SHARE = 3, 20  # what a loss is smoothed over: three values, or the steps divided by 20
 FACTS = ("step_flops", "peak_bytes", "energy_joules", "trainable_parameters")
 SUMMED = ("seconds", "steps", "seconds_to_convergence", "steps_to_convergence", "step_flops", "total_flops")
 FLOP_CONVENTION = "2 per multiply-add, forward and backward of one step, element-wise operations not counted"
@@ -26,7 +26,7 @@ def training_cost(history: pd.DataFrame, *, tolerance: float = TOLERANCE) -> dic
     """Returns what one training run took; what its history does not hold is left out, with a reason.
 
     Args:
-        history: One row a step: ``step``, ``loss``, ``seconds`` since the loop (re)started, and where it was looked at
+        history: One row a step: ``step``, ``loss``, ``seconds`` since the loop (re)started, and where it was evaluated
             ``val_loss``; its first row also has ``step_flops``, its last ``peak_bytes``, ``energy_joules`` and
             ``trainable_parameters``.
         tolerance: Relative distance from the best loss that counts as converged.
@@ -79,8 +79,7 @@ def total_cost(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _elapsed_seconds(seconds: np.ndarray) -> np.ndarray:
-    """Returns seconds since the very beginning; each resumption starts the loop's clock at 0 again."""
-    restarts = np.flatnonzero(np.diff(seconds) < 0)
+    restarts = np.flatnonzero(np.diff(seconds) < 0)  # each resumption starts the loop's clock at 0 again
     before = np.zeros(len(seconds))
     for last in restarts:
         before[last + 1 :] += seconds[last]
@@ -88,10 +87,10 @@ def _elapsed_seconds(seconds: np.ndarray) -> np.ndarray:
 
 
 def _converged(history: pd.DataFrame, tolerance: float) -> tuple[str | None, int | None]:
-    """Returns the loss that was looked at, and the row at which it had converged; None where none is finite."""
-    looks = history["val_loss"].dropna() if "val_loss" in history else pd.Series(dtype=float)
-    name, values, window = "val_loss", looks, LOOKS
-    if len(looks) < LOOKS:
+    """Returns the loss that tells, and the row at which it had converged; None where none is finite."""
+    evaluated = history["val_loss"].dropna() if "val_loss" in history else pd.Series(dtype=float)
+    name, values, window = "val_loss", evaluated, EVALUATIONS
+    if len(evaluated) < EVALUATIONS:
         name, values, window = "loss", history["loss"], max(1, len(history) // TRAINING_SHARE)
     smooth = values.replace([np.inf, -np.inf], np.nan).rolling(window, min_periods=1).mean().dropna()
     if smooth.empty:

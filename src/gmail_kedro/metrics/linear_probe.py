@@ -20,17 +20,11 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What the probe read off the test features.
+    """What the probe read off the test features."""
 
-    Attributes:
-        result: The test split's predictions and accuracies.
-        weight_decay: The one chosen on the validation split, 1 / C in scikit-learn's terms.
-        val_score: What it reached there of the metric it was chosen by, in percent.
-    """
-
-    result: ClassificationResult
-    weight_decay: float
-    val_score: float
+    result: ClassificationResult  # the test split's predictions and accuracies
+    weight_decay: float  # the one chosen on the validation split, 1 / C in scikit-learn's terms
+    val_score: float  # what it reached there of the metric it was chosen by, in percent
 
 
 def linear_probe(
@@ -57,7 +51,7 @@ def linear_probe(
     _check(features, labels, weight_decays)
     mean = features["train"].mean(axis=0, dtype=np.float64)
     deviation = features["train"].std(axis=0, dtype=np.float64)
-    scale = np.where(deviation > 0, deviation, 1.0)
+    scale = np.where(deviation > 0, deviation, 1.0)  # [D]; a feature that never varies stays 0
     sides = {split: (features[split] - mean) / scale for split in SPLITS}
     reached = {}
     for decay in weight_decays:
@@ -73,13 +67,12 @@ def linear_probe(
 def _fit(
     features: np.ndarray, labels: np.ndarray, weight_decay: float, max_iterations: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Fits and returns what predicts; that a fit used up its iterations is part of the protocol and no news."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1 / weight_decay, solver="lbfgs", max_iter=max_iterations)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # to stop after MAX_ITERATIONS is the protocol
         return model.fit(features, labels).predict
 
 

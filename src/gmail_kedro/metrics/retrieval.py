@@ -1,7 +1,7 @@
-"""Image-to-text and text-to-image recall at k, with any number of captions for each photograph.
+"""Image-to-text and text-to-image recall at k, with any number of captions for each image.
 
 An image query is a hit if at least one of its captions is among the k best texts; a text query is a hit if
-its photograph is among the k best images. Equal cosines rank by index, the lower first.
+its image is among the k best. Equal cosines rank by index, the lower first.
 
 Ranks are counted in float32 wherever its error cannot change them, and exactly (see ``cosine``) for the few candidates
 that are as close to a positive as that error: the result is that of exact cosines at the speed of float32.
@@ -20,15 +20,10 @@ PAIRS_AT_ONCE, MOST_PAIRS = 1024, 8192
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """Which queries found what they were looking for.
+    """Which queries found what they were looking for."""
 
-    Attributes:
-        i2t_hits: For each k, bool of shape [N_i]: the photograph has a caption in the top k.
-        t2i_hits: For each k, bool of shape [N_t]: the caption's photograph is in the top k.
-    """
-
-    i2t_hits: dict[int, np.ndarray]
-    t2i_hits: dict[int, np.ndarray]
+    i2t_hits: dict[int, np.ndarray]  # for each k, bool of shape [N_i]: the image has a caption in the top k
+    t2i_hits: dict[int, np.ndarray]  # for each k, bool of shape [N_t]: the caption's image is in the top k
 
     def scores(self) -> dict[str, float]:
         """Returns recall at k in percent: ``i2t_r1``, …, ``t2i_r10``."""
@@ -62,12 +57,9 @@ def retrieval_scores(
     Args:
         image: Image embeddings [N_i, D], any norm.
         text: Text embeddings [N_t, D], any norm.
-        text_image_index: For each text the row of its photograph, integers of shape [N_t].
+        text_image_index: For each text the row of its image, integers of shape [N_t].
         ks: Cut-offs; one larger than the number of candidates makes every query a hit.
         block: About ``block`` times ``block`` cosines are held at once.
-
-    Returns:
-        The hits of each query; ``.scores()`` gives them in percent.
 
     Raises:
         TypeError: If embeddings are not floating point or the index is not integer.
@@ -145,7 +137,7 @@ class _Pair:
     def exact_cosines(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Returns exact cosines, in grid units, of some images with some texts of the block, float64 of shape [P]."""
         image, text = self.image[self.images], self.text[self.texts]
-        if len(rows) > MOST_PAIRS:
+        if len(rows) > MOST_PAIRS:  # many ties, as of a model that has collapsed: the whole block is cheaper
             return (grid_rows(image) @ grid_rows(text).T).numpy()[rows, columns]
         exact = np.empty(len(rows))
         for part in _blocks(len(rows), PAIRS_AT_ONCE):
@@ -155,19 +147,12 @@ class _Pair:
 
 @dataclass
 class _Queries:
-    """Where the best positive of each query stands, counted so far.
+    """Where the best positive of each query stands, counted so far."""
 
-    Attributes:
-        own: Exact cosine of each query's best positive, in grid units, float64 [Q].
-        index: Index of that positive among all candidates, int64 [Q].
-        width: Width D of the embeddings, which bounds the error of a float32 cosine.
-        ranks: Candidates found ahead of it, int64 [Q].
-    """
-
-    own: np.ndarray
-    index: np.ndarray
-    width: int
-    ranks: np.ndarray = field(init=False)
+    own: np.ndarray  # exact cosine of each query's best positive, in grid units, float64 [Q]
+    index: np.ndarray  # index of that positive among all candidates, int64 [Q]
+    width: int  # D of the embeddings, which bounds the error of a float32 cosine
+    ranks: np.ndarray = field(init=False)  # candidates found ahead of it, int64 [Q]
 
     def __post_init__(self) -> None:
         cosine, error = self.own / GRID**2, _float32_error(self.width)
@@ -178,14 +163,15 @@ class _Queries:
         """Adds the candidates of one block that rank before the positives.
 
         Args:
-            cosines: Images by texts, float32.
+            cosines: Of its images with its texts, float32 [I, T].
             pair: The block.
             axis: The candidates' axis: 1 for image queries, 0 for text queries.
         """
         queries, first = (pair.images, pair.texts.start) if axis == 1 else (pair.texts, pair.images.start)
         low, high = (np.expand_dims(bound[queries], axis) for bound in (self._low, self._high))
-        ahead = cosines > high
+        ahead = cosines > high  # beyond any rounding
         self.ranks[queries] += ahead.view(np.uint8).sum(axis=axis, dtype=np.int32)
+        # Between low and high rounding may decide, so these few are computed exactly.
         rows, columns = np.divmod(np.flatnonzero((cosines >= low) != ahead), cosines.shape[1])
         query, candidate = (rows, columns) if axis == 1 else (columns, rows)
         exact, own = pair.exact_cosines(rows, columns), self.own[queries][query]
@@ -213,7 +199,7 @@ def _blocks(count: int, size: int) -> Iterator[slice]:
 
 
 def _own_cosines(image: torch.Tensor, text: torch.Tensor, owner: torch.Tensor, block: int) -> torch.Tensor:
-    """Returns each text's cosine with its own photograph, in grid units: float64 of shape [N_t]."""
+    """Returns each text's cosine with its own image, in grid units: float64 of shape [N_t]."""
     own = torch.empty(len(text), dtype=torch.float64)  # one array: many small ones would pin the freed memory between
     for texts in _blocks(len(text), block):
         own[texts] = (grid_rows(image[owner[texts]]) * grid_rows(text[texts])).sum(dim=1)
@@ -221,7 +207,7 @@ def _own_cosines(image: torch.Tensor, text: torch.Tensor, owner: torch.Tensor, b
 
 
 def _best_captions(own: torch.Tensor, owner: torch.Tensor, image_count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the cosine [N_i] and the index [N_i] of each photograph's best caption, the lower index in a tie."""
+    """Returns the cosine [N_i] and the index [N_i] of each image's best caption, the lower index in a tie."""
     best = own.new_full((image_count,), -torch.inf).scatter_reduce(0, owner, own, "amax")
     winners = (own == best[owner]).nonzero().squeeze(1)
     index = owner.new_full((image_count,), len(own))

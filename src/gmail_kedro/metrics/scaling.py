@@ -11,21 +11,13 @@ SMALLEST_P = 0.05
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error = factor * size ** -exponent.
+    """error = factor * size ** -exponent."""
 
-    Attributes:
-        factor: Error at size 1.
-        exponent: How fast the error falls; below 0 it rises.
-        low: Lower end of the exponent's 95 % interval.
-        high: Its upper end.
-        p_value: Of a chi-square test that the points lie on the law within their errors.
-    """
-
-    factor: float
-    exponent: float
-    low: float
-    high: float
-    p_value: float
+    factor: float  # error at size 1
+    exponent: float  # how fast the error falls; below 0 it rises
+    low: float  # lower end of the exponent's 95 % interval
+    high: float  # its upper end
+    p_value: float  # of a chi-square test that the points lie on the law within their errors
 
     @property
     def fits(self) -> bool:
@@ -65,10 +57,11 @@ def fit_power_law(sizes: Sequence[float], errors: Sequence[float], deviations: S
         )
     if not all((values > 0).all() and np.isfinite(values).all() for values in (size, error, deviation)):
         raise ValueError("A power law needs sizes, errors and deviations greater than 0.")
-    slope, offset = np.polyfit(np.log(size), np.log(error), 1)
+    slope, offset = np.polyfit(np.log(size), np.log(error), 1)  # a start: the law is a line in logarithms
     best, covariance = curve_fit(
         _law, size, error, p0=(np.exp(offset), -slope), sigma=deviation, absolute_sigma=True, maxfev=10_000
     )
+    # absolute_sigma above: the deviations are known, not up to a factor that would make any points fit.
     spread = CONFIDENCE_Z * float(np.sqrt(covariance[1, 1]))
     squares = float((((error - _law(size, *best)) / deviation) ** 2).sum())
     exponent = float(best[1])

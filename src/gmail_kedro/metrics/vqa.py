@@ -29,32 +29,20 @@ _FEWEST_WORDS_OF_A_SENTENCE = 6
 
 @dataclass(frozen=True)
 class VqaQuestion:
-    """A question as its benchmark holds it.
+    """A question as its benchmark holds it."""
 
-    Attributes:
-        choices: The choices in words, in the order of their letters; empty for an open question.
-        answers: The true answer: one letter of a choice, or the accepted answers of an open question.
-    """
-
-    choices: tuple[str, ...]
-    answers: tuple[str, ...]
+    choices: tuple[str, ...]  # the choices in words, in the order of their letters; empty for an open question
+    answers: tuple[str, ...]  # the true answer: one letter of a choice, or the accepted answers of an open question
 
 
 @dataclass(frozen=True)
 class VqaResult:
-    """Which questions were answered rightly.
+    """Which questions were answered rightly."""
 
-    Attributes:
-        question_ids: The questions, in the order of ``correct``.
-        correct: Right or wrong, bool of shape [N].
-        accuracy: Share of right answers over all questions (micro), in percent.
-        unparsed: Questions whose answer names no choice: wrong in ScienceQA, guessed in MMMU.
-    """
-
-    question_ids: tuple[str, ...]
-    correct: np.ndarray
-    accuracy: float
-    unparsed: tuple[str, ...]
+    question_ids: tuple[str, ...]  # the questions, in the order of `correct`
+    correct: np.ndarray  # right or wrong, bool of shape [N]
+    accuracy: float  # share of right answers over all questions (micro), in percent
+    unparsed: tuple[str, ...]  # questions whose answer names no choice: wrong in ScienceQA, guessed in MMMU
 
     def scores(self) -> dict[str, float]:
         """Returns ``accuracy`` and ``unparsed_share``, both in percent."""
@@ -67,10 +55,6 @@ def scienceqa_result(responses: Mapping[str, str], questions: Mapping[str, VqaQu
     Example:
         >>> scienceqa_result({"7": "B"}, {"7": VqaQuestion(("red", "blue"), ("B",))}).accuracy
         100.0
-
-    Args:
-        responses: What the model wrote, by question id.
-        questions: The questions, by id.
 
     Raises:
         ValueError: If the ids differ, there are no questions, or a question's answer is none of its letters.
@@ -112,12 +96,7 @@ def mmmu_result(
 
 
 def parse_scienceqa(response: str, choice_count: int) -> str | None:
-    """Returns the letter a ScienceQA answer names, or None.
-
-    Args:
-        response: What the model wrote.
-        choice_count: Letters beyond it are no answer.
-    """
+    """Returns the letter a ScienceQA answer names, or None; letters beyond the choices are no answer."""
     text = response.replace("\n", ". ")
     letters = LETTERS[:choice_count]
     if text.strip() in letters:
@@ -129,13 +108,8 @@ def parse_scienceqa(response: str, choice_count: int) -> str | None:
 
 
 def parse_choice(response: str, choices: Sequence[str]) -> str | None:
-    """Returns the letter that an answer to a multiple-choice question of MMMU names, or None.
-
-    Args:
-        response: What the model wrote.
-        choices: The choices in words.
-    """
-    for mark in _EDGE_MARKS:
+    """Returns the letter that an answer to a multiple-choice question of MMMU names, or None."""
+    for mark in _EDGE_MARKS:  # one after the other, as the published evaluation strips them
         response = response.strip(mark)
     text = f" {response} "
     words = {letter: choice.lower() for letter, choice in zip(LETTERS, choices, strict=False)}
@@ -146,17 +120,13 @@ def parse_choice(response: str, choices: Sequence[str]) -> str | None:
         (text.lower(), words if is_sentence else {}),
     ):
         places = {letter: looked_in.rfind(sign) for letter, sign in signs.items() if sign and sign in looked_in}
-        if places:
+        if places:  # the first kind of sign that is there decides, and of it the last mention
             return max(places, key=lambda letter: places[letter])
     return None
 
 
 def parse_open(response: str) -> list[str | float]:
-    """Returns what an answer to an open question of MMMU may mean: its conclusions, and every number in them.
-
-    Args:
-        response: What the model wrote.
-    """
+    """Returns what an answer to an open question of MMMU may mean: its conclusions, and every number in them."""
     lines = response.strip().strip(".").lower().split("\n")
     conclusions = []
     for position, line in enumerate(lines):
@@ -172,12 +142,7 @@ def parse_open(response: str) -> list[str | float]:
 
 
 def is_open_answer_right(meant: Sequence[str | float], answers: Sequence[str]) -> bool:
-    """Says whether a true answer is among what was meant: numbers equal to two decimals, words contained.
-
-    Args:
-        meant: As ``parse_open`` returns it.
-        answers: The accepted answers.
-    """
+    """Says whether a true answer is among what was meant: numbers equal to two decimals, words contained."""
     accepted = [form for answer in answers for form in _normal_forms(answer)]
     true_words = [form for form in accepted if isinstance(form, str)]
     return any(

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
-from gmail_kedro.metrics.captioning import CaptionResult, tokenize_simple
-from gmail_kedro.metrics.unavailable import MetricUnavailableError
+from gmail_kedro.metrics.captioning import CaptionResult, MetricUnavailableError, tokenize_simple
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -39,10 +38,7 @@ FUNCTION_WORDS = frozenset(FUNCTION_WORDS_TEXT.split())
 
 
 def load_word_vectors(path: Path) -> "KeyedVectors":
-    """Returns word vectors from a file: word2vec's binary (``.bin``) or text form, or GloVe's text form.
-
-    Args:
-        path: The file; ``.gz`` is fine.
+    """Returns word vectors from a file: word2vec's binary (``.bin``) or text form, or GloVe's; ``.gz`` is fine.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -68,9 +64,7 @@ def load_word_vectors(path: Path) -> "KeyedVectors":
 
 
 def train_word_vectors(captions: Sequence[str], folder: Path, *, seed: int) -> "KeyedVectors":
-    """Returns skip-gram vectors trained on captions, from the folder where the same were trained before.
-
-    Those whose file is damaged are trained anew, and that is said.
+    """Returns skip-gram vectors trained on captions, or those that were trained on the same before.
 
     Args:
         captions: Tokens joined by spaces.
@@ -107,7 +101,7 @@ def _train_own(sentences: Sequence[Sequence[str]], path: Path, seed: int) -> Non
         sg=1,
         min_count=1,
         seed=seed,
-        workers=1,
+        workers=1,  # with more, gensim's threads race, and the vectors differ from run to run
     )
     write_tensors(path, {"vectors": torch.from_numpy(model.wv.vectors)}, {"words": model.wv.index_to_key})
 
@@ -187,15 +181,14 @@ def _known_words(caption: str, vectors: "KeyedVectors") -> list[str]:
 
 
 def _distance(first: list[str], second: list[str], vectors: "KeyedVectors") -> float:
-    """Returns the word mover's distance, infinite where one side has no words."""
     if not first or not second:
         return math.inf
+    # gensim asks a solver even for equal words, and gets what is almost 0.
     return 0.0 if sorted(first) == sorted(second) else float(vectors.wmdistance(first, second, norm=True))
 
 
 def _has_header(path: Path) -> bool:
-    """Says whether a text file begins with the two counts of word2vec, which GloVe leaves out."""
     import gzip
 
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        return len(stream.readline(4096).split()) == 2
+        return len(stream.readline(4096).split()) == 2  # the two counts of word2vec, which GloVe leaves out

@@ -33,21 +33,13 @@ NOTHING = Interval(np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class Number:
-    """One number of one run.
+    """One number of one run."""
 
-    Attributes:
-        value: The score, in the column's unit; None where it is not there.
-        interval: Its 95 % interval within the run, or None.
-        items: It image by image, indexed by ``image_id``, or None.
-        protocol: How it was measured, and what the run was made from.
-        reason: Why it is not there, or ``""``.
-    """
-
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-    items: "pd.Series[float] | None" = None
-    protocol: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
+    value: float | None = None  # the score, in the column's unit; None where it is not there
+    interval: tuple[float, float] | None = None  # its 95 % interval within the run, or None
+    items: "pd.Series[float] | None" = None  # the score image by image, by `image_id`, or None
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # how it was measured, and what the run was made from
+    reason: str = ""  # why there is no value
 
 
 def differing_protocol(

@@ -20,15 +20,9 @@ LINES = 4
 
 @dataclass(frozen=True)
 class SheetCell:
-    """One caption's place on the sheet.
+    """One caption's place on the sheet."""
 
-    Attributes:
-        real: The real image; None where the corpus is not at hand.
-        generated: The generated one.
-        caption: The caption both belong to.
-    """
-
-    real: "Image | None"
+    real: "Image | None"  # None where the corpus is not at hand
     generated: "Image"
     caption: str
 

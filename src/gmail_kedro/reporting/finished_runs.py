@@ -42,27 +42,16 @@ PROTOCOL = (
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What one run of one seed left.
+    """What one run of one seed left."""
 
-    Attributes:
-        name: The run's name in ``experiments.yml``, or a study's variant.
-        seed: Its training seed.
-        run_id: Its id.
-        folder: Where its files are.
-        receipt: What its ``run.json`` says.
-        damage: Which of its files is damaged, or ``""``; such a run has no numbers.
-        reports: The content of its JSON files by name.
-        items: Its scores image by image, by the JSON file they belong to.
-    """
-
-    name: str
+    name: str  # the run's name in `experiments.yml`, or a study's variant
     seed: int
     run_id: str
     folder: Path
-    receipt: Mapping[str, Any] = field(default_factory=dict)
-    damage: str = ""
-    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    items: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    receipt: Mapping[str, Any] = field(default_factory=dict)  # run.json
+    damage: str = ""  # which of its files is damaged; such a run has no numbers
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # its JSON files by name
+    items: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # image by image, by the JSON file it belongs to
 
     @property
     def gap(self) -> Mapping[str, Any]:

@@ -77,21 +77,13 @@ PICTURE_WIDTH = 1400  # pixels; wider pictures are made smaller
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page, or the reason why it is not there.
-
-    Attributes:
-        title: What is seen.
-        caption: How to read it, and from how many seeds it is.
-        svg: A chart as an ``<svg>`` element; empty for an image or nothing.
-        data: An image as a data URI; empty for a chart or nothing.
-        missing: Why there is neither.
-    """
+    """A figure of the page, or the reason why it is not there."""
 
     title: str
-    caption: str
-    svg: str = ""
-    data: str = ""
-    missing: str = ""
+    caption: str  # how to read it, and from how many seeds it is
+    svg: str = ""  # a chart as an `<svg>` element; empty for an image or nothing
+    data: str = ""  # an image as a data URI; empty for a chart or nothing
+    missing: str = ""  # why there is neither
 
     def __post_init__(self) -> None:
         """Refuses a figure that shows nothing and does not say why.
@@ -105,19 +97,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Figures under one heading.
-
-    Attributes:
-        title: The heading.
-        text: What they are about.
-        pictures: The figures.
-        wide: Whether each takes the whole width.
-    """
+    """Figures under one heading."""
 
     title: str
     text: str
     pictures: tuple[Picture, ...]
-    wide: bool = False
+    wide: bool = False  # whether each takes the whole width
 
 
 def data_uri(image: "Image") -> str:

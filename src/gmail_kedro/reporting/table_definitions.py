@@ -14,64 +14,37 @@ ROW_KEYS = {"run", "against", "paper", "file", "group", "seeds", "blocked"}
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table.
-
-    Attributes:
-        name: Its heading.
-        file: File in a run's folder that has its numbers, without ``.json``.
-        groups: Where in the file, key by key, outermost first.
-        key: The score.
-        higher_is_better: Its direction.
-        per: What the number is divided by, so that it stands in the paper's unit.
-        instead: Where it lies in runs that have no number at this address, or None.
-    """
+    """One column of a table."""
 
     name: str
-    file: str
-    groups: tuple[str, ...]
+    file: str  # file in a run's folder that has its numbers, without `.json`
+    groups: tuple[str, ...]  # where in the file, key by key, outermost first
     key: str
     higher_is_better: bool = True
-    per: float = 1.0
-    instead: "Column | None" = None
+    per: float = 1.0  # what the number is divided by, so that it stands in the paper's unit
+    instead: "Column | None" = None  # where it lies in runs that have no number at this address, or None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
-
-    Attributes:
-        name: Its heading.
-        run: The run that has its numbers.
-        against: The row that it is compared with, or ``""``.
-        paper: The paper's number of each column; NaN where it has none.
-        columns: Where each number lies.
-        seeds: The only seeds that count, or None for all.
-        blocked: Why the row cannot run, or ``""``.
-    """
+    """One row of a table."""
 
     name: str
-    run: str
-    against: str
-    paper: tuple[float, ...]
+    run: str  # a name of experiments.yml
+    against: str  # the row that it is compared with, if any
+    paper: tuple[float, ...]  # the paper's number of each column; NaN where it has none
     columns: tuple[Column, ...]
-    seeds: tuple[int, ...] | None
-    blocked: str
+    seeds: tuple[int, ...] | None  # the only seeds that count, or None for all
+    blocked: str  # why the row cannot run, if so
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table.
+    """One table."""
 
-    Attributes:
-        number: The paper's, or from ``OURS_FROM`` on our own.
-        title: Its title.
-        note: What its rows stand for.
-        rows: Its rows by name.
-    """
-
-    number: int
+    number: int  # the paper's, or from `OURS_FROM` on our own
     title: str
-    note: str
+    note: str  # what its rows stand for
     rows: Mapping[str, Row]
 
 

@@ -18,20 +18,13 @@ EVERY, SOME, NONE, CONTRARY, UNRUN = "every", "some", "none", "contrary", "unrun
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one comparison of a table.
-
-    Attributes:
-        table: Number of the table.
-        title: Its title.
-        row: The row that is compared.
-        against: The row it is compared with.
-        columns: Each measure with its verdict, in the table's order; only those the paper makes a claim for.
-    """
+    """What became of one comparison of a table."""
 
     table: int
     title: str
     row: str
     against: str
+    # Each measure with its verdict, in the table's order; only those the paper makes a claim for.
     columns: tuple[tuple[str, str], ...]
 
     @property

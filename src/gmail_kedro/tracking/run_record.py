@@ -30,19 +30,12 @@ UNNAMED_KEYS = ("scores", "intervals", "mean")
 
 
 class Point(NamedTuple):
-    """One value of one curve.
+    """One value of one curve."""
 
-    Attributes:
-        name: The metric, for instance ``alignment/loss``.
-        value: Its value.
-        step: The optimizer step.
-        milliseconds: Unix time.
-    """
-
-    name: str
+    name: str  # the metric, for instance `alignment/loss`
     value: float
     step: int
-    milliseconds: int
+    milliseconds: int  # Unix time
 
 
 def parameters_entry(groups: Mapping[str, Any]) -> Entry:

@@ -26,23 +26,14 @@ ADDRESS = "http://127.0.0.1:5000"  # where `make ui` shows the store
 
 
 class TableLink(NamedTuple):
-    """Where the browser compares the runs of one table.
-
-    Attributes:
-        table: Its number.
-        title: Its title.
-        compare: The comparison of all its runs.
-        filtered: The list of runs, filtered by the table.
-        run_count: How many runs are compared.
-        missing: Names of runs that MLflow does not have.
-    """
+    """Where the browser compares the runs of one table."""
 
     table: int
     title: str
-    compare: str
-    filtered: str
+    compare: str  # the comparison of all its runs
+    filtered: str  # the list of runs, filtered by the table
     run_count: int
-    missing: tuple[str, ...]
+    missing: tuple[str, ...]  # names of runs that MLflow does not have
 
 
 def matrix_tags(run_name: str, definitions: Mapping[int, Mapping[str, Any]]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from gmail_kedro.metrics.corpus_scores import bleu_scores, meteor_score
+from gmail_kedro.metrics.captioning import _bleu_scores, _meteor_score
 from gmail_kedro.metrics.statistics import bootstrap_interval, paired_difference
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs Java")
@@ -42,14 +42,14 @@ def bleu_alone(references, predictions):
 
 def test_bleu_is_pycocoevalcaps_and_the_mean_of_what_images_contribute():
     references, predictions = captions(30, spoil=0.3)
-    scores, each = bleu_scores(references, predictions)
+    scores, each = _bleu_scores(references, predictions)
     assert scores.tolist() == bleu_alone(references, predictions).tolist()
     np.testing.assert_allclose(each.mean(axis=1), scores, rtol=1e-12)
 
 
 def test_what_an_image_contributes_to_bleu_is_what_is_lost_without_it():
     references, predictions = captions(12, spoil=0.3)
-    _, each = bleu_scores(references, predictions)
+    _, each = _bleu_scores(references, predictions)
     images = list(references)
     without = np.array(
         [
@@ -63,7 +63,7 @@ def test_what_an_image_contributes_to_bleu_is_what_is_lost_without_it():
 @pytest.mark.parametrize("word", ["", "unheard"])
 def test_bleu_of_captions_without_a_match_is_zero(word):
     references, predictions = captions(4, spoil=0)
-    scores, each = bleu_scores(references, dict.fromkeys(predictions, [word]))
+    scores, each = _bleu_scores(references, dict.fromkeys(predictions, [word]))
     np.testing.assert_allclose(scores, 0, atol=1e-8)
     np.testing.assert_allclose(each, 0, atol=1e-8)
 
@@ -89,7 +89,7 @@ def test_the_interval_of_bleu_is_that_of_bleu_made_anew_for_every_resample():
     scorer, rng = counted(references, predictions), np.random.default_rng(0)
     made_anew = [bleu_4_of(scorer, rng.integers(150, size=150)) for _ in range(600)]
     low, high = np.quantile(made_anew, [0.025, 0.975])
-    found = bootstrap_interval(bleu_scores(references, predictions)[1][3], count=2000, seed=0)
+    found = bootstrap_interval(_bleu_scores(references, predictions)[1][3], count=2000, seed=0)
     assert found.low == pytest.approx(low, abs=0.1 * (high - low))
     assert found.high == pytest.approx(high, abs=0.1 * (high - low))
 
@@ -103,7 +103,7 @@ def test_the_interval_of_a_difference_of_bleu_is_that_of_paired_resamples():
         drawn = rng.integers(150, size=150)
         made_anew.append(bleu_4_of(scorers[0], drawn) - bleu_4_of(scorers[1], drawn))
     low, high = np.quantile(made_anew, [0.025, 0.975])
-    each = [bleu_scores(references, said)[1][3] for said in (better, worse)]
+    each = [_bleu_scores(references, said)[1][3] for said in (better, worse)]
     found = paired_difference(each[0], each[1], count=2000, seed=0)
     assert found.low == pytest.approx(low, abs=0.1 * (high - low))
     assert found.high == pytest.approx(high, abs=0.1 * (high - low))
@@ -115,7 +115,7 @@ def test_meteor_is_pycocoevalcaps_and_what_an_image_contributes_is_what_is_lost_
 
     references, predictions = captions(8, spoil=0.3)
     before = children()
-    score, each = meteor_score(references, predictions)
+    score, each = _meteor_score(references, predictions)
     assert children() == before
     alone, images = Meteor(), list(references)
     assert score == alone.compute_score(references, predictions)[0]
