@@ -25,18 +25,11 @@ PROMPTS = Path(__file__).with_name("prompts")
 
 @dataclass(frozen=True)
 class Division:
-    """What divides a set that torchvision knows no splits of.
+    """What divides a set that torchvision knows no splits of."""
 
-    Attributes:
-        listing: A file with one image a line, all that is measured on, such as SUN397's ``Testing_01.txt``.
-        training_listing: The same of what is trained on, such as ``Training_01.txt``.
-        train_per_class: In place of both: how many images of each class are drawn to be trained on; the others are
-            measured on, as on Caltech101.
-    """
-
-    listing: Path | None = None
-    training_listing: Path | None = None
-    train_per_class: int | None = None
+    listing: Path | None = None  # of what is measured on, an image a line, such as SUN397's Testing_01.txt
+    training_listing: Path | None = None  # of what is trained on, such as Training_01.txt
+    train_per_class: int | None = None  # in place of both, as on Caltech101: the others are measured on
 
 
 WHOLE = Division()

@@ -54,6 +54,7 @@ def check_set(found: LabelledImages) -> LabelledImages:
 
 def with_val(labels: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
     """Returns labels by split and image; where there is no ``val``, a fifth of ``train`` is drawn for it."""
+    # The validation split chooses a probe's weight decay, which the test split must not.
     if "val" in labels:
         return dict(labels)
     keys = sorted(labels["train"])
@@ -64,16 +65,7 @@ def with_val(labels: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, 
 
 
 def draw_from_each_class(labels: Mapping[str, int], count: int, *, name: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Returns the labels of ``count`` images drawn from each class, and of all others.
-
-    Args:
-        labels: By image.
-        count: How many of each class are drawn.
-        name: What messages call the set.
-
-    Raises:
-        ValueError: If nothing would be left of a class.
-    """
+    """Returns the labels of ``count`` images drawn from each class, and of all others; of each some must be left."""
     rng = np.random.default_rng(SEED)
     drawn: set[str] = set()
     members: dict[int, list[str]] = {}
@@ -93,11 +85,6 @@ def draw_from_each_class(labels: Mapping[str, int], count: int, *, name: str) ->
 
 def without_overlap(name: str, measured: Mapping[str, int], splits: TrainingSplits) -> TrainingSplits:
     """Returns training splits with a ``val``, once none of their images is measured on.
-
-    Args:
-        name: What messages call the set.
-        measured: Labels of what is measured on, by image.
-        splits: At least ``train``.
 
     Raises:
         ValueError: If an image is in both, or there is none to train on.

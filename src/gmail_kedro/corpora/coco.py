@@ -22,7 +22,6 @@ def read_coco(
     lies at ``images/file_name``. The arguments are those of ``read_table``.
 
     Raises:
-        FileNotFoundError: If the file or the folder does not exist.
         ValueError: If the file is not of this layout, repeats an id or a file, or captions an image it does not list.
     """
     annotations = require_file(annotations, name=name, home=home)

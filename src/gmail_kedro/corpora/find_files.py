@@ -16,16 +16,7 @@ NAMELESS = r"^[\s\pZ./]*$"
 
 
 def require_folder(folder: Path, *, name: str, home: str) -> Path:
-    """Returns the folder of a corpus's images.
-
-    Args:
-        folder: Where it should be.
-        name: What the message calls the corpus.
-        home: Where its files come from.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-    """
+    """Returns the folder of a corpus's images, which must exist; the message says whose it is and comes from where."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -36,11 +27,7 @@ def require_folder(folder: Path, *, name: str, home: str) -> Path:
 
 
 def require_file(path: Path, *, name: str, home: str) -> Path:
-    """Returns the annotations file of a corpus; arguments as ``require_folder``.
-
-    Raises:
-        FileNotFoundError: If it does not exist.
-    """
+    """Returns the annotations file of a corpus, as ``require_folder`` its folder."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -78,14 +65,7 @@ def find_images(
 
 
 def is_there(path: Path, label: str, skipped: Skipped, *, skip_missing: bool) -> bool:
-    """Returns whether an image is taken: it is there, or absent ones are not to be left out, and counted, here.
-
-    Args:
-        path: Its file.
-        label: What the count calls it.
-        skipped: Takes the count.
-        skip_missing: As the catalog entry says.
-    """
+    """Returns whether an image is taken: it is there, or absent ones are not to be left out, and counted, here."""
     if not skip_missing:  # a stat an image is slow over a network, and generation looks anyway
         return True
     skipped.allow(MISSING)

@@ -22,7 +22,6 @@ def read_flickr(
     An image is called by its file name, a caption by its token. The arguments are those of ``read_table``.
 
     Raises:
-        FileNotFoundError: If the file or the folder does not exist.
         ValueError: If a token is not of that form or occurs twice.
     """
     annotations = require_file(annotations, name=name, home=home)
@@ -33,6 +32,7 @@ def read_flickr(
     for numbers, batch in stream_table(annotations, content, rows=RowNumbers(), skipped=skipped):
         tokens = decode_texts(batch.column("token"))[0]
         parts = pc.extract_regex(tokens, pattern=TOKEN)
+        # A blank line, or one with a wrong number of tabs, is counted; another form of token is another layout.
         bad = pc.indices_nonzero(pc.and_(pc.is_null(parts), pc.not_equal(tokens, "")))
         if len(bad):
             raise ValueError(

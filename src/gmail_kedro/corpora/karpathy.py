@@ -33,17 +33,10 @@ def read_karpathy(
     image lies at ``images/filepath/filename``, or ``images/filename`` where there is no ``filepath``. A caption is
     called by its sentid, an image by its cocoid, or else its imgid.
 
-    Args:
-        annotations: The JSON file.
-        images: The folder of the images.
-        name: What messages call the corpus.
-        home: Where the files come from, for messages.
-        train_splits: Splits of the file that make up ``train``. Those of train and restval that are not named here
-            are left out.
-        skip_missing: Leave out, and count, the images that are not there.
+    The arguments are those of ``read_table``, and ``train_splits``: the splits of the file that make up ``train``.
+    Those of train and restval that are not named are left out.
 
     Raises:
-        FileNotFoundError: If the file or the folder does not exist.
         ValueError: If ``train_splits`` names val or test, or the file is not of this layout: not JSON, no images, a
             missing key, a repeated id or file name, an unknown split. The message names the file and the entry.
     """

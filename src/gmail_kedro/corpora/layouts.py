@@ -38,13 +38,10 @@ OWN = ("name", "home", "train_splits")  # arguments of readers that come from th
 
 
 def check_places(layout: str, places: Mapping[str, Any], *, name: str) -> None:
-    """Refuses a catalog entry whose layout, or whose keys for its reader, are unknown or missing.
-
-    Raises:
-        ValueError: If one is; the message lists the known ones.
-    """
+    """Refuses a catalog entry with an unknown layout, or unknown or missing keys for it; lists the known ones."""
     if layout not in LAYOUTS:
         raise ValueError(f"The layout of the corpus {name!r} must be one of {sorted(LAYOUTS)}. Got {layout!r} instead.")
+    # The readers' signatures are the list of keys: a new option of a layout is known here by itself.
     arguments = {key: value for key, value in inspect.signature(LAYOUTS[layout]).parameters.items() if key not in OWN}
     unknown = sorted(set(places) - set(arguments))
     required = [key for key, argument in arguments.items() if argument.default is argument.empty]

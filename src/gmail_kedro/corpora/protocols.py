@@ -29,25 +29,15 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class CorpusProtocol:
-    """How the entries of a corpus are divided, and what must come out.
+    """How the entries of a corpus are divided, and what must come out."""
 
-    Attributes:
-        split: The split of all entries; None where the files or the rules below divide them.
-        train_splits: Splits of the files that make up ``train``; of train and restval, what is not named is left out.
-        first_to_test: So many images, from the start of the file, are ``test``; the others ``train``.
-        held_out: Shares of the images, by split (val, test), taken by a hash of the image id; the others ``train``.
-        captions_per_image: The first so many captions of each image are kept; None keeps all.
-        expected: Counts by split. A split that is not named is not counted.
-        home: Where the files come from, for messages.
-    """
-
-    split: str | None = None
-    train_splits: tuple[str, ...] = TRAIN_SPLITS
-    first_to_test: int = 0
-    held_out: Mapping[str, float] = field(default_factory=dict)
-    captions_per_image: int | None = None
-    expected: Mapping[str, Count] = field(default_factory=dict)
-    home: str = ""
+    split: str | None = None  # of all entries; None where the files or the rules below divide them
+    train_splits: tuple[str, ...] = TRAIN_SPLITS  # what makes up train; of these two, what is not named is left out
+    first_to_test: int = 0  # so many images, from the start of the file, are test; the others train
+    held_out: Mapping[str, float] = field(default_factory=dict)  # shares of val and test; the others are train
+    captions_per_image: int | None = None  # the first so many of each image are kept; None keeps all
+    expected: Mapping[str, Count] = field(default_factory=dict)  # by split; one that is not named is not counted
+    home: str = ""  # where the files come from, for messages
 
     def __post_init__(self) -> None:
         if self.split is not None and self.split not in SPLITS:
@@ -108,11 +98,7 @@ PROTOCOLS: Mapping[str, CorpusProtocol] = MappingProxyType(
 
 
 def find_protocol(protocol: str | Mapping[str, Any] | None) -> CorpusProtocol:
-    """Returns a protocol by its name in ``PROTOCOLS``, or from its fields as a catalog entry writes them.
-
-    Raises:
-        ValueError: If the name or a field is unknown; the message lists the known ones.
-    """
+    """Returns a protocol by its name in ``PROTOCOLS``, or from its fields as a catalog entry writes them."""
     if protocol is None:
         return CorpusProtocol()
     if isinstance(protocol, str):
@@ -134,11 +120,7 @@ def find_protocol(protocol: str | Mapping[str, Any] | None) -> CorpusProtocol:
 
 
 def read_expected(expected: Mapping[str, Any]) -> dict[str, Count]:
-    """Returns counts as a catalog entry writes them: ``{train: {images: 113287, captions: 566747}}``.
-
-    Raises:
-        ValueError: If it is not of that form.
-    """
+    """Returns counts as a catalog entry writes them: ``{train: {images: 113287, captions: 566747}}``."""
     if isinstance(expected, Mapping) and set(expected) <= set(SPLITS):
         counts = [set(count) if isinstance(count, Mapping) else set() for count in expected.values()]
         if all(names == {"images", "captions"} for names in counts):
@@ -150,11 +132,7 @@ def read_expected(expected: Mapping[str, Any]) -> dict[str, Count]:
 
 
 def check_train_splits(train_splits: Any) -> tuple[str, ...]:
-    """Returns the splits of a file that make up ``train``, as a catalog entry gives them.
-
-    Raises:
-        ValueError: If they are no list, or name val or test.
-    """
+    """Returns the splits of a file that make up ``train``; refuses val and test among them."""
     is_usable = not isinstance(train_splits, str) and len(train_splits) > 0
     if not is_usable or set(train_splits) & set(EVALUATION_SPLITS):
         raise ValueError(
@@ -168,7 +146,7 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
     """Returns the captions a protocol means, with ``split`` as train, val or test.
 
     Args:
-        captions: ``caption_id``, ``image_id``, ``caption``; ``split`` and ``position`` where the files have them.
+        captions: As in ``CaptionTable``.
         protocol: What is meant.
         name: What messages call the corpus.
 
@@ -181,6 +159,7 @@ def apply_protocol(captions: pd.DataFrame, protocol: CorpusProtocol, *, name: st
     if protocol.split is not None:
         return captions.assign(split=protocol.split)
     if protocol.first_to_test:
+        # By the position in the file where there is one: entries that are left out move no image into the test.
         has_position = "position" in captions
         position = captions["position"].to_numpy() if has_position else pd.factorize(captions["image_id"])[0]
         return _with_split(captions, np.where(position < protocol.first_to_test, "test", "train"))
@@ -203,8 +182,6 @@ def check_counts(captions: pd.DataFrame, expected: Mapping[str, Count], *, name:
         name: What the message calls the corpus.
         left_out: Captions that were left out and counted: so many may be missing, but no image.
 
-    Raises:
-        ValueError: If a count differs; the message gives both.
     """
     for split, count in expected.items():
         rows = captions.loc[captions["split"] == split, "image_id"]

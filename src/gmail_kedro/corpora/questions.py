@@ -29,10 +29,6 @@ def read_scienceqa(
         split: train, val or test.
         images_only: Leave out the questions without an image: the IMG part that vision-language models report.
         check_counts: Hold it to the published number of questions.
-
-    Raises:
-        FileNotFoundError: If a file, or the image of a question, is missing.
-        ValueError: If a file is not of this layout, or a count differs.
     """
     folder = Path(folder)
     problems = read_json(require_file(folder / "problems.json", name="scienceqa", home=SCIENCEQA_HOME), what="problems")
@@ -63,10 +59,6 @@ def read_mmmu(folder: Path, *, split: str = "validation", check_counts: bool = T
             ``answer``, ``question_type`` and ``image_1`` to ``image_7``.
         split: dev or validation; the answers of test are not public.
         check_counts: Hold it to the published number of questions.
-
-    Raises:
-        FileNotFoundError: If there is no such folder or no file of the split.
-        ValueError: If a file is not of this layout, or a count differs.
     """
     folder = require_folder(folder, name="mmmu", home=MMMU_HOME)
     files = sorted(folder.glob(f"*/{split}-*.parquet"))
@@ -132,6 +124,7 @@ def _mmmu_file(file: Path) -> Iterator[Question]:
 
 
 def _mmmu_question(row: Mapping[str, Any], subject: str) -> Question:
+    # MMMU's options are lists written out as Python's, and so are the answers of some open questions.
     options, written = _listed(row["options"] or "[]"), row["answer"] or ""
     if options is None:
         raise ValueError(f"the options {row['options']!r} are no list of texts, written out")
@@ -143,6 +136,7 @@ def _mmmu_question(row: Mapping[str, Any], subject: str) -> Question:
         options, answers = (), _listed(written) or (written,)
         if not all(map(str.strip, answers)):  # nothing is a part of every answer
             raise ValueError(f"the open question has the blank answer {written!r}")
+    # Of several images the first, as LLaVA reads one.
     images = [row.get(f"image_{number}") for number in range(1, MMMU_IMAGE_COUNT + 1)]
     return Question(
         question_id=row["id"],

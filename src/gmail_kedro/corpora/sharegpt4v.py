@@ -27,10 +27,6 @@ def read_sharegpt4v(
     The file holds ``[{"id", "image", "conversations": [{"from", "value"}, ...]}, ...]``; the caption is the first that
     ``gpt`` says, wherever it stands. An image is called by its path below ``images``; a caption by its position in
     the file, because the ids are not unique. The arguments are those of ``read_table``.
-
-    Raises:
-        FileNotFoundError: If the file or the folder does not exist.
-        ValueError: If the file is not of this layout.
     """
     annotations = require_file(annotations, name=name, home=home)
     source = ImageFiles(require_folder(images, name=name, home=home))
@@ -55,6 +51,7 @@ def _stream(annotations: Path, name: str) -> Iterator[Any]:
 
     with open_utf8(annotations) as file:
         try:
+            # use_float: Decimal, ijson's own, is no JSON value to the rest.
             yield from ijson.items(file, "item", use_float=True)
         except ijson.JSONError as error:
             raise ValueError(

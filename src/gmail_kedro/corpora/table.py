@@ -21,19 +21,13 @@ NO_LIST = "caption that is no list, where the others are lists written out"
 
 @dataclass(frozen=True)
 class TableColumns:
-    """Which column of a table holds what.
+    """Which column of a table holds what."""
 
-    Attributes:
-        file: The image's path below the images folder.
-        caption: The caption, or a list of captions; where the rows hold lists written out as text, these are read.
-        split: The split, or None where the table has none.
-        file_pattern: In place of ``file``: the path made from the row's number in the file, from 0, such as
-            ``{row:09d}.jpg``. Rows that cannot be read have a number too; a header has none.
-    """
-
-    file: str = "file"
-    caption: str = "caption"
+    file: str = "file"  # the image's path below the images folder
+    caption: str = "caption"  # the caption, or a list of captions, also one that is written out as text
     split: str | None = None
+    # In place of file: the path made from the row's number in the file, from 0, such as {row:09d}.jpg. Rows that cannot
+    # be read have a number too; a header has none.
     file_pattern: str | None = None
 
     @property
@@ -95,12 +89,8 @@ def read_table(
 class WrittenLists:
     """Tells by the first block of a column of text whether it holds lists written out, and reads them if so.
 
-    Hubs' CSVs write the captions of an image into one cell. By the block and not by the cell: a caption may begin with
-    a bracket, and a list may be broken.
-
-    Args:
-        column: Name of the column.
-        skipped: Where the rows are counted that hold no list among those that do.
+    CSVs of hubs have all captions of an image in one cell. By the block and not by the cell: a caption may begin with
+    a bracket, and a list may be broken; rows that hold no list among those that do are counted.
     """
 
     def __init__(self, column: str, skipped: Skipped) -> None:

@@ -66,17 +66,11 @@ class RowNumbers:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is read of a table.
+    """What is read of a table."""
 
-    Attributes:
-        columns: The columns, all of text.
-        lists: Those of them that may be lists of texts.
-        header: The names of all columns, if the first line of a CSV or TSV is data already.
-    """
-
-    columns: Sequence[str]
-    lists: Collection[str] = ()
-    header: Sequence[str] | None = None
+    columns: Sequence[str]  # all of text
+    lists: Collection[str] = ()  # those of them that may be lists of texts
+    header: Sequence[str] | None = None  # names of all columns, if the first line of a CSV or TSV is data already
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -91,8 +85,7 @@ def stream_table(path: Path, wanted: Wanted, *, rows: RowNumbers, skipped: Skipp
         path: A ``.csv``, ``.tsv``, ``.token``, ``.parquet`` or ``.jsonl`` file.
         wanted: What to read.
         rows: Numbers the rows.
-        skipped: Counts the rows that cannot be read: of a CSV or TSV those that have another number of columns than
-            the first.
+        skipped: Counts the rows that cannot be read.
 
     Raises:
         ValueError: If the suffix is unknown, the file is empty or damaged, or a column is missing or of another type;
@@ -160,9 +153,6 @@ def refuse_open_quote(path: Path) -> None:
     """Refuses a CSV with a quote that does not close: the rows below it would become one, and its caption theirs.
 
     A single one within an unquoted cell (5" wall) is text.
-
-    Raises:
-        ValueError: If there is such a quote.
     """
     with open_utf8(path) as file:
         quotes = sum(block.count(b'"') for block in iter(lambda: file.read(BLOCK_BYTES), b""))
@@ -180,11 +170,7 @@ def refuse_open_quote(path: Path) -> None:
 
 
 def refuse_blank_end(path: Path) -> None:
-    """Refuses a table with blank lines at its end, where its rows are known by their number and another one follows.
-
-    Raises:
-        ValueError: If it ends so.
-    """
+    """Refuses a table with blank lines at its end, where its rows are known by their number and another one follows."""
     if path.suffix.lower() != ".parquet":
         with open_utf8(path) as file:
             if _end_of(file).endswith(BLANK_END):

@@ -35,17 +35,11 @@ class TarSample(NamedTuple):
 
 @dataclass
 class TarIndex:
-    """What one tar holds.
+    """What one tar holds."""
 
-    Attributes:
-        samples: The samples that can be used, in the order of their first members.
-        skipped: Those that cannot, by reason.
-        fault: Why the tar could not be read to its end, or None.
-    """
-
-    samples: list[TarSample] = field(default_factory=list)
+    samples: list[TarSample] = field(default_factory=list)  # that can be used, in the order of their first members
     skipped: Skipped = field(default_factory=Skipped)
-    fault: str | None = None
+    fault: str | None = None  # why the tar could not be read to its end
 
 
 @dataclass(slots=True)
@@ -112,6 +106,7 @@ def _take(
     last = name.rpartition("/")[2]
     if last.startswith(".") or (last.startswith("__") and last.endswith("__")):
         return  # hidden files, and WebDataset's own marks
+    # WebDataset's rule: a/b.c.jpg is the field c.jpg of the sample a/b.
     match = _NAME.fullmatch(name)
     if match is None or name.startswith("/") or ".." in name.split("/"):
         skipped.add("member with an unusable name", repr(name))
@@ -147,6 +142,7 @@ def _shortest(names: Collection[str]) -> list[str]:
 
 def _fault(members: _Members, images: list[str], texts: list[str]) -> str | None:
     """Returns why a sample cannot be used, given what could be its image and its text."""
+    # Only of what would be taken: a faulty x.seg.jpg does not spoil x.jpg.
     faults = [members.faults[name] for name in (*images, *texts) if name in members.faults]
     unread = [ending for name in members.others if (ending := file_ending(f"x.{name}")) in UNREAD_ENDINGS]
     if faults:
@@ -164,23 +160,14 @@ def _fault(members: _Members, images: list[str], texts: list[str]) -> str | None
 
 @dataclass(frozen=True, eq=False)
 class TarImages:
-    """Encoded real images in tars, each read from its place (an ``ImageSource``). Nothing stays open.
+    """Encoded real images in tars, each read from its place (an ``ImageSource``). Nothing stays open."""
 
-    Attributes:
-        tars: The tars.
-        keys: The key of each image, ``name of the tar/key of the sample``, N of them.
-        tar_numbers: Position of each image's tar, uint32 [N].
-        offsets: First byte of each image, uint64 [N].
-        sizes: Bytes of each image, uint32 [N].
-        modality: ``real``: an encoder on the student's route of generated images refuses them.
-    """
-
-    modality: ClassVar[str] = "real"
+    modality: ClassVar[str] = "real"  # an encoder on the student's route of generated images refuses them
     tars: Sequence[Path]
-    keys: pa.Array
-    tar_numbers: np.ndarray
-    offsets: np.ndarray
-    sizes: np.ndarray
+    keys: pa.Array  # "name of the tar/key of the sample" [N]
+    tar_numbers: np.ndarray  # position of each image's tar, uint32 [N]
+    offsets: np.ndarray  # first byte of each image, uint64 [N]
+    sizes: np.ndarray  # bytes of each image, uint32 [N]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -223,11 +210,7 @@ class TarImages:
 
 
 class KeyRows:
-    """Rows of keys in a column, found by their sorted hashes: 16 bytes a key, where a dictionary takes over 100.
-
-    Args:
-        keys: The keys, N of them.
-    """
+    """Rows of keys in a column, found by their sorted hashes: 16 bytes a key, where a dictionary takes over 100."""
 
     def __init__(self, keys: pa.Array) -> None:
         self._keys = keys

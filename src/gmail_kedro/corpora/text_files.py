@@ -12,11 +12,7 @@ MARK = b"\xef\xbb\xbf"
 
 
 def open_utf8(path: Path) -> BinaryIO:
-    """Opens a file of text as UTF-8 without a byte order mark.
-
-    Raises:
-        ValueError: If it begins as UTF-16 or UTF-32 and does not go on so.
-    """
+    """Opens a file of text as UTF-8 without a byte order mark."""
     file = path.open("rb")
     head = file.read(4)
     if not json.detect_encoding(head).startswith("utf-8"):
@@ -30,13 +26,10 @@ def open_utf8(path: Path) -> BinaryIO:
 def to_utf8(content: bytes, *, what: str) -> bytes:
     """Returns text as UTF-8 without a byte order mark; what is no Unicode at all is returned as it is.
 
-    Args:
-        content: UTF-8, UTF-16 or UTF-32: its mark says which, or where the first characters have their zero bytes.
-        what: What the message calls it.
-
     Raises:
-        ValueError: If it begins as UTF-16 or UTF-32 and does not go on so.
+        ValueError: If it begins as UTF-16 or UTF-32 and does not go on so; the message calls it ``what``.
     """
+    # By its mark, or by where the first characters have their zero bytes.
     encoding = json.detect_encoding(content[:4])
     if encoding.startswith("utf-8"):
         return content.removeprefix(MARK)
@@ -50,15 +43,7 @@ def to_utf8(content: bytes, *, what: str) -> bytes:
 
 
 def read_text(path: Path, *, what: str) -> str:
-    """Returns a whole file of text.
-
-    Args:
-        path: The file, in UTF-8, UTF-16 or UTF-32.
-        what: What the file is to the reader, for the message.
-
-    Raises:
-        ValueError: If it is in another encoding; the message gives the place.
-    """
+    """Returns a whole file of text in UTF-8, UTF-16 or UTF-32; an error calls it ``what`` and gives the place."""
     try:
         return to_utf8(path.read_bytes(), what=f"{what} '{path}'").decode()
     except UnicodeDecodeError as error:
@@ -69,12 +54,7 @@ def read_text(path: Path, *, what: str) -> str:
 
 
 def read_json(path: Path, *, what: str) -> Any:
-    """Returns the content of a JSON file; arguments as ``read_text``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no text or not JSON; the message gives the place.
-    """
+    """Returns the content of a JSON file; an error calls it ``what`` and gives the place."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -91,16 +71,7 @@ def read_json(path: Path, *, what: str) -> Any:
 
 
 def read_id(entry: Any, key: str, where: str) -> str:
-    """Returns an id, a number or a text in a JSON file, as text.
-
-    Args:
-        entry: What should be an object with the id.
-        key: Its key.
-        where: What the message calls the entry.
-
-    Raises:
-        ValueError: If it is neither, such as null, a boolean or a list.
-    """
+    """Returns an id, a number or a text in a JSON file, as text; an error calls the entry ``where``."""
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, int | str) or isinstance(value, bool) or not str(value).strip():
         raise ValueError(f"{where}: '{key}' must be an integer or a string. Got {value!r} instead. Correct the file.")

@@ -17,42 +17,25 @@ Samples = list[tuple[Path, int]]
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a set.
+    """One split of a set."""
 
-    Attributes:
-        options: What torchvision's class is asked for.
-        images: How many images it must have.
-        folder: Where it lies below the root; empty where it lies with the others.
-    """
-
-    options: Mapping[str, Any]
-    images: int
-    folder: str = ""
+    options: Mapping[str, Any]  # what torchvision's class is asked for
+    images: int  # how many it must have
+    folder: str = ""  # where it lies below the root, if not with the others
 
 
 @dataclass(frozen=True)
 class ClassSet:
-    """One of the sets.
+    """One of the sets."""
 
-    Attributes:
-        dataset: torchvision's class, by name.
-        test: What is measured on.
-        metric: What the CLIP paper reports on it.
-        classes: How many classes it must have.
-        folder: Where it lies below the root.
-        home: Where it comes from, for messages.
-        training: Its own ``train`` and, where it has one, ``val``; empty where it has none.
-        takes_loader: Whether torchvision lets the files be named without opening them.
-    """
-
-    dataset: str
-    test: Part
-    metric: str
-    classes: int
-    folder: str
-    home: str
-    training: Mapping[str, Part] = field(default_factory=dict)
-    takes_loader: bool = True
+    dataset: str  # torchvision's class, by name
+    test: Part  # what is measured on
+    metric: str  # what the CLIP paper reports on it
+    classes: int  # how many it must have
+    folder: str  # where it lies below the root
+    home: str  # where it comes from, for messages
+    training: Mapping[str, Part] = field(default_factory=dict)  # its own train and val; empty where it has none
+    takes_loader: bool = True  # whether torchvision lets the files be named without opening them
 
 
 def _part(images: int, split: str, **options: Any) -> Part:
@@ -108,13 +91,8 @@ CLASS_SETS: Mapping[str, ClassSet] = MappingProxyType(
 def read_part(name: str, root: Path, part: Part) -> tuple[Samples, list[str]]:
     """Returns the files and labels of one split, sorted, and the names of the classes as the files have them.
 
-    Args:
-        name: A key of ``CLASS_SETS``.
-        root: The folder that torchvision calls root.
-        part: Which split.
-
     Raises:
-        FileNotFoundError: If the set is not there; the message says where it comes from.
+        FileNotFoundError: If the set is not below the root; the message says where it comes from.
         ValueError: If it is damaged.
     """
     from torchvision import datasets

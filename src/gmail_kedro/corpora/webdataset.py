@@ -91,12 +91,8 @@ def read_tar_captions(path: Path, folder: Path | None, caption_key: str | None) 
     """Returns each caption of a tar with the place of its image, as ``INDEX_SCHEMA`` has it.
 
     Its metadata ``facts`` is JSON: ``fault``, why the tar could not be read to its end, or null; and ``skipped``, the
-    count and an example of what was left out, by reason.
-
-    Args:
-        path: The tar.
-        folder: Where what was found is kept, and found again as long as the tar is the same; None keeps nothing.
-        caption_key: As in ``read_webdataset``.
+    count and an example of what was left out, by reason. It is kept in the folder, where there is one, and found again
+    as long as the tar is the same.
     """
     if folder is None:
         return _index(path, caption_key, {})

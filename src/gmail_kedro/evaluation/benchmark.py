@@ -26,27 +26,16 @@ RECALLS = tuple(f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1,
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Embeddings of real evaluation images, through the real route, and of their captions.
-
-    Attributes:
-        image_ids: The images, N of them.
-        image: float32 [N, D].
-        captions: The captions, M of them.
-        text: float32 [M, D], or None where the encoder reads no texts.
-        tuned_text: The same through the text tower tuned downstream, or None where none was.
-        text_image_index: Row in ``image`` of each caption's image, int64 [M].
-        truncated_count: Captions longer than the text tower reads.
-        origin: What made the image embeddings.
-    """
+    """Embeddings of N real evaluation images, through the real route, and of their M captions."""
 
     image_ids: list[str]
-    image: torch.Tensor
+    image: torch.Tensor  # float32 [N, D]
     captions: list[str]
-    text: torch.Tensor | None
-    tuned_text: torch.Tensor | None
-    text_image_index: torch.Tensor
-    truncated_count: int
-    origin: FeatureOrigin
+    text: torch.Tensor | None  # float32 [M, D]; None where the encoder reads no texts
+    tuned_text: torch.Tensor | None  # the same through the text tower tuned downstream, where one was
+    text_image_index: torch.Tensor  # row in image of each caption's image, int64 [M]
+    truncated_count: int  # captions longer than the text tower reads
+    origin: FeatureOrigin  # what made the image embeddings
 
 
 def encode_benchmark(
@@ -69,9 +58,11 @@ def encode_benchmark(
     from gmail_kedro.models.student.student import describe_origin
 
     encoding = run_encoding(feature_store, run)
+    # The teacher, or what of the student real images go through: never the generated side's adapter.
     encoder = real_route(adapter, run, encoding.device)
     rows = evaluation_rows(corpus, params)
     image_ids, captions = list(dict.fromkeys(rows["image_id"])), list(rows["caption"])
+    # Captions of an image need not stand together, and features of images are stored: each image is encoded once.
     position = {image_id: index for index, image_id in enumerate(image_ids)}
     image = encode_images(encoder, corpus.images, image_ids, encoding)
     reads = encoder.text_tower is not None
@@ -80,6 +71,7 @@ def encode_benchmark(
     origin = describe_origin(
         encoder, adapter, sides=["real"], map_kind=feature_map.kind, map_tensors=feature_map.tensors()
     )
+    # Only now: the tuned tower replaces the one that the zero-shot captions and the origin above are of.
     is_tuned = put_text_tower(encoder, text_tower)
     return Benchmark(
         image_ids=image_ids,
@@ -110,7 +102,7 @@ def score_retrieval(benchmark: Benchmark, params: EvaluationParams) -> tuple[dic
     """
     scores: dict[str, float] = {}
     intervals: dict[str, Any] = {}
-    items = [item_rows([], "i2t_r1", np.zeros(0))]
+    items = [item_rows([], "i2t_r1", np.zeros(0))]  # a table with its columns, also where nothing is measured
     for prefix, text in (("", benchmark.text), ("tuned_", benchmark.tuned_text)):
         if text is not None:
             found, around, by_image = _retrieval(benchmark, text, params)
@@ -173,7 +165,7 @@ def score_texts(
         corpus: Word vectors of its own are made from its training captions.
         params: Tokenizer, METEOR, word vectors, and the resampling.
         feature_store: Where word vectors are kept.
-        added: More measures by name, each one value an image, [N] in the order of ``references``.
+        added: More measures by name, [N] in the order of ``references``.
 
     Returns:
         Scores in percent with their intervals, and what each image contributes: ``image_id``, ``measure``,
@@ -185,14 +177,16 @@ def score_texts(
     from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores
     from gmail_kedro.metrics.word_movers import score_result
 
+    # Every reference needs a prediction: scores of the images that a model found easy would be another benchmark.
     said = {row["image_id"]: row["text"] for row in predictions}
     result = caption_scores(said, references, tokenizer=params.caption_tokenizer, with_meteor=params.meteor)
     per_image, unavailable = dict(result.per_image) | dict(added or {}), dict(result.unavailable)
     captions = corpus.captions
+    # Of the training captions alone: vectors that know the references would rate them as closer than they are.
     training = list(captions.loc[captions["split"] == "train", "caption"])
     try:
         per_image["wmd"] = score_result(result, training, word_vectors=params.word_vectors, folder=feature_store)
-    except MetricUnavailableError as error:
+    except MetricUnavailableError as error:  # word vectors are a download that many machines do not have
         unavailable["wmd"] = str(error)
     scores = {
         "scores": {name: float(values.mean()) for name, values in per_image.items()} | result.scores,

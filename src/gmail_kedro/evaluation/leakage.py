@@ -41,10 +41,8 @@ def refuse_leakage(corpus: Corpus, benchmark: Corpus) -> None:
 def leave_out_copies(corpus: Corpus, benchmark: Corpus, *, limit: float | None) -> dict[str, str]:
     """Returns why training images must not be trained on, by image id: those with the bytes of a measured one.
 
-    Args:
-        corpus: Its ``train`` split is trained on.
-        benchmark: Its ``val`` and ``test`` splits are measured on. It may be the same corpus.
-        limit: Largest share of the training images that may be left out; None if none can be.
+    The arguments are those of ``refuse_leakage``, and the largest share of the training images that may be left out;
+    None if none can be.
 
     Raises:
         ValueError: If there are more, or an image is in both by its name; the message counts them and shows the first.
@@ -59,6 +57,7 @@ def leave_out_copies(corpus: Corpus, benchmark: Corpus, *, limit: float | None) 
             "them would measure memory. Choose protocols that share no image, such as coco_train2014 with "
             "coco_val2017, or coco_karpathy with its own test split."
         )
+    # An image by its name is a wrong choice of protocols, and refused; a copy is an accident, and may be left out.
     copies = copies_between(corpus, trained["image_id"], benchmark, measured["image_id"])
     if len(copies) > (limit or 0.0) * len(trained):
         shown = _show([f"{ours!r} is {theirs!r}" for ours, theirs in copies.items()])
@@ -112,6 +111,7 @@ def _names(corpus: Corpus, images: pd.DataFrame) -> pa.Array:
     patterns = [("coco", _COCO), ("flickr", _FLICKR_8K)]
     if corpus.name.startswith("flickr"):
         patterns.append(("flickr", _FLICKR_30K))
+    # Where the name is none of a collection's, the corpus's own id stands for it: it is shared by a corpus of one name.
     for home, pattern in patterns:
         matches = pc.match_substring_regex(files, pattern)
         shared = pc.replace_substring_regex(files, pattern=pattern, replacement=rf"{home}:\1")

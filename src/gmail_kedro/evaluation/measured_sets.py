@@ -1,4 +1,7 @@
-"""The classification sets of a run: the corpus's own tasks beside the sets of the catalog, opened before any work."""
+"""The classification sets of a run: the corpus's own tasks and the sets of the catalog, opened before any work.
+
+Sets are big downloads of many homes. So all that are missing are told at once, before the first hour of training.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
@@ -14,11 +17,6 @@ ClassSets = Mapping[str, Callable[[], LabelledImages]]
 
 def open_class_sets(class_sets: ClassSets, corpus: Corpus, params: EvaluationParams) -> dict[str, LabelledImages]:
     """Returns the sets that are measured, by name: of the corpus's tasks and of the catalog, those that are wanted.
-
-    Args:
-        class_sets: What reads each set of the catalog.
-        corpus: Its tasks are measured on the images that the evaluation looks at.
-        params: ``class_sets`` says which are wanted.
 
     Raises:
         FileNotFoundError: If sets are missing on disk; the message lists them all.
@@ -51,6 +49,7 @@ def check_class_sets(
         ValueError: If sets are damaged, or a name is unknown.
     """
     wanted = list(class_sets) if params.class_sets is None else params.class_sets
+    # The corpus is opened only where a name may be its own: that takes minutes for a big one.
     others = [] if {*wanted, *fine_tuning.sets} <= class_sets.keys() else own()
     if others is not None:
         refuse_unmeasured(fine_tuning, wanted_names(params, [*others, *class_sets]))
@@ -59,11 +58,7 @@ def check_class_sets(
 
 
 def refuse_unmeasured(fine_tuning: FineTuningParams, measured: Collection[str]) -> None:
-    """Refuses to fine-tune on a set that is not measured.
-
-    Raises:
-        ValueError: If there is such a set.
-    """
+    """Refuses to fine-tune on a set that is not measured."""
     if absent := [name for name in fine_tuning.sets if name not in measured]:
         raise ValueError(
             f"The parameter fine_tuning.sets must name sets that are measured: {sorted(measured)}. Got {absent} too. "
@@ -72,11 +67,7 @@ def refuse_unmeasured(fine_tuning: FineTuningParams, measured: Collection[str]) 
 
 
 def wanted_names(params: EvaluationParams, known: Collection[str]) -> list[str]:
-    """Returns the names of the sets that are measured, among those that there are.
-
-    Raises:
-        ValueError: If a wanted name is not known; lists the known ones.
-    """
+    """Returns the names of the sets that are measured, among those that there are."""
     if params.class_sets is None:
         return list(known)
     if unknown := [name for name in params.class_sets if name not in known]:
@@ -95,8 +86,7 @@ def read_all(class_sets: ClassSets, *, trained: Collection[str] = ()) -> dict[st
         trained: Names of those whose training splits must be there too.
 
     Raises:
-        FileNotFoundError: If sets are missing on disk.
-        ValueError: If sets are damaged too.
+        FileNotFoundError: If sets are missing on disk; ``ValueError`` if sets are damaged, too.
     """
     found: dict[str, LabelledImages] = {}
     faults: list[Exception] = []

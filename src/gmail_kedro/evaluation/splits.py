@@ -12,7 +12,8 @@ def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
     """Returns the captions that are scored: of the split, and as many of each image as the protocol takes.
 
     Raises:
-        ValueError: If the split has fewer than two images, or not those of the retrieval protocol.
+        ValueError: If the split has fewer than two images, or not those of the retrieval protocol: a number that goes
+            by a protocol's name is measured on all of it.
     """
     if params.retrieval_protocol is None:
         return split_rows(corpus, params.split, image_count=params.image_count)
@@ -24,11 +25,6 @@ def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:
 
 def split_rows(corpus: Corpus, split: str, *, image_count: int | None) -> pd.DataFrame:
     """Returns the captions of a split, of its first images only where a number is given.
-
-    Args:
-        corpus: The corpus.
-        split: ``val`` or ``test``.
-        image_count: Largest number of images, or None for all.
 
     Raises:
         ValueError: If the split has fewer than two images; counts those of each split.
@@ -43,5 +39,6 @@ def split_rows(corpus: Corpus, split: str, *, image_count: int | None) -> pd.Dat
         )
     if image_count is None:
         return rows
+    # The first in file order: the same ones in every run, so that runs are compared image by image.
     kept = set(list(dict.fromkeys(rows["image_id"]))[:image_count])
     return rows[rows["image_id"].isin(kept)]

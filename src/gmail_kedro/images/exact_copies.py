@@ -33,14 +33,8 @@ def copies_between(
 ) -> dict[str, str]:
     """Returns which images of one corpus are in another, under whatever name, and as which.
 
-    Every training image is asked for its size only; those as large as a measured one, about one in fifteen beside
-    10,000, are read and hashed.
-
-    Args:
-        trained: Home of the images that are trained on, of millions.
-        trained_ids: Their ids.
-        measured: Home of the images that are measured on, of thousands: only these are kept in memory.
-        measured_ids: Their ids.
+    Every training image, of millions, is asked for its size only; those as large as a measured one, about one in
+    fifteen beside 10,000, are read and hashed. Only what is measured is kept in memory.
     """
     by_size: dict[int, list[str]] = {}
     for image_id, size in _sizes(measured.images, measured_ids):

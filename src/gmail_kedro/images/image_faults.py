@@ -21,15 +21,10 @@ SHOWN_COUNT = 5
 
 @dataclass(frozen=True)
 class ImageFaults:
-    """Which of some images should not be taken as they are.
+    """Which of some images should not be taken as they are, by image id."""
 
-    Attributes:
-        unusable: Why each that is missing, broken or refused is so, by image id.
-        copies: Which usable ones have the bytes of one before them, and of which, by image id.
-    """
-
-    unusable: Mapping[str, str]
-    copies: Mapping[str, str]
+    unusable: Mapping[str, str]  # why each that is missing, broken or refused is so
+    copies: Mapping[str, str]  # which usable ones have the bytes of one before them, and of which
 
 
 def find_faults(corpus: Corpus, image_ids: Iterable[str]) -> ImageFaults:

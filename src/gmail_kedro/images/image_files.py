@@ -48,17 +48,11 @@ def file_stamp(path: Path) -> str:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Real images, one file each, below one folder (an ``ImageSource``).
+    """Real images, one file each, below one folder (an ``ImageSource``)."""
 
-    Attributes:
-        folder: Where they lie.
-        filenames: The path below the folder of each image, by its id; None where the path is the id.
-        modality: ``real``: an encoder on the student's route of generated images refuses them.
-    """
-
-    modality: ClassVar[str] = "real"
+    modality: ClassVar[str] = "real"  # an encoder on the student's route of generated images refuses them
     folder: Path
-    filenames: Mapping[str, str] | None = field(default=None, repr=False)
+    filenames: Mapping[str, str] | None = field(default=None, repr=False)  # by id; None where the path is the id
 
     def path(self, key: str) -> Path:
         """Returns the file of an image, which need not exist.
