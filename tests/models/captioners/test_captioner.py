@@ -77,13 +77,13 @@ def test_padding_is_neither_read_nor_learnt(captioner):
     assert torch.allclose(captioner.loss(embeddings, tokens), sum(both) / counts.sum(), atol=1e-4)
 
 
-def test_loss_is_the_mean_of_every_next_word_by_hand(captioner):
+def test_loss_is_the_mean_of_every_next_token_by_hand(captioner):
     tokens = captioner.tokenize(CAPTIONS[:1], max_tokens=20)
     prefix, table = captioner.mapper(EMBEDDINGS[:1]), captioner.language_model.get_input_embeddings()
     total = 0.0
-    for position, word in enumerate(tokens[0].tolist()):
+    for position, token in enumerate(tokens[0].tolist()):
         read = torch.cat([prefix, table(tokens[:, :position])], dim=1)
-        total -= float(captioner.language_model(inputs_embeds=read).logits[0, -1].log_softmax(-1)[word].detach())
+        total -= float(captioner.language_model(inputs_embeds=read).logits[0, -1].log_softmax(-1)[token].detach())
     assert float(captioner.loss(EMBEDDINGS[:1], tokens).detach()) == pytest.approx(total / tokens.shape[1], rel=1e-4)
 
 

@@ -76,7 +76,7 @@ def test_a_memory_says_what_does_not_fit():
         memory.nearest(random_rows(2, 1), count=4, excluded=torch.tensor([0, -1]))
     with pytest.raises(ValueError, match="embeddings of width 16. Got 8"):
         memory.nearest(random_rows(2, 1, width=8), count=1)
-    with pytest.raises(ValueError, match="4 features, 3 captions and 4 lists"):
+    with pytest.raises(ValueError, match="4 rows of features, 3 captions and 4 lists"):
         build_memory(random_rows(4, 0), ["a"] * 3, [[]] * 4)
     with pytest.raises(ValueError, match="float16 and finite"):
         build_memory(random_rows(4, 0) * 1e6, ["a"] * 4, [[]] * 4)
@@ -112,12 +112,12 @@ def test_the_hard_prompt_stands_between_soft_prompt_and_caption_and_is_not_learn
     prefix = captioner.mapper(embeddings, captioner.memory.features[retrieved])
     for row, (caption, named) in enumerate(zip(captions, entities, strict=True)):
         prompt = captioner.tokenizer(hard_prompt(named)).input_ids
-        words = [*captioner.tokenizer(caption).input_ids, captioner.tokenizer.eos_token_id]
-        ids = torch.tensor([prompt + words])
+        own_ids = [*captioner.tokenizer(caption).input_ids, captioner.tokenizer.eos_token_id]
+        ids = torch.tensor([prompt + own_ids])
         read = torch.cat([prefix[row : row + 1], captioner.language_model.get_input_embeddings()(ids)], dim=1)
-        logits = captioner.language_model(inputs_embeds=read).logits[0, -len(words) - 1 : -1]
-        total += float(F.cross_entropy(logits, torch.tensor(words), reduction="sum").detach())
-        count += len(words)
+        logits = captioner.language_model(inputs_embeds=read).logits[0, -len(own_ids) - 1 : -1]
+        total += float(F.cross_entropy(logits, torch.tensor(own_ids), reduction="sum").detach())
+        count += len(own_ids)
     assert float(loss.detach()) == pytest.approx(total / count, rel=1e-4)
 
 
@@ -170,7 +170,7 @@ def test_its_folder_holds_the_memory_and_gives_the_same_captions(captioner, tmp_
     (tmp_path / CHECKSUMS_FILE).unlink()  # a folder of before there were checksums
     save_file({"features": stored.memory.features[1:].clone()}, tmp_path / "caption_memory.safetensors")
     with pytest.raises(
-        MissingWeightsError, match=rf"has {len(CAPTIONS) - 1} rows of features, {len(CAPTIONS)} captions"
+        MissingWeightsError, match=rf"Got {len(CAPTIONS) - 1} rows of features, {len(CAPTIONS)} captions"
     ):
         load_captioner(tmp_path, device=CPU)
     (tmp_path / "caption_memory.safetensors").unlink()

@@ -1,4 +1,4 @@
-"""What decides a generated picture: its row and the declared settings, not its neighbours, its order or a cache."""
+"""What decides a generated image: its row and the declared settings, not its neighbours, its order or a cache."""
 
 import threading
 from dataclasses import replace
@@ -59,7 +59,7 @@ def difference(first, second):
     return np.abs(first - second).max()
 
 
-def test_a_picture_is_its_row_in_any_batch_and_order(generator):
+def test_an_image_is_its_row_in_any_batch_and_order(generator):
     """Another batch size or order may round the last bits differently: at most one level of 255."""
     together = pixels(generator)
     alone = np.concatenate([pixels(generator, [p], [s]) for p, s in zip(PROMPTS, SEEDS, strict=True)])
@@ -76,7 +76,7 @@ def test_the_same_batch_is_bit_equal_whatever_the_cache_remembers(generator):
     assert torch.equal(generator.denoise(PROMPTS, SEEDS), warm)
 
 
-def test_embeddings_are_computed_once_a_prompt_and_pictures_are_those_without_a_cache(folders, monkeypatch):
+def test_embeddings_are_computed_once_a_prompt_and_images_are_those_without_a_cache(folders, monkeypatch):
     cached, plain = (build(folders, "stable_diffusion_2_base") for _ in range(2))
     monkeypatch.setattr(plain, "_embed", plain._embed_together)
     read = []
@@ -90,7 +90,7 @@ def test_embeddings_are_computed_once_a_prompt_and_pictures_are_those_without_a_
 
 
 @pytest.mark.parametrize("name", ["mini_stable_diffusion", "stable_diffusion_2_base", "flux_dev"])
-def test_pictures_are_those_of_the_plain_pipeline(name, folders):
+def test_images_are_those_of_the_plain_pipeline(name, folders):
     from diffusers import DiffusionPipeline
 
     from gmail_kedro.models.generators.known_generators import find_generator
@@ -103,7 +103,7 @@ def test_pictures_are_those_of_the_plain_pipeline(name, folders):
     assert difference(pixels(build(folders, name)), np.stack([np.asarray(one) for one in plain]).astype(int)) <= 1
 
 
-def test_decoding_in_another_thread_gives_the_same_pictures(generator):
+def test_decoding_in_another_thread_gives_the_same_images(generator):
     latents = generator.denoise(PROMPTS, SEEDS)
     expected = [np.asarray(one.image) for one in generator.decode(latents)]
     decoded = []
@@ -148,7 +148,7 @@ def test_what_the_safety_checker_flags_is_a_fault(threshold, fault, tmp_path):
         ("mini_stable_diffusion", {"scheduler": "UniPCMultistepScheduler"}),
     ],
 )
-def test_each_setting_reaches_the_picture(name, changes, folders):
+def test_each_setting_reaches_the_image(name, changes, folders):
     plain, changed = build(folders, name), build(folders, name, **changes)
     assert not torch.equal(changed.denoise(PROMPTS, SEEDS).float(), plain.denoise(PROMPTS, SEEDS))
     assert pixels(changed).std() > 1
@@ -162,7 +162,7 @@ def test_the_template_keeps_braces_of_the_prompt_and_counts_towards_its_length(f
 
 
 @pytest.mark.parametrize("variant", ["attention_broadcast", "taylorseer", "lcm", "turbo", "deepcache"])
-def test_a_variant_makes_other_pictures_that_still_depend_on_their_rows_alone(variant, folders):
+def test_a_variant_makes_other_images_that_still_depend_on_their_rows_alone(variant, folders):
     name = {"lcm": "stable_diffusion_2_base", "turbo": "stable_diffusion_2_base"}.get(variant, "flux_dev")
     changes = {"lcm": {"steps": 4}, "turbo": {"steps": 3, "guidance": 0.0}}.get(variant, {"steps": 12})
     path = folders.get(variant, folders[name])

@@ -57,7 +57,7 @@ def test_a_pipeline_in_the_true_layout_is_found_built_and_sampled(name, tmp_path
 
 
 def test_v_prediction_is_read_from_the_folder(tmp_path):
-    """The 768 model's scheduler says what its U-Net predicts; reading it as noise would ruin every picture."""
+    """The 768 model's scheduler says what its U-Net predicts; reading it as noise would ruin every image."""
     base, large = (
         _build_generator(paper_params(name, save(name, tmp_path / name), precision="float32"), RUN)
         for name in ("stable_diffusion_2_base", "stable_diffusion_2")

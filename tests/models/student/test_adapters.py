@@ -113,7 +113,7 @@ def test_training_leaves_the_frozen_weights_alone(encoder, images):
 
 
 def test_unknown_target_lists_what_there_is(encoder):
-    with pytest.raises(ValueError, match=r"\['q_proj'\] are not in the tower of 'mini_clip'. Its modules: .*attn"):
+    with pytest.raises(ValueError, match=r"\['q_proj'\] are not in 'mini_clip'. Its modules: .*attn"):
         tune(encoder, targets=("q_proj",))
 
 

@@ -1,4 +1,4 @@
-"""Chats: the real formats, what is learnt of a conversation, and pictures as tokens."""
+"""Chats: the real formats, what is learnt of a conversation, and images as tokens."""
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def test_without_a_template_the_format_has_to_be_said(vicuna):
         build_chat(vicuna, None, chat_format="chatml")
 
 
-def test_pictures_are_widened_and_padding_is_masked():
+def test_images_are_widened_and_padding_is_masked():
     conversations = [Conversation((1, 9, 2, 3), (-100, -100, 2, 3)), Conversation((1, 4), (-100, 4))]
     right = collate(conversations, image_token=9, patch_count=3, pad=0, side="right")
     assert right.ids.tolist() == [[1, 9, 9, 9, 2, 3], [1, 4, 0, 0, 0, 0]]

@@ -86,10 +86,10 @@ def test_greedy_answers_do_not_depend_on_their_neighbours(folders, encoder):
     together = model.write(tokens, prompts, max_tokens=6)
     alone = [model.write(tokens[i : i + 1], [prompts[i]], max_tokens=6)[0] for i in range(3)]
     assert together == alone and len(set(together)) > 1
-    assert model.write(None, ["No picture?"], max_tokens=3) != []
+    assert model.write(None, ["No image?"], max_tokens=3) != []
 
 
-def test_the_picture_is_read(folders, encoder):
+def test_the_image_is_read(folders, encoder):
     model = build(folders, encoder)
     first, second = torch.randn(2, 1, 4, 16, generator=torch.Generator().manual_seed(0))
     assert not torch.allclose(loss_of(model, first), loss_of(model, second))

@@ -107,7 +107,7 @@ def test_a_tower_with_the_same_weights_and_another_setting_is_refused(key, value
 
 
 @pytest.mark.parametrize(("real_path", "is_stock"), [("frozen", True), ("proj", True), ("lora_proj", False)])
-def test_real_pictures_are_seen_by_the_declared_tower(real_path, is_stock, folders, tmp_path):
+def test_real_images_go_through_the_declared_tower(real_path, is_stock, folders, tmp_path):
     model = model_of(folders)
     student = make_student(folders, tmp_path / "student", real_path=real_path)
     generated = put_tower(model, encoder_of(folders), student, "generated")
@@ -118,7 +118,7 @@ def test_real_pictures_are_seen_by_the_declared_tower(real_path, is_stock, folde
     assert torch.equal(generated.encode(PIXELS, modality="generated"), real.encode(PIXELS, modality="real")) != is_stock
 
 
-def test_an_eye_sees_pictures_of_its_route_only(folders, tmp_path):
+def test_a_tower_encodes_images_of_its_route_only(folders, tmp_path):
     model = model_of(folders)
     student = make_student(folders, tmp_path / "student")
     for route, other in (("generated", "real"), ("real", "generated")):

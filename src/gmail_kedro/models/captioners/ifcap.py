@@ -46,8 +46,8 @@ class CaptionMemory:
         """
         if not len(self.features) == len(self.captions) == len(self.nouns):
             raise ValueError(
-                f"A caption memory has one row a caption. Got {len(self.features)} features, {len(self.captions)} "
-                f"captions and {len(self.nouns)} lists of nouns."
+                f"A caption memory has one row a caption. Got {len(self.features)} rows of features, "
+                f"{len(self.captions)} captions and {len(self.nouns)} lists of nouns."
             )
         if self.features.dtype != torch.float16 or not torch.isfinite(self.features).all():
             raise ValueError("The features of a caption memory must be float16 and finite.")
@@ -126,14 +126,11 @@ class CaptionMemory:
             if not (folder / name).is_file():
                 raise MissingWeightsError(f"There is no {name} in {folder}. {REMEDY}")
         texts = json.loads((folder / CAPTIONS_FILE).read_text(encoding="utf-8"))
-        stored = read_state_dict(FEATURES_FILE, folder / FEATURES_FILE).get("features")
-        counts = [0 if stored is None else len(stored), len(texts["captions"]), len(texts["nouns"])]
-        if stored is None or len(set(counts)) != 1:
-            raise MissingWeightsError(
-                f"The caption memory in {folder} has {counts[0]} rows of features, {counts[1]} captions and nouns of "
-                f"{counts[2]}; it must have as many of each. {REMEDY}"
-            )
-        return cls(stored.half(), texts["captions"], texts["nouns"])
+        features = read_state_dict(FEATURES_FILE, folder / FEATURES_FILE).get("features", torch.zeros(0, 0))
+        try:
+            return cls(features.half(), texts["captions"], texts["nouns"])
+        except ValueError as error:
+            raise MissingWeightsError(f"The caption memory in {folder} is damaged: {error} {REMEDY}") from error
 
 
 def build_memory(features: torch.Tensor, captions: Sequence[str], nouns: Sequence[list[str]]) -> CaptionMemory:

@@ -12,7 +12,7 @@ denoised. What the two families differ in:
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -37,9 +37,13 @@ class DiffusersGenerator(ABC):
         longest_prompt: Longest prompt that the denoiser reads, in tokens; 0 where the tokenizer alone says it.
     """
 
+    TOKENIZER: ClassVar[str]  # the part of the pipeline that decides what of a prompt is cut
+    DENOISER: ClassVar[str]  # the part that makes latents out of noise
+
     def __init__(self, name: str, pipeline: Any, sampling: Sampling, *, revision: str, longest_prompt: int) -> None:
         self.name, self.revision = name, revision
         self._pipeline, self._sampling = pipeline, sampling
+        self._tokenizer, self._denoiser = getattr(pipeline, self.TOKENIZER), getattr(pipeline, self.DENOISER)
         length = int(self._tokenizer.model_max_length)
         self.prompt_tokens = sampling.max_prompt_tokens or min(longest_prompt or length, length)
         # The distinct prompts of a batch are embedded together, whatever was asked before: kernels round a text
@@ -98,16 +102,6 @@ class DiffusersGenerator(ABC):
         """Makes one image for each prompt and seed."""
         return self.decode(self.denoise(prompts, seeds))
 
-    @property
-    @abstractmethod
-    def _tokenizer(self) -> Any:
-        """The tokenizer that decides what is cut."""
-
-    @property
-    @abstractmethod
-    def _denoiser(self) -> Any:
-        """The network that makes latents out of noise."""
-
     @abstractmethod
     def _embed_together(self, texts: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
         """Returns the text encoders' outputs, one row a text."""
@@ -132,13 +126,7 @@ class DiffusersGenerator(ABC):
 class StableDiffusionGenerator(DiffusersGenerator):
     """A ``StableDiffusionPipeline``: one CLIP text encoder, a U-Net, classifier-free guidance."""
 
-    @property
-    def _tokenizer(self) -> Any:
-        return self._pipeline.tokenizer
-
-    @property
-    def _denoiser(self) -> Any:
-        return self._pipeline.unet
+    TOKENIZER, DENOISER = "tokenizer", "unet"
 
     def _embed_together(self, texts: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
         embedded, _ = self._pipeline.encode_prompt(list(texts), self._pipeline.device, 1, False)  # [N, T, W]
@@ -180,13 +168,7 @@ class FluxGenerator(DiffusersGenerator):
     counts as cut when T5 cuts it; CLIP, of which FLUX reads one summary vector, cuts at its own shorter length.
     """
 
-    @property
-    def _tokenizer(self) -> Any:
-        return self._pipeline.tokenizer_2
-
-    @property
-    def _denoiser(self) -> Any:
-        return self._pipeline.transformer
+    TOKENIZER, DENOISER = "tokenizer_2", "transformer"
 
     def _embed_together(self, texts: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
         states, summary, _ = self._pipeline.encode_prompt(  # [N, T, W], [N, D]

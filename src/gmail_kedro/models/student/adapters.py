@@ -70,7 +70,12 @@ class TuningSpec:
 
 
 def tune_tower(
-    tower: torch.nn.Module, spec: TuningSpec, *, owner: str, seed: int, setting: str = "alignment.lora.targets"
+    tower: torch.nn.Module,
+    spec: TuningSpec,
+    *,
+    owner: str,
+    seed: int,
+    setting: str = "alignment.lora.targets, or null for the model's own",
 ) -> torch.nn.Module:
     """Returns the tower, or language model, ready to be trained; at first it computes what it did before.
 
@@ -79,7 +84,7 @@ def tune_tower(
         spec: Which of its weights are trained.
         owner: The model's name, for messages.
         seed: Seeds the first factors; the second are zero.
-        setting: The parameter that names the targets, for messages.
+        setting: The parameter that names the targets, and what it may be, for messages.
 
     Raises:
         ValueError: If a target does not exist, or DoRA is asked for on fused attention.
@@ -112,8 +117,7 @@ def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str, setting
     modules = {name.rsplit(".", 1)[-1]: module for name, module in tower.named_modules() if name}
     if missing := [target for target in spec.targets if target not in modules]:
         raise ValueError(
-            f"The adapter targets {missing} are not in the tower of {owner!r}. Its modules: {sorted(modules)}. "
-            f"Set {setting}, or null for the model's own."
+            f"The adapter targets {missing} are not in {owner!r}. Its modules: {sorted(modules)}. Set {setting}."
         )
     fused = [name for name in spec.targets if isinstance(modules[name], torch.nn.MultiheadAttention)]
     if spec.kind == "dora" and fused:

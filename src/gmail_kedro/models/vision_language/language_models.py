@@ -32,7 +32,7 @@ VICUNA_7B = LLAMA_3_8B | {"intermediate_size": 11008}  # LLaMA 2's
 VICUNA_13B = {"model_type": "llama", "hidden_size": 5120, "num_hidden_layers": 40, "intermediate_size": 13824}
 
 FOLDER = "language_model"
-SETTING = "downstream.lora.targets"
+SETTING = "downstream.lora.targets, or null for the model's own"
 REMEDY = "Train it again: kedro run --pipeline=downstream"
 
 

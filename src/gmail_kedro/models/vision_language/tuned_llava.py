@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
@@ -55,8 +53,9 @@ class TunedLlava:
         self.model = model
         hashes = {route: tower.fingerprint for route, tower in towers.items()}
         self.recipe = LlavaRecipe(model.name, model.fingerprint, spec, train_projector, hashes)
-        _check_targets(self._language_model, spec)
-        model.model.model.language_model = tune_tower(self._language_model, spec, owner=model.name, seed=seed)
+        model.model.model.language_model = tune_tower(
+            self._language_model, spec, owner=model.name, seed=seed, setting="vision_language.lora.targets"
+        )
         if train_projector:
             # In float32 whatever the model is in: bfloat16 would round small updates away.
             model.projector.float().requires_grad_(True)
@@ -70,10 +69,7 @@ class TunedLlava:
 
     def checkpoint_activations(self) -> None:
         """Trades time for memory: activations of the language model are computed again in the backward pass."""
-        for module in self._language_model.modules():  # the first that can, with PEFT around it or without
-            if hasattr(module, "gradient_checkpointing_enable"):
-                module.gradient_checkpointing_enable({"use_reentrant": False})
-                return
+        self._language_model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes PEFT's two files, the projector, the recipe, and the checksums of all."""
@@ -133,16 +129,3 @@ def _read_recipe(folder: Path) -> LlavaRecipe:
     facts = read_json(path, remedy=REMEDY)
     tuning = facts.pop("tuning")
     return LlavaRecipe(tuning=TuningSpec(**{**tuning, "targets": tuple(tuning["targets"])}), **facts)
-
-
-def _check_targets(language_model: torch.nn.Module, spec: TuningSpec) -> None:
-    known = {
-        name.rsplit(".", 1)[-1]
-        for name, module in language_model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-    if spec.is_adapter and (missing := [target for target in spec.targets if target not in known]):
-        raise ValueError(
-            f"The parameter vision_language.lora.targets must name linear modules of the language model, which has "
-            f"{sorted(known)}. Got {missing} besides."
-        )
