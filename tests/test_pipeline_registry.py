@@ -53,8 +53,8 @@ def test_tags_take_a_pipeline_s_nodes_and_names_take_one(pipelines: dict[str, Pi
 
 
 def test_every_stored_output_has_a_layer(pipelines: dict[str, Pipeline], repository: Path):
-    catalog = catalog_of(repository, "base")
-    outputs = set().union(*(pipeline.all_outputs() for name, pipeline in pipelines.items() if name != "pretraining"))
+    catalog = catalog_of(repository, "base") | catalog_of(repository, "pretraining")
+    outputs = set().union(*(pipeline.all_outputs() for pipeline in pipelines.values()))
     stored = {name: catalog[name] for name in outputs if name in catalog and catalog[name]["type"] != "MemoryDataset"}
     layers = {name: entry.get("metadata", {}).get("kedro-viz", {}).get("layer") for name, entry in stored.items()}
     assert len(stored) > 40 and [name for name, layer in layers.items() if layer is None] == []

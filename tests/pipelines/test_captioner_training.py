@@ -22,10 +22,9 @@ from gmail_kedro.params.base import ParameterError
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
-from gmail_kedro.pipelines.downstream.examples import add_noise
-from gmail_kedro.pipelines.downstream.features import TrainingFeatures, gather
+from gmail_kedro.pipelines.downstream.captioner_training import CaptionExamples, add_noise, prepare_captioner
 from gmail_kedro.pipelines.downstream.nodes import train_captioner
+from gmail_kedro.pipelines.downstream.training_features import TrainingFeatures, gather
 from gmail_kedro.pipelines.evaluation.nodes import write_captions
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -176,6 +175,11 @@ def prepare(pairs, features, **changes):
     return prepare_captioner(pairs, CORPUS, features, downstream(model="ifcap"), ifcap(**changes), RUN, device=CPU)
 
 
+def retrieved_by(examples: CaptionExamples) -> torch.Tensor:
+    """The rows of the memory that each example sees, [M, K]."""
+    return examples.loss.args[3]
+
+
 def test_ifcap_remembers_training_captions_only_each_once(pairs, features):
     twice = pd.concat([pairs, pairs.iloc[:4]], ignore_index=True)  # four captions with a second image
     doubled = TrainingFeatures(
@@ -186,7 +190,7 @@ def test_ifcap_remembers_training_captions_only_each_once(pairs, features):
     assert isinstance(examples.captioner, IfcapCaptioner)
     assert examples.captioner.memory.captions == list(pairs["caption"][:20])
     assert examples.captioner.memory.nouns[4] == ["blue", "4", "page"]
-    retrieved = examples._retrieved
+    retrieved = retrieved_by(examples)
     own = [*range(20), -1, -1, -1, -1, 0, 1, 2, 3]
     assert all(row not in found for row, found in zip(own, retrieved.tolist(), strict=True))
 
@@ -195,11 +199,11 @@ def test_generated_images_are_queries_without_noise_and_captions_are_queries_wit
     memory = prepare(pairs, features).captioner.memory
     excluded = torch.tensor([*range(20), -1, -1, -1, -1])
     plain = memory.nearest(features.embeddings, count=3, excluded=excluded)
-    assert torch.equal(prepare(pairs, features)._retrieved, plain)
-    noisy = prepare(pairs, features, train_source="text_noise")._retrieved
+    assert torch.equal(retrieved_by(prepare(pairs, features)), plain)
+    noisy = retrieved_by(prepare(pairs, features, train_source="text_noise"))
     assert not torch.equal(noisy, plain)
-    assert torch.equal(noisy, prepare(pairs, features, train_source="text_noise")._retrieved)
-    assert torch.equal(prepare(pairs, features, train_source="text_noise", query_noise_std=0.0)._retrieved, plain)
+    assert torch.equal(noisy, retrieved_by(prepare(pairs, features, train_source="text_noise")))
+    assert torch.equal(retrieved_by(prepare(pairs, features, train_source="text_noise", query_noise_std=0.0)), plain)
 
 
 def test_noise_and_dropped_entities_change_with_the_step_and_with_nothing_else(pairs, features, monkeypatch):

@@ -3,10 +3,10 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gmail_kedro.datasets.read_only import ReadOnlyDataset
+from kedro.io import AbstractDataset, DatasetError
 
 
-class FolderDataset(ReadOnlyDataset[Path]):
+class FolderDataset(AbstractDataset[None, Path]):
     """Gives a node the path of a folder, made when it is asked for.
 
     Example (YAML)::
@@ -30,10 +30,13 @@ class FolderDataset(ReadOnlyDataset[Path]):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    @property
-    def read_only(self) -> str:
-        """Says that a folder is filled by the class that owns its content."""
-        return f"The folder {self._filepath} is no node's output. Use it as an input."
+    def save(self, data: None) -> None:
+        """Refuses: a folder is filled by the class that owns its content.
+
+        Raises:
+            DatasetError: Always.
+        """
+        raise DatasetError(f"The folder {self._filepath} is no node's output. Use it as an input.")
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir()

@@ -24,13 +24,9 @@ MEMORY_LIMIT_BYTES = 2 << 30
 
 
 def batch_rows(index: int, *, count: int, batch_size: int, seed: int) -> np.ndarray:
-    """Returns the rows of one step: each epoch is a fresh permutation, its incomplete last batch left out.
+    """Returns the rows of step ``index``: each epoch is a fresh permutation, its incomplete last batch left out.
 
-    Args:
-        index: The step.
-        count: Number of rows.
-        batch_size: Rows a step; all rows where there are fewer.
-        seed: Seeds the permutations.
+    Where there are fewer rows than ``batch_size``, a step sees all of them.
     """
     size = min(batch_size, count)
     per_epoch = count // size
@@ -40,7 +36,7 @@ def batch_rows(index: int, *, count: int, batch_size: int, seed: int) -> np.ndar
 
 
 def unique_batch_rows(index: int, groups: np.ndarray, *, batch_size: int, seed: int) -> np.ndarray:
-    """Returns the rows of one step in which no group occurs twice: an epoch visits every group once.
+    """Returns the rows of step ``index``, no group twice: an epoch visits every group once, by one of its rows.
 
     Args:
         index: The step.
@@ -57,26 +53,13 @@ def unique_batch_rows(index: int, groups: np.ndarray, *, batch_size: int, seed: 
 
 
 def unseen_rows(groups: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Returns the candidates in order, with only the first row of every group kept.
-
-    Args:
-        groups: The group of each row, of shape [N].
-        candidates: Row numbers.
-    """
+    """Returns the candidate rows in order, with only the first of every group kept; ``groups`` has all rows' [N]."""
     _, first = np.unique(groups[candidates], return_index=True)
     return candidates[np.sort(first)]
 
 
 def mixed_rows(count: int, real_fraction: float, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows taken as real and rows taken as generated, as many of both as the share allows.
-
-    With 0.5 these are all rows twice.
-
-    Args:
-        count: Number of pairs.
-        real_fraction: Share of real rows, in [0, 1].
-        seed: Seeds the choice where one side gives only some of its rows.
-    """
+    """Returns rows taken as real and rows taken as generated, as many as the share allows: with 0.5 all rows twice."""
     rng, larger = stream_rng(seed, Stream.MIXED_ROWS), max(real_fraction, 1 - real_fraction)
     sizes = [round(count * share / larger) for share in (real_fraction, 1 - real_fraction)]
     real, generated = (np.sort(rng.permutation(count)[:size]) for size in sizes)

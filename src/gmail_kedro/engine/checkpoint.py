@@ -12,6 +12,8 @@ import torch
 
 from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
 from gmail_kedro.engine.optim import EarlyStopping, trainable_parameters
+from gmail_kedro.params.base import Parameters
+from gmail_kedro.params.run import RunParams
 
 logger = logging.getLogger(__name__)
 
@@ -186,14 +188,7 @@ class Checkpoints:
     def open(
         self, name: str, fingerprint: dict[str, str], *, every: int, buffers: dict[str, torch.Tensor] | None = None
     ) -> Checkpoint:
-        """Returns the state of a training; it stays after the last step, until somebody says ``remove_opened``.
-
-        Args:
-            name: The training.
-            fingerprint: What the run depends on.
-            every: Steps between two checkpoints.
-            buffers: Tensors that training changes and no optimizer holds.
-        """
+        """Returns the state of the training ``name``; it stays after the last step, until ``remove_opened``."""
         self.opened.append(Checkpoint(self.folder / f"{name}.safetensors", fingerprint, every, buffers or {}))
         return self.opened[-1]
 
@@ -201,3 +196,12 @@ class Checkpoints:
         """Deletes the states, once the results of their trainings are stored."""
         while self.opened:
             self.opened.pop().remove()
+
+
+def settings_of(run: RunParams, *groups: Parameters) -> dict[str, str]:
+    """Returns the part of a fingerprint that is settings: those of a trainer's groups, the seed and the precision.
+
+    The device is not among them: a training may go on on another one.
+    """
+    settings = {name: repr(value) for group in groups for name, value in group.flat().items()}
+    return settings | {"run.seed": str(run.seed), "run.precision": run.precision}

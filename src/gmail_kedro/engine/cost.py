@@ -16,11 +16,7 @@ PROCESS = Path("/proc/self")
 
 
 class CostMeter:
-    """Measures one training run from its construction on.
-
-    Args:
-        device: Where the model is.
-    """
+    """Measures one training run from its construction on."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -35,12 +35,7 @@ class JobMapper(Protocol):
 
 
 def map_here(build_worker: WorkerBuilder, jobs: Iterable[Any]) -> Iterator[Any]:
-    """Does all jobs in this process, one after another (a ``JobMapper``).
-
-    Args:
-        build_worker: Builds what does a job; called once.
-        jobs: What is to be done.
-    """
+    """Does all jobs in this process, one after another (a ``JobMapper``)."""
     return map(build_worker(), jobs)
 
 
@@ -64,10 +59,6 @@ class RayMapper:
 
     def __call__(self, build_worker: WorkerBuilder, jobs: Iterable[Any]) -> Iterator[Any]:
         """Yields the result of each job, in the order of the jobs.
-
-        Args:
-            build_worker: Builds what does a job; pickled once.
-            jobs: What is to be done.
 
         Raises:
             RuntimeError: If the cluster has no machine for the jobs, or a job lost its actor three times.

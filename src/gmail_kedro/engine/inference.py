@@ -75,12 +75,7 @@ class FeatureStore:
         return self._path(facts).with_suffix(".parts")
 
     def read_parts(self, facts: dict[str, str], sizes: Sequence[int]) -> list[torch.Tensor]:
-        """Returns an entry's finished parts, up to the first that is missing, damaged or of another size.
-
-        Args:
-            facts: Everything the features depend on.
-            sizes: Rows of each part.
-        """
+        """Returns an entry's finished parts, up to the first that is missing, damaged or has not its size in rows."""
         found: list[torch.Tensor] = []
         for number, rows in enumerate(sizes):
             path = self._part(facts, number)
@@ -150,13 +145,7 @@ class Encoding:
 def run_encoding(
     feature_store: Path, run: RunParams, build: Callable[[torch.device], ImageTextEncoder] | None = None
 ) -> Encoding:
-    """Returns how a run encodes: on its device, ``auto`` precision resolved.
-
-    Args:
-        feature_store: Folder of the features that were computed before.
-        run: Device, precision, batch size, and the engine.
-        build: Builds the run's encoder on a device; with it, the run's engine may encode on other machines.
-    """
+    """Returns how a run encodes; with ``build``, which builds its encoder on a device, maybe on other machines."""
     device = resolve_device(run.device)
     remote = None if build is None or run.engine == "local" else RemoteEncoder(build, run.device, job_mapper(run))
     precision = resolve_precision(device, run.precision)
@@ -191,13 +180,7 @@ def encode_images(
 
 
 def encode_texts(encoder: ImageTextEncoder, texts: Sequence[str], encoding: Encoding) -> torch.Tensor:
-    """Returns embeddings of texts, float32 [N, D], not normalised; repeated texts are encoded once.
-
-    Args:
-        encoder: The frozen teacher; its text tower is never tuned.
-        texts: What is encoded, in order.
-        encoding: Store, batch size, device and precision.
-    """
+    """Returns embeddings of texts, float32 [N, D], not normalised; repeated texts are encoded once."""
     return _encode_unique(encoder, texts, _encode_texts, encoding, kind="text", read=lambda _: b"")
 
 
@@ -216,23 +199,13 @@ def guard_route(encoder: ImageTextEncoder, source: ImageSource) -> None:
 
 
 def stamp(source: ImageSource, key: str) -> bytes:
-    """Returns what tells an image from another: the source's own cheap answer, or else the whole image.
-
-    Args:
-        source: Where the encoded images are; one with a method ``stamp`` need not read an image to know it.
-        key: Which one.
-    """
+    """Returns what tells an image from another: the whole image, unless the source's method ``stamp`` knows it."""
     known = getattr(source, "stamp", None)
     return source.read(key) if known is None else known(key).encode()
 
 
 def hash_items(keys: Sequence[str], read: Callable[[str], bytes]) -> str:
-    """Returns a sha256 over keys and contents, in order; one content is held at a time.
-
-    Args:
-        keys: The items.
-        read: Returns the content of one.
-    """
+    """Returns a sha256 over keys and contents, in order; one content is held at a time."""
     digest = hashlib.sha256()
     for key in keys:
         content = read(key)

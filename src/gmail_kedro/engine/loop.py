@@ -180,13 +180,7 @@ def fit(
 
 
 def log_losses(logger: logging.Logger, name: str, *, every: int) -> OnStep:
-    """Returns an ``on_step`` callback that logs the losses now and then, for training in the background.
-
-    Args:
-        logger: Where the lines go.
-        name: What is being trained.
-        every: Steps between two lines.
-    """
+    """Returns an ``on_step`` callback that logs the losses every so many steps, for training in the background."""
 
     def report(index: int, row: dict[str, float]) -> None:
         if (index + 1) % every == 0:

@@ -41,8 +41,8 @@ def build_schedule(
     Args:
         optimizer: Whose learning rate is scheduled.
         kind: ``constant``, ``linear`` (to zero) or ``cosine`` (to the floor, with warm restarts).
-        steps: Length of the whole run, in steps.
-        warmup_steps: Linear warm-up at the start, in steps.
+        steps: Length of the whole run.
+        warmup_steps: Linear warm-up at its start.
         restarts: Number of equally long cosine cycles; SGDR's T_0 is then ``steps / restarts``, T_mult 1.
         floor: Where a cosine ends, as a share of where it starts.
 

@@ -27,5 +27,5 @@ class Stream(IntEnum):
 
 
 def stream_rng(seed: int, stream: Stream, *index: int) -> np.random.Generator:
-    """Returns the generator of a stream, at a step or an item where one is given."""
+    """Returns the generator of a stream, of one step or item where an index is given."""
     return np.random.default_rng((seed, stream, *index))

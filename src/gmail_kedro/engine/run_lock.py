@@ -13,9 +13,7 @@ from pathlib import Path
 def hold_run(path: Path, run_id: str) -> Iterator[None]:
     """Keeps other processes from writing a run's results; the kernel lets go if this one dies.
 
-    Args:
-        path: The lock file. It stays, empty: a lock file that is deleted can be held twice.
-        run_id: Whose results they are.
+    The lock file stays, empty: one that is deleted can be held twice.
 
     Raises:
         RuntimeError: If another process holds it; says which, where and since when.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.checkpoint import Checkpoints
+from gmail_kedro.engine.checkpoint import Checkpoints, settings_of
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.encoders.towers import TowerEncoder
@@ -76,7 +76,12 @@ def align(
     if training.validate_every is not None:
         stopping = EarlyStopping(step.validate, every=training.validate_every, patience=training.patience)
     buffers = student.buffers()  # a batch normalisation's means: changed by training, and no optimizer's
-    facts = _fingerprint(student, pairs, generated_images, params, run)
+    facts = settings_of(run, params) | {
+        "weights": student.spec.teacher,
+        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
+        "generated set": generated_images.identity["fingerprint"],
+        "gate of the generated set": generated_images.identity["gate"],
+    }
     student.train()
     history = train(
         step,
@@ -191,21 +196,3 @@ def _last_blocks(encoder: TowerEncoder, params: AlignmentParams) -> tuple[int, .
             "it, or set it to null for all."
         )
     return tuple(range(count - wanted, count))
-
-
-def _fingerprint(
-    student: Student,
-    pairs: pd.DataFrame,
-    generated_images: GeneratedImages,
-    params: AlignmentParams,
-    run: RunParams,
-) -> dict[str, str]:
-    """Returns what a checkpoint of this run depends on."""
-    return {name: repr(value) for name, value in params.flat().items()} | {
-        "run.seed": str(run.seed),
-        "run.precision": run.precision,
-        "weights": student.spec.teacher,
-        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
-        "generated set": generated_images.identity["fingerprint"],
-        "gate of the generated set": generated_images.identity["gate"],
-    }

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from gmail_kedro.engine.batches import batch_rows, split_rows
-from gmail_kedro.engine.checkpoint import Checkpoints
+from gmail_kedro.engine.checkpoint import Checkpoints, settings_of
 from gmail_kedro.engine.grad_cache import Losses, Views, accumulate_gradients
 from gmail_kedro.engine.inference import hash_items
 from gmail_kedro.engine.loop import train
@@ -67,9 +67,7 @@ def fine_tune_on(
     labels = {**splits.labels["train"], **splits.labels["val"]}
     if len(labels) < 2:
         raise ValueError(f"The set {found.name!r} must have two training images or more. Got {len(labels)} instead.")
-    facts = {name: repr(value) for name, value in params.flat().items() if name not in NO_MATTER} | {
-        "run.seed": str(run.seed),
-        "run.precision": run.precision,
+    facts = {name: value for name, value in settings_of(run, params).items() if name not in NO_MATTER} | {
         "encoder": encoder.fingerprint,
         "images": hash_items(list(labels), lambda key: str(labels[key]).encode()),
     }

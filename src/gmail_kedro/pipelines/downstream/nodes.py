@@ -1,47 +1,41 @@
 """Nodes of the downstream pipeline: features on the declared route, then the captioner and the text tower."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.checkpoint import Checkpoints
-from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
+from gmail_kedro.engine.checkpoint import Checkpoints, settings_of
+from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.student.student import StoredStudent
-from gmail_kedro.params.base import Parameters
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams, RetrieverParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.downstream.features import FeatureSource, TrainingFeatures, gather
+from gmail_kedro.pipelines.downstream.training_features import TrainingFeatures
 
 
-def open_feature_source(
+def encode_training_features(
     pairs: pd.DataFrame,
     corpus: Corpus,
     generated_images: GeneratedImages,
     adapter: StoredStudent,
     feature_map: FeatureMap,
     feature_store: Path,
+    params: DownstreamParams,
+    ifcap: IfcapParams,
     run: RunParams,
-) -> FeatureSource:
-    """Returns what encodes the pairs; nothing is encoded yet.
-
-    Generated pictures take the generated route and photographs the real one, never the other way round.
-    """
+) -> TrainingFeatures:
+    """Returns the embeddings the consumers train on, one for each row of the chosen source."""
     from gmail_kedro.engine.inference import run_encoding
+    from gmail_kedro.pipelines.downstream.training_features import FeatureSource, gather
 
     encoding = run_encoding(feature_store, run)
-    return FeatureSource(pairs, corpus, generated_images, adapter, feature_map, run, encoding)
-
-
-def encode_training_features(
-    feature_source: FeatureSource, params: DownstreamParams, ifcap: IfcapParams, run: RunParams
-) -> TrainingFeatures:
-    """Returns the embeddings the consumers train on."""
-    return gather(feature_source, params, ifcap, seed=run.seed)
+    source = FeatureSource(pairs, corpus, generated_images, adapter, feature_map, run, encoding)
+    return gather(source, params, ifcap, seed=run.seed)
 
 
 def train_captioner(
@@ -64,30 +58,26 @@ def train_captioner(
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.models.captioners.known_captioners import load_captioner, start_from
     from gmail_kedro.models.student.adapters import trainable_parameters
-    from gmail_kedro.pipelines.downstream.captioners import prepare_captioner
-    from gmail_kedro.pipelines.downstream.training import captioner_step, validation_loss
+    from gmail_kedro.pipelines.downstream.captioner_training import captioner_step, prepare_captioner, validation_loss
 
-    device = resolve_device(run.device)
+    device, batch_size = resolve_device(run.device), params.training.batch_size
     if params.pretrained is not None:
         return load_captioner(Path(params.pretrained), device=device), pd.DataFrame({"step": [], "loss": []})
     examples = prepare_captioner(pairs, corpus, training_features, params, ifcap, run, device=device)
     captioner = examples.captioner
+    facts = settings_of(run, params, ifcap) | _fingerprint(training_features, pairs)
     if params.start_from is not None:
         start_from(captioner, Path(params.start_from), device=device)
-    is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()
-    step = captioner_step(examples, np.flatnonzero(is_train), batch_size=params.training.batch_size, seed=run.seed)
-    facts = _fingerprint(training_features, pairs, params, run) | _settings(ifcap)
-    if params.start_from is not None:
         facts["start"] = hash_tensors(captioner.state_dict())
-    checkpoint = checkpoints.open("captioner", facts, every=params.training.checkpoint_every)
+    is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()
     captioner.train()
     with torch.random.fork_rng():
-        torch.manual_seed(run.seed)  # of the dropout in a language model
+        torch.manual_seed(run.seed)  # of the dropout in a language model; a checkpoint keeps where it is
         history = train(
-            step,
+            captioner_step(examples, np.flatnonzero(is_train), batch_size=batch_size, seed=run.seed),
             trainable_parameters(captioner),
             params.training,
-            checkpoint,
+            checkpoints.open("captioner", facts, every=params.training.checkpoint_every),
             title="Captioner",
             device=device,
             precision=run.precision,
@@ -95,7 +85,7 @@ def train_captioner(
     captioner.eval()
     with fast_arithmetic(device, precision=run.precision):
         held_out = np.flatnonzero(~is_train)
-        history.rows[-1]["val_loss"] = validation_loss(examples, held_out, batch_size=params.training.batch_size)
+        history.rows[-1]["val_loss"] = validation_loss(examples, held_out, batch_size=batch_size)
     return captioner, pd.DataFrame(history.rows)
 
 
@@ -117,7 +107,6 @@ def tune_text_tower(
     from gmail_kedro.models.encoders.known_encoders import build_encoder
     from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower
     from gmail_kedro.models.student.student import take_route
-    from gmail_kedro.pipelines.downstream.training import retriever_step
 
     device = resolve_device(run.device)
     encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=device), adapter, "real")
@@ -125,23 +114,21 @@ def tune_text_tower(
         return TunedTextTower(None, encoder.fingerprint), pd.DataFrame({"step": [], "loss": []})
     chosen = pairs.iloc[training_features.rows]
     is_train = (chosen["split"] == "train").to_numpy().copy()
-    step = retriever_step(
+    step = _retriever_step(
         encoder,
-        training_features.embeddings[is_train],
-        encoder.tokenize(list(chosen["caption"][is_train])),
-        torch.from_numpy(pd.factorize(chosen["image_id"][is_train])[0].copy()),
-        params,
+        training_features.embeddings[is_train].to(device),
+        encoder.tokenize(list(chosen["caption"][is_train])).to(device),
+        torch.from_numpy(pd.factorize(chosen["image_id"][is_train])[0].copy()).to(device),
+        batch_size=params.training.batch_size,
         seed=run.seed,
-        device=device,
     )
-    facts = _fingerprint(training_features, pairs, params, run) | {"encoder": encoder.fingerprint}
-    checkpoint = checkpoints.open("retriever", facts, every=params.training.checkpoint_every)
+    facts = settings_of(run, params) | _fingerprint(training_features, pairs) | {"encoder": encoder.fingerprint}
     tower = encoder.text_tower.train().requires_grad_(True)
     history = train(
         step,
         tower.parameters(),
         params.training,
-        checkpoint,
+        checkpoints.open("retriever", facts, every=params.training.checkpoint_every),
         title="Retriever",
         device=device,
         precision=run.precision,
@@ -149,19 +136,47 @@ def tune_text_tower(
     return TunedTextTower(tower.eval(), encoder.fingerprint), pd.DataFrame(history.rows)
 
 
-def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame, params: Parameters, run: RunParams) -> dict[str, str]:
-    """Returns what a checkpoint of this run depends on."""
+def _retriever_step(
+    encoder: ImageTextEncoder,
+    features: torch.Tensor,
+    tokens: torch.Tensor,
+    image_ids: torch.Tensor,
+    *,
+    batch_size: int,
+    seed: int,
+) -> Callable[[int], dict[str, torch.Tensor]]:
+    """Returns the step function of the text tower: CLIP's contrast of its texts with fixed image embeddings.
+
+    Args:
+        encoder: Its text tower is trained in place.
+        features: Image embeddings, float32 [N, D].
+        tokens: Token ids of the captions, [N, L].
+        image_ids: Real image of each row, int64 [N]; others of one image are no negatives.
+        batch_size: Captions a step.
+        seed: Seeds the order of the captions.
+    """
+    from gmail_kedro.engine.batches import batch_rows
+    from gmail_kedro.method.alignment import sigmoid_alignment_loss, symmetric_loss
+
+    scale, bias = encoder.logit_scale, encoder.logit_bias
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        rows = batch_rows(index, count=len(features), batch_size=batch_size, seed=seed)
+        text, image, ids = encoder.encode_text(tokens[rows]), features[rows], image_ids[rows]  # [B, D], [B, D], [B]
+        same = ids[:, None] == ids[None]  # [B, B]
+        if bias is not None:  # pre-trained with a sigmoid, as SigLIP
+            return {"loss": sigmoid_alignment_loss(image, text, scale=scale, bias=bias, same_image=same)}
+        return {"loss": symmetric_loss(image, text, temperature=1 / scale, same_image=same)}
+
+    return step
+
+
+def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame) -> dict[str, str]:
+    """Returns the data that a checkpoint of a consumer depends on."""
     from gmail_kedro.checksums import hash_tensors
 
     texts = {} if features.texts is None else {"texts": features.texts}
-    rows = hashlib.sha256(pairs.to_csv(index=False).encode() + features.rows.tobytes()).hexdigest()
-    return _settings(params) | {
-        "run.seed": str(run.seed),
-        "run.precision": run.precision,
+    return {
         "features": hash_tensors({"features": features.embeddings} | texts),
-        "pairs": rows,
+        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode() + features.rows.tobytes()).hexdigest(),
     }
-
-
-def _settings(params: Parameters) -> dict[str, str]:
-    return {name: repr(value) for name, value in params.flat().items()}

@@ -2,12 +2,7 @@
 
 from kedro.pipeline import Pipeline, node
 
-from gmail_kedro.pipelines.downstream.nodes import (
-    encode_training_features,
-    open_feature_source,
-    train_captioner,
-    tune_text_tower,
-)
+from gmail_kedro.pipelines.downstream.nodes import encode_training_features, train_captioner, tune_text_tower
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
@@ -16,10 +11,9 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     sources = ["pairs", "corpus", "generated_images", "adapter", "feature_map", "feature_store"]
     return Pipeline(
         [
-            node(open_feature_source, [*sources, run], "feature_source", name="open_feature_source"),
             node(
                 encode_training_features,
-                ["feature_source", params, ifcap, run],
+                [*sources, params, ifcap, run],
                 "training_features",
                 name="encode_training_features",
             ),

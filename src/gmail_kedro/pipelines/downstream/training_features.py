@@ -1,15 +1,18 @@
-"""What the consumers train on: features of the declared source, each through its own route."""
+"""What the consumers train on: features of the declared source, each through its own route.
+
+Generated images take the generated route and real ones the real route, never the other way round: ``encode_images``
+refuses it, for the features would be of the modality that alignment was to remove.
+"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from gmail_kedro.engine.batches import mixed_rows
-from gmail_kedro.engine.inference import Encoding
-from gmail_kedro.interfaces import Corpus, FeatureOrigin, GeneratedImages
+from gmail_kedro.engine.inference import Encoding, encode_images, encode_texts
+from gmail_kedro.interfaces import Corpus, FeatureOrigin, GeneratedImages, ImageSource
 from gmail_kedro.method.realign import FeatureMap, fit_feature_map
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import StoredStudent
@@ -34,54 +37,37 @@ class TrainingFeatures:
     texts: torch.Tensor | None = None
 
 
+@dataclass(frozen=True)
 class FeatureSource:
-    """Encodes the pairs from one side or another.
+    """Encodes N pairs from one side or another."""
 
-    Args:
-        pairs: The pairs, N of them.
-        corpus: Has the photographs.
-        generated_images: Has the generated pictures.
-        adapter: The student, with the routes through it.
-        feature_map: Its training-free map.
-        run: Names the encoder.
-        encoding: How pictures and texts are encoded.
-    """
-
-    def __init__(
-        self,
-        pairs: pd.DataFrame,
-        corpus: Corpus,
-        generated_images: GeneratedImages,
-        adapter: StoredStudent,
-        feature_map: FeatureMap,
-        run: RunParams,
-        encoding: Encoding,
-    ) -> None:
-        self._pairs, self._corpus, self._generated_images = pairs, corpus, generated_images
-        self._adapter, self._map, self._run, self._encoding = adapter, feature_map, run, encoding
+    pairs: pd.DataFrame
+    corpus: Corpus
+    generated_images: GeneratedImages
+    adapter: StoredStudent
+    feature_map: FeatureMap
+    run: RunParams
+    encoding: Encoding
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.pairs)
 
     def generated(self, *, seed: int) -> torch.Tensor:
-        """Returns generated pictures through the generated route and the map, [N, D]; the seed is C3's noise."""
-        features = self._encode("generated", self._generated_images, "generated_key")
-        return features if self._map.kind == "none" else self._map.source(features, noise_seed=seed)
+        """Returns generated images through the generated route and the map, [N, D]; the seed is C3's noise."""
+        features = self._encode("generated", self.generated_images)
+        return features if self.feature_map.kind == "none" else self.feature_map.source(features, noise_seed=seed)
 
     def real(self) -> torch.Tensor:
-        """Returns photographs through the real route, [N, D]."""
-        features = self._encode("real", self._corpus.images, "real_key")
-        return features if self._map.kind == "none" else self._map.target(features)
+        """Returns real images through the real route, [N, D]."""
+        features = self._encode("real", self.corpus.images)
+        return features if self.feature_map.kind == "none" else self.feature_map.target(features)
 
     def text(self, kind: str, *, seed: int) -> torch.Tensor:
-        """Returns captions mapped to where photographs lie, [N, D]; the map is fitted on the training split."""
-        from gmail_kedro.engine.inference import encode_texts
-        from gmail_kedro.models.encoders.known_encoders import build_encoder
-
-        encoder = build_encoder(self._run.encoder, self._run.encoder_path, device=self._encoding.device)
-        texts, photographs = encode_texts(encoder, list(self._pairs["caption"]), self._encoding), self.real()
-        is_train = (self._pairs["split"] == "train").to_numpy().copy()
-        fitted = fit_feature_map(kind, lambda: [texts[is_train]], lambda: [photographs[is_train]])
+        """Returns captions mapped to where real images lie, [N, D]; the map is fitted on the training split."""
+        texts = encode_texts(self._teacher(), list(self.pairs["caption"]), self.encoding)
+        real = self.real()
+        is_train = (self.pairs["split"] == "train").to_numpy().copy()
+        fitted = fit_feature_map(kind, lambda: [texts[is_train]], lambda: [real[is_train]])
         return fitted.source(texts, noise_seed=seed)
 
     def captions(self) -> torch.Tensor:
@@ -90,15 +76,13 @@ class FeatureSource:
         Raises:
             ValueError: If the encoder reads no texts.
         """
-        from gmail_kedro.engine.inference import encode_texts
-
         encoder = self._route("real")
         if encoder.text_tower is None:
             raise ValueError(
                 f"The encoder {encoder.name!r} reads no texts, and IFCap retrieves captions by their text features. "
                 "Set downstream.model: clipcap, or another run.encoder."
             )
-        return encode_texts(encoder, list(self._pairs["caption"]), self._encoding)
+        return encode_texts(encoder, list(self.pairs["caption"]), self.encoding)
 
     def origin(self, *sides: str) -> FeatureOrigin:
         """Returns what makes the features: this encoder, student and map, on the given sides."""
@@ -106,23 +90,24 @@ class FeatureSource:
 
         return describe_origin(
             self._route("real"),
-            self._adapter,
+            self.adapter,
             sides=sides,
-            map_kind=self._map.kind,
-            map_tensors=self._map.tensors(),
+            map_kind=self.feature_map.kind,
+            map_tensors=self.feature_map.tensors(),
         )
 
-    def _route(self, route: str) -> TowerEncoder:
+    def _teacher(self) -> TowerEncoder:
         from gmail_kedro.models.encoders.known_encoders import build_encoder
+
+        return build_encoder(self.run.encoder, self.run.encoder_path, device=self.encoding.device)
+
+    def _route(self, route: str) -> TowerEncoder:
         from gmail_kedro.models.student.student import take_route
 
-        encoder = build_encoder(self._run.encoder, self._run.encoder_path, device=self._encoding.device)
-        return take_route(encoder, self._adapter, route)
+        return take_route(self._teacher(), self.adapter, route)
 
-    def _encode(self, route: str, source: Any, column: str) -> torch.Tensor:
-        from gmail_kedro.engine.inference import encode_images
-
-        return encode_images(self._route(route), source, list(self._pairs[column]), self._encoding)
+    def _encode(self, route: str, source: ImageSource) -> torch.Tensor:
+        return encode_images(self._route(route), source, list(self.pairs[f"{route}_key"]), self.encoding)
 
 
 def gather(source: FeatureSource, params: DownstreamParams, ifcap: IfcapParams, *, seed: int) -> TrainingFeatures:
@@ -146,5 +131,5 @@ def gather(source: FeatureSource, params: DownstreamParams, ifcap: IfcapParams, 
         return TrainingFeatures(source.generated(seed=seed), everything, source.origin("generated"), texts)
     real_rows, generated_rows = mixed_rows(len(source), params.real_fraction, seed=seed)
     real, generated = source.real()[real_rows], source.generated(seed=seed)[generated_rows]
-    rows = np.concatenate([real_rows, generated_rows])
+    rows = np.concatenate([real_rows, generated_rows])  # [M]
     return TrainingFeatures(torch.cat([real, generated]), rows, source.origin("generated", "real"), texts)

@@ -1,25 +1,51 @@
-"""Builds the captioner a configuration asks for, with its training examples."""
+"""Builds the captioner that a configuration asks for, and trains it: its examples, a step's loss, the held-out loss.
+
+ClipCap and IFCap share everything but their examples. An example's random part (IFCap's noise and which of its entities
+are left out) is drawn anew in every step, from a stream that the step's index names, so a resumed training draws it
+again; validation draws none.
+"""
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
+from gmail_kedro.engine.batches import batch_rows, split_rows
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.interfaces import Corpus
-from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapDetails
+from gmail_kedro.models.captioners.captioner import Captioner
+from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapCaptioner, IfcapDetails
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
 from gmail_kedro.models.student.adapters import TuningSpec
+from gmail_kedro.models.vision_language.chat import IGNORE_INDEX
 from gmail_kedro.models.vision_language.language_models import TunedLanguageModel
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.downstream.examples import CaptionExamples, ClipcapExamples, IfcapExamples, add_noise
-from gmail_kedro.pipelines.downstream.features import TrainingFeatures
+from gmail_kedro.pipelines.downstream.training_features import TrainingFeatures
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaptionExamples:
+    """Examples of one captioner, training and validation rows together.
+
+    Attributes:
+        captioner: What is trained.
+        tokens: Token ids of the captions, [M, T], padded with ``IGNORE_INDEX``.
+        loss: Maps rows and a step to their mean loss; random choices depend on the step alone, and None makes none.
+    """
+
+    captioner: Captioner
+    tokens: torch.Tensor
+    loss: Callable[[np.ndarray, int | None], torch.Tensor]
 
 
 def prepare_captioner(
@@ -34,17 +60,8 @@ def prepare_captioner(
 ) -> CaptionExamples:
     """Returns a fresh captioner with its examples, one for each row of the features.
 
-    Args:
-        pairs: Give captions and splits.
-        corpus: Gives the nouns of its grammar, where it has one.
-        features: What stands for the images.
-        params: Which captioner.
-        ifcap: What IFCap does beyond ClipCap.
-        run: Seed.
-        device: Where the captioner goes.
-
     Raises:
-        ValueError: If prefix and caption are longer than the language model reads.
+        ValueError: If prefix and caption are longer than the language model reads, or nouns cannot be found.
     """
     from gmail_kedro.models.captioners.captioner import build_captioner
     from gmail_kedro.models.vision_language.language_models import prepare_language_model
@@ -62,8 +79,46 @@ def prepare_captioner(
         origin=features.origin,
         seed=run.seed,
     ).to(device)
-    tokens = captioner.tokenize(list(chosen["caption"]), max_tokens=params.max_tokens)
-    return ClipcapExamples(captioner, features.embeddings, tokens, device=device)
+    embeddings = features.embeddings.to(device)  # [M, D]
+    tokens = captioner.tokenize(list(chosen["caption"]), max_tokens=params.max_tokens).to(device)  # [M, T]
+    return CaptionExamples(captioner, tokens, lambda rows, step: captioner.loss(embeddings[rows], tokens[rows]))
+
+
+def captioner_step(
+    examples: CaptionExamples, chosen: np.ndarray, *, batch_size: int, seed: int
+) -> Callable[[int], dict[str, torch.Tensor]]:
+    """Returns the step function, index to losses, that trains on the ``chosen`` rows."""
+
+    def step(index: int) -> dict[str, torch.Tensor]:
+        rows = batch_rows(index, count=len(chosen), batch_size=batch_size, seed=seed)
+        return {"loss": examples.loss(chosen[rows], index)}
+
+    return step
+
+
+@torch.no_grad()
+def validation_loss(examples: CaptionExamples, held_out: np.ndarray, *, batch_size: int) -> float:
+    """Returns the mean cross-entropy per token over held-out rows; not a number where there are none."""
+    total, count = 0.0, 0
+    for rows in split_rows(held_out, batch_size):
+        token_count = int((examples.tokens[rows] != IGNORE_INDEX).sum())
+        total += float(examples.loss(rows, None)) * token_count  # batches have captions of different lengths
+        count += token_count
+    return total / count if count else float(np.nan)
+
+
+def add_noise(embeddings: torch.Tensor, std: float, rng: np.random.Generator) -> torch.Tensor:
+    """Returns N(N(f) + noise) of each row, where N brings to unit length; with ``std`` 0 the rows as they are.
+
+    Args:
+        embeddings: float32 [N, D], any norm.
+        std: Standard deviation of the noise in each coordinate.
+        rng: Source of the noise.
+    """
+    if std == 0:
+        return embeddings
+    noise = torch.from_numpy(rng.standard_normal(tuple(embeddings.shape), dtype=np.float32))  # [N, D]
+    return F.normalize(F.normalize(embeddings, dim=-1) + std * noise, dim=-1)
 
 
 def _prepare_ifcap(
@@ -92,23 +147,51 @@ def _prepare_ifcap(
     captioner = build_ifcap(
         language, mapper, memory, _details(ifcap), caption_end=params.caption_end, origin=features.origin, seed=seed
     ).to(device)
+    # A caption must not retrieve itself, or the captioner would learn to copy.
     own_row = {key: row for row, key in enumerate(remembered["caption_id"])}
-    excluded = torch.tensor([own_row.get(key, -1) for key in chosen["caption_id"]])
+    excluded = torch.tensor([own_row.get(key, -1) for key in chosen["caption_id"]])  # [M]
     is_noisy = ifcap.train_source == "text_noise"
     queries = features.embeddings
     if is_noisy:
-        queries = add_noise(queries, ifcap.query_noise_std, np.random.default_rng((seed, 30)))
-    retrieved = memory.nearest(queries.to(device), count=ifcap.retrieved_count, excluded=excluded).cpu()
-    return IfcapExamples(
+        queries = add_noise(queries, ifcap.query_noise_std, stream_rng(seed, Stream.RETRIEVAL_NOISE))
+    retrieved = memory.nearest(queries.to(device), count=ifcap.retrieved_count, excluded=excluded).cpu()  # [M, K]
+    tokens = captioner.tokenize(list(chosen["caption"]), max_tokens=params.max_tokens)  # [M, T]
+    loss = partial(
+        _ifcap_loss,
         captioner,
         features.embeddings,
-        captioner.tokenize(list(chosen["caption"]), max_tokens=params.max_tokens),
+        tokens,
         retrieved,
         [list(dict.fromkeys(nouns[key])) for key in chosen["caption_id"]],
         noise_std=math.sqrt(ifcap.feature_noise_variance) if is_noisy else 0.0,
         drop=ifcap.entity_drop,
         seed=seed,
     )
+    return CaptionExamples(captioner, tokens, loss)
+
+
+def _ifcap_loss(
+    captioner: IfcapCaptioner,
+    embeddings: torch.Tensor,
+    tokens: torch.Tensor,
+    retrieved: torch.Tensor,
+    entities: Sequence[Sequence[str]],
+    rows: np.ndarray,
+    step: int | None,
+    *,
+    noise_std: float,
+    drop: float,
+    seed: int,
+) -> torch.Tensor:
+    """Returns the mean loss of some rows; without a step there is no noise and no entity is left out."""
+    chosen, named = embeddings[rows], [list(entities[row]) for row in rows]
+    if step is not None:
+        rng = stream_rng(seed, Stream.CAPTIONER_NOISE, step)
+        chosen = add_noise(chosen, noise_std, rng)
+        named = [[noun for noun in nouns if rng.random() >= drop] for nouns in named]
+    named = [nouns[: captioner.details.entities.limit] for nouns in named]
+    device = next(captioner.mapper.parameters()).device
+    return captioner.loss_with(chosen.to(device), tokens[rows], retrieved[rows], named)
 
 
 def _details(ifcap: IfcapParams) -> IfcapDetails:
@@ -130,7 +213,7 @@ def _find_nouns(pairs: pd.DataFrame, corpus: Corpus, ifcap: IfcapParams) -> dict
     from gmail_kedro.models.captioners.nouns import build_noun_finder, read_vocabulary
 
     words: Collection[str] | None = None if ifcap.vocabulary is None else read_vocabulary(Path(ifcap.vocabulary))
-    kind = ifcap.nouns
+    kind: str = ifcap.nouns
     if kind == "grammar":
         if corpus.grammar is None:
             raise ValueError(
