@@ -57,19 +57,22 @@ def test_comments_change_no_hash_and_code_and_data_do(tmp_path: Path):
     source = tmp_path / "gmail_kedro"
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("weights", "__pycache__"))
     before = listed(source, "generation")
-    flux, templates = source / "models/generators/flux.py", source / "corpora/prompts/templates.json"
-    text = flux.read_text()
-    flux.write_text(text.replace('"""', '"""Other words. ', 1) + "# a comment\n\n\n")
+    generators, templates = (
+        source / "models/generators/diffusers_generators.py",
+        source / "corpora/prompts/templates.json",
+    )
+    text = generators.read_text()
+    generators.write_text(text.replace('"""', '"""Other words. ', 1) + "# a comment\n\n\n")
     assert listed(source, "generation") == before
-    flux.write_text(f"{text}\nNEW = 1\n")
+    generators.write_text(f"{text}\nNEW = 1\n")
     templates.write_text("{}")
     after = listed(source, "generation")
     assert {path for path in after if after[path] != before[path]} == {
-        "models/generators/flux.py",
+        "models/generators/diffusers_generators.py",
         "corpora/prompts/templates.json",
     }
     pairing = listed(source, "pairing")
-    assert "models/generators/flux.py" not in pairing and "generated_sets/pairing.py" in pairing
+    assert "models/generators/diffusers_generators.py" not in pairing and "generated_sets/pairing.py" in pairing
 
 
 def test_every_stage_of_dvc_waits_for_its_own_list(tmp_path: Path):

@@ -38,6 +38,7 @@ class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
             DatasetError: If they lie in another folder.
         """
         if data.folder.absolute() != Path(self._filepath).absolute():
+            # Two catalog entries that drifted apart would otherwise train on another set than was made.
             raise DatasetError(f"The images lie in {data.folder}; this entry opens those in {self._filepath}.")
 
     def load(self) -> ShardImages:

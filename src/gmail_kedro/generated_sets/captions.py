@@ -1,4 +1,7 @@
-"""The captions of a corpus, checked once and known by hashes from then on, so that millions fit in memory."""
+"""The captions of a corpus, checked once and known by hashes from then on, so that millions fit in memory.
+
+Texts stay in the table and are read block by block; what is compared across the whole corpus are 64-bit hashes of them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +61,7 @@ def index_captions(captions: Table, *, with_texts: bool = False) -> CaptionIndex
     if missing:
         raise ValueError(f"The captions table lacks {missing}; expected the columns {list(CAPTION_COLUMNS)}.")
     if isinstance(captions, pd.DataFrame):
+        # Before Arrow sees it: a column of 7 and "7" would fail there in words that name neither row nor remedy.
         _refuse_other_types(captions)
         captions = captions[list(CAPTION_COLUMNS)]
     table = as_dataset(captions)
@@ -85,6 +89,7 @@ def _index_block(block: pa.RecordBatch, hashed: Sequence[str]) -> tuple[np.ndarr
         if block[name].null_count or not _is_text(block[name].type):
             value = next((value for value in block[name].to_pylist() if not isinstance(value, str)), None)
             raise ValueError(_id_advice(name, value, "a row"))
+    # Strict: a split such as "restval" would silently be left out of both training and measuring.
     split = pc.index_in(block["split"], pa.array(SPLITS, block["split"].type))
     if split.null_count:
         row = block.filter(pc.is_null(split)).slice(0, 1).to_pylist()[0]
@@ -92,6 +97,7 @@ def _index_block(block: pa.RecordBatch, hashed: Sequence[str]) -> tuple[np.ndarr
             f"The split of caption {row['caption_id']!r} is {row['split']!r}; expected one of {list(SPLITS)}. "
             f"{split.null_count} rows of its block are like this: map them in the corpus reader."
         )
+    # Captions of val and test are prompts of nothing, and a corpus is free to have blank ones there.
     _refuse_bad_texts(block.filter(pc.equal(split, TRAIN)))
     return split.to_numpy(zero_copy_only=False).astype(np.int8), *(hash_texts(block[name]) for name in hashed)
 
@@ -104,6 +110,7 @@ def _refuse_bad_texts(train: pa.RecordBatch) -> None:
             f"The caption {train.filter(blank)['caption_id'][0].as_py()!r} is blank ({blank.true_count} training "
             "captions of its block are); an image needs a prompt. Remove these rows from the corpus."
         )
+    # What a file of another encoding leaves, UTF-16 read as UTF-8 above all: every prompt of it would be nonsense.
     broken = pc.match_substring(texts, "\0")
     if pc.any(broken).as_py():
         raise ValueError(
@@ -137,7 +144,7 @@ def _refuse_repeats(index: CaptionIndex) -> None:
     suspects = ordered[1:][ordered[1:] == ordered[:-1]]
     if not len(suspects):
         return
-    ids: list[str] = []
+    ids: list[str] = []  # only of rows whose hash occurs twice: the texts of all would not fit
     for block in read_blocks(index.table, ["caption_id"]):
         ids += block["caption_id"].filter(pa.array(np.isin(hash_texts(block["caption_id"]), suspects))).to_pylist()
     counts = pd.Series(ids).value_counts(sort=False)

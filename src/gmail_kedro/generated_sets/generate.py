@@ -135,7 +135,7 @@ def _bring(maker: ShardMaker, map_jobs: MapJobs | None) -> tuple[list[MadeShard]
     for name in wanted.shards:
         if name in maker.kept:
             limit.add(maker.count_rows(name), _read_refused(folder, name))
-    limit.check(is_final=not to_make)
+    limit.check(is_final=not to_make)  # before a model is built
     made: list[MadeShard] = []
     if to_make or not _is_complete(folder, wanted):
         _warn_of_replacing(folder, last, wanted)
@@ -185,7 +185,7 @@ def _is_complete(folder: Path, wanted: SetDescription) -> bool:
 def _read_last(folder: Path) -> SetDescription | None:
     """Returns what the folder says it holds, complete or not; None if it says nothing that can be read."""
     for name in (COMPLETE_FILE, UNFINISHED_FILE):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError):  # a damaged one is as none: all images are judged again
             found = read_description(folder, name)
             if found is not None:
                 return found
@@ -225,6 +225,7 @@ def _read_refused(folder: Path, shard_id: str) -> dict[str, Verdict]:
 
 
 def _close(folder: Path, wanted: SetDescription, limit: QuarantineLimit) -> None:
+    # From the disk, not from what this run made: most shards may be of runs before.
     tars = [path for name in wanted.shards for path in (shard_path(folder, name), quarantine_path(folder, name))]
     truncated = sum(facts["truncated"] for path in tars if path.is_file() for facts in read_facts(path))
     closed = replace(wanted, truncated_prompt_count=truncated, quarantined=limit.counts())
@@ -233,6 +234,7 @@ def _close(folder: Path, wanted: SetDescription, limit: QuarantineLimit) -> None
 
 def _remove_extra(folder: Path, wanted: SetDescription) -> None:
     """Removes shards, and parts of shards, that a complete set does not consist of. Other files stay."""
+    # After set.json is there: a kill in between leaves files too many and never an image too few.
     shutil.rmtree(folder / "former", ignore_errors=True)  # of an earlier version
     for path in sorted([*folder.iterdir(), *(folder / QUARANTINE).glob("*")]):
         match = _SHARD_FILE.fullmatch(path.name)
@@ -252,6 +254,7 @@ def _remove_extra(folder: Path, wanted: SetDescription) -> None:
 @contextlib.contextmanager
 def _hold(folder: Path) -> Iterator[None]:
     """Keeps other processes from generating into the folder; the kernel lets go if this one dies."""
+    # flock on the folder itself: no lock file to leave behind, and none in the set that is published.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:

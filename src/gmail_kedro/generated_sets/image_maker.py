@@ -47,8 +47,9 @@ def encode_jpeg(image: "Image", quality: int) -> bytes:
         quality: 1 to 95.
     """
     plain = image.convert("RGB")
-    plain.info.clear()
+    plain.info.clear()  # Pillow writes the comment, EXIF and ICC profile that an image was opened with
     buffer = io.BytesIO()
+    # 4:4:4: the default halves colour's resolution, which training would take for a mark of generated images.
     plain.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
@@ -105,7 +106,7 @@ class ImageMaker:
             truncated = [generator.count_truncated([prompt]) > 0 for prompt in prompts]
         try:
             latents = generator.denoise(prompts, [row["seed"] for row in rows])  # [B, ...]
-        except Exception as error:
+        except Exception as error:  # whatever a model library raises, out of memory above all
             raise GeneratorError from error
         return Denoised(rows, truncated, latents)
 
@@ -148,6 +149,7 @@ class ImageMaker:
             middle = len(rows) // 2
             outcomes = self._attempt(rows[:middle]) + self._attempt(rows[middle:])
         made = [outcome for outcome in outcomes if isinstance(outcome, ImageRecord)]
+        # A lone row that fails right after another lone one: no longer the row, but the machine or the settings.
         if not made and (len(rows) > 1 or not self._works):
             cause = error.__cause__
             raise RuntimeError(
@@ -168,7 +170,7 @@ class ImageMaker:
         except GeneratorError as error:
             if len(rows) == 1:
                 return [error]
-        middle = len(rows) // 2
+        middle = len(rows) // 2  # halves: one bad row of 8 costs 7 calls, and a batch too large is made in parts
         return self._attempt(rows[:middle]) + self._attempt(rows[middle:])
 
     def _record(self, row: Row, truncated: bool, made: Decoded) -> ImageRecord:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 # A ustar name holds 100 bytes and ".json" takes five of them.
 MAX_BASE_BYTES = 95
+# Greedy: a caption id may have slashes itself, the sample index is behind the last one and has no leading zero.
 _KEY = re.compile(r"(?P<caption_id>.+)/(?P<sample_index>0|[1-9][0-9]*)", re.DOTALL)
 _BASE = re.compile(r"(?P<caption_id>[A-Za-z0-9_%~-]+)_(?P<sample_index>0|[1-9][0-9]*)")
 
@@ -29,6 +30,7 @@ def member_base(key: str) -> str:
     match = _KEY.fullmatch(key)
     if match is None:
         raise ValueError(f"The key {key!r} must be caption_id/sample_index, such as 'train_7/0'.")
+    # quote() never escapes a dot. Lone surrogates come from file names that are not UTF-8.
     escaped = quote(match["caption_id"], safe="", errors="surrogatepass").replace(".", "%2E")
     base = f"{escaped}_{match['sample_index']}"
     if len(base) > MAX_BASE_BYTES:
@@ -65,6 +67,7 @@ def key_of(base: str) -> str:
     if match is not None:
         with contextlib.suppress(UnicodeDecodeError):
             key = f"{unquote(match['caption_id'], errors='surrogatepass')}/{match['sample_index']}"
+            # "%61_0" would be read as "a/0", too: one image must have one name.
             if member_base(key) == base:
                 return key
     raise ValueError(f"{base!r} is not the name of a generated image; expected such as 'train_7_0'.")

@@ -107,6 +107,7 @@ class ShardMaker:
             OSError: If the disk refuses or is gone.
         """
         rows = self.rows(shard_id)
+        # In the order of the rows, each against the accepted ones before it: verdicts do not depend on the batch size.
         judge = ShardJudge(self.quality.duplicate_distance, self._hash_earlier_samples(shard_id, rows))
         accepted, quarantined, refused = [], [], {}
         made_count = reused_count = 0
@@ -177,6 +178,7 @@ class ShardMaker:
         A batch is denoised here while the one before is decoded, encoded and looked at in a second thread. Batches
         start at fixed rows: an image's neighbours, and so its last bits on a GPU, are those of any other run.
         """
+        # One batch waits at most: two would hold more latents on the GPU and gain nothing.
         waiting: tuple[_Batch, Future[list[Looked]]] | None = None
         with ThreadPoolExecutor(max_workers=1) as pool:
             for start in range(0, len(rows), self.batch_size):
@@ -216,6 +218,7 @@ class ShardMaker:
         for retry in range(first.record.facts.get("retry", 0) + 1, self.quality.retries + 1):
             if not verdict.reason:
                 break
+            # In this thread: the second one may be decoding the next batch, and the model has one owner.
             (looked,) = self.gate.look([self._images.make(row, retry)])
             verdict, count = judge.judge(looked), count + 1
         return looked, verdict, count
@@ -228,6 +231,7 @@ class ShardMaker:
         hashes: dict[str, list[tuple[str, np.ndarray]]] = defaultdict(list)
         if self.quality.duplicate_distance is None or not any(row["sample_index"] for row in rows):
             return hashes
+        # Decoded anew for each later sample: milliseconds beside a second of denoising, and nothing to keep in step.
         earlier = self.plan.iloc[: self._positions[shard_id][0]]
         earlier = earlier[earlier["caption_id"].isin([row["caption_id"] for row in rows])]
         for name, samples in earlier.groupby("shard_id", sort=False):
@@ -283,6 +287,7 @@ class ExistingImages:
             record = read_image(path, row["key"], offset)
         except (FileNotFoundError, ShardError):  # damaged, or replaced since: it is made again
             return None
+        # Fact by fact, not by the shard's fingerprint: rows move between shards, and the rest of a shard may differ.
         wanted = {name: row[name] for name in ("caption_id", "image_id", "sample_index", "prompt")} | {
             **self._settings,
             "seed": retry_seed(row["seed"], record.facts.get("retry", 0)),

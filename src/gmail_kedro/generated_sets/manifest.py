@@ -35,6 +35,7 @@ def build_manifest(plan: pd.DataFrame, images: ShardImages) -> pd.DataFrame:
     settings: dict[str, Any] = dict(images.description.settings)
     if hash_plan(plan, settings) != images.description.fingerprint:
         raise ValueError(f"The generated set was made from another plan than the one given. {REMAKE}")
+    # The fingerprint is what was asked for; only the keys say what is there.
     _check_keys(plan, images)
     keys, refused = plan["key"].tolist(), images.quarantined
     places = [refused[key].place if key in refused else images.locate(key) for key in keys]
@@ -48,6 +49,7 @@ def build_manifest(plan: pd.DataFrame, images: ShardImages) -> pd.DataFrame:
         "status": [QUARANTINED if key in refused else MADE for key in keys],
         "reason": [refused[key].reason if key in refused else "" for key in keys],
     }
+    # Without retries every seed is the plan's, and the facts of all images need not be read.
     if images.description.quality.get("retries"):
         seeds = images.seeds()
         plan = plan.assign(seed=[seeds[key] for key in keys])

@@ -75,7 +75,7 @@ def is_held_out(image_ids: Sequence[str], *, val_fraction: float, seed: int) -> 
         seed: Another seed chooses others.
     """
     numbers = stable_numbers(f"{seed}/", image_ids)
-    first_not = math.ceil(val_fraction * 2**64)
+    first_not = math.ceil(val_fraction * 2**64)  # may be 2^64 itself, which no uint64 holds
     return np.full(len(numbers), True) if first_not == 2**64 else numbers < np.uint64(first_not)
 
 
@@ -99,7 +99,7 @@ def check_division(captions: Table, generation: GenerationParams, params: Pairin
             new = new[: generation.image_count - len(chosen)]
         chosen.update(dict.fromkeys(new))
         val_count += int(is_held_out(new, val_fraction=params.val_fraction, seed=params.seed).sum())
-        if 0 < val_count < len(chosen):
+        if 0 < val_count < len(chosen):  # more captions can only add to either side
             return
     if chosen:  # a corpus without training captions is refused by the plan
         is_cut = len(chosen) == generation.image_count
@@ -127,6 +127,7 @@ class _Pairing:
 
     def __init__(self, index: CaptionIndex, sharing: "_Sharing | None", params: PairingParams) -> None:
         self._index, self._sharing, self._params = index, sharing, params
+        # Sorted hashes and searchsorted: 16 bytes a caption, where a dict of ids takes some hundred.
         self._order = np.argsort(index.caption_hash, kind="stable")
         self._ordered_hash = index.caption_hash[self._order]
         self._kept_out = np.unique(index.image_hash[index.split != TRAIN])
@@ -172,6 +173,7 @@ class _Pairing:
             captions = take_rows(self._sharing.texts, rows)
             columns = *captions.columns, block["key"].take(pa.array(of_image))
         pairs = self._with_split(*columns)
+        # After shared prompts are spread: an image may be paired with a real image that its own row does not name.
         self._refuse_leaks(pairs, index.image_hash[rows])
         self._count_real_images(pairs, index.image_hash[rows])
         return pairs
@@ -189,7 +191,7 @@ class _Pairing:
 
     def _with_split(self, *columns: pa.Array) -> pa.RecordBatch:
         caption_ids, image_ids, captions, keys = columns
-        encoded = image_ids.dictionary_encode()
+        encoded = image_ids.dictionary_encode()  # each image is hashed once, not once a caption
         fraction, seed = self._params.val_fraction, self._params.seed
         is_val = is_held_out(encoded.dictionary.to_pylist(), val_fraction=fraction, seed=seed)
         split = pc.if_else(pa.array(is_val).take(encoded.indices), "val", "train")
@@ -199,6 +201,7 @@ class _Pairing:
     def _refuse_repeats(self, block: pa.RecordBatch, rows: np.ndarray) -> None:
         samples = block["sample_index"].to_numpy()
         for sample in np.unique(samples).tolist():
+            # A bit a caption and sample: repeats are found across blocks without keeping the ids.
             seen = self._seen.setdefault(sample, np.zeros(len(self._order), dtype=bool))
             chosen = np.flatnonzero(samples == sample)
             is_repeat = np.zeros(len(rows), dtype=bool)

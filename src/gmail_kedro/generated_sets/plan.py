@@ -35,6 +35,7 @@ PLAN_SCHEMA = pa.schema(
     }
 )
 PLAN_COLUMNS = tuple(PLAN_SCHEMA.names)
+# A shard id is (sample * MAX_RANKS + rank) * MAX_SHARDS + number: lanes never meet, however far one of them grows.
 MAX_RANKS = 1000
 MAX_SHARDS = 100_000
 
@@ -108,10 +109,11 @@ def choose_captions(index: CaptionIndex, params: GenerationParams) -> Choice:
     if not len(rows):
         found = sorted(SPLITS[code] for code in np.unique(index.split))
         raise ValueError(f"No caption has split 'train'; the table has only {found}. Images are made for it alone.")
+    # factorize() numbers in order of appearance: the first n images of a corpus stay the first n when it grows.
     real_images = pd.factorize(index.image_hash[rows])[0]
     if params.image_count is not None:
         rows, real_images = _keep(real_images < params.image_count, rows, real_images)
-    contents = None
+    contents = None  # reads all texts once more; with one caption an image nothing can repeat
     if params.dedupe_prompts or len(rows) > real_images.max() + 1:
         contents = hash_contents(index.table)
         # Odd factor: no two contents get the same product, and the real image's hash tells equal ones apart.
@@ -120,12 +122,14 @@ def choose_captions(index: CaptionIndex, params: GenerationParams) -> Choice:
         if repeats.any():
             logger.info("%d captions repeat another of their real image; it counts once.", repeats.sum())
         rows, real_images = _keep(~repeats, rows, real_images)
-    ranks = _rank(real_images)
+    ranks = pd.Series(real_images).groupby(real_images, sort=False).cumcount().to_numpy()  # earlier ones of its image
     rows, real_images, ranks = _keep(ranks < params.captions_per_image, rows, real_images, ranks)
+    # Rank before image: another caption of every image is appended as a lane and moves no row of the lanes before.
     order = np.argsort(ranks * (real_images.max() + 1) + real_images, kind="stable")
     rows, ranks = rows[order], ranks[order]
     if not params.dedupe_prompts or contents is None:
         return Choice(rows, ranks, sources=rows)
+    # return_index gives the first occurrence, which in plan order is the lowest rank of the earliest image.
     _, first, members = np.unique(contents[rows], return_index=True, return_inverse=True)
     logger.info("%d captions share %d images by their prompt.", len(rows), len(first))
     return Choice(rows, ranks, sources=rows[first][members])
@@ -144,11 +148,13 @@ def hash_plan(plan: pd.DataFrame, settings: Mapping[str, Any]) -> str:
         settings: Whatever else decides the pixels; JSON values only, in any order.
     """
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, allow_nan=False).encode())
+    # large_string whatever the plan came from: the offsets below must have one width for the hash to be one.
     table = pa.Table.from_pandas(plan[list(PLAN_COLUMNS)], preserve_index=False).cast(_HASHED)
     for start in range(0, len(table), BLOCK_ROWS):
         block = table.slice(start, BLOCK_ROWS).combine_chunks()
         for name in PLAN_COLUMNS:
             for part in _bytes_of(block[name].chunk(0)):
+                # The length first: bytes that move from one column into the next give another hash.
                 digest.update(len(part).to_bytes(8, "little"))
                 digest.update(part)
     return digest.hexdigest()
@@ -170,16 +176,6 @@ def _bytes_of(values: pa.Array) -> Iterator[memoryview]:
 
 def _keep(mask: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(array[mask] for array in arrays) if not mask.all() else arrays
-
-
-def _rank(groups: np.ndarray) -> np.ndarray:
-    """Returns how many earlier entries are of the same group, int64 [N]."""
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ranks = np.empty(len(groups), dtype=np.int64)
-    ranks[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
-    return ranks
 
 
 def _blocks(
@@ -219,4 +215,4 @@ def _shard_ids(numbers: np.ndarray, sample: int, rank: int) -> pa.Array:
 def _image_seeds(base_seed: int, caption_ids: list[str], sample_index: int) -> np.ndarray:
     # Both numbers come first: no caption id can then imitate another row.
     numbers = stable_numbers(f"{base_seed}/{sample_index}/", caption_ids)
-    return (numbers >> np.uint64(1)).astype(np.int64)
+    return (numbers >> np.uint64(1)).astype(np.int64)  # 63 bits, for a column of int64

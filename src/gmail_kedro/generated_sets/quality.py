@@ -82,6 +82,7 @@ class QualityGate:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the verdicts; JSON values only."""
+        # Not max_quarantined and limit_after: they stop a run, and change no verdict.
         names = ("black_level", "min_deviation", "duplicate_distance", "min_caption_score", "retries")
         settings = {name: getattr(self.params, name) for name in names}
         return settings | {"scorer": self._scorer_name if self.params.min_caption_score is not None else ""}
@@ -104,6 +105,7 @@ class QualityGate:
         if image.size != (self._resolution, self._resolution):
             wanted = f"{self._resolution} x {self._resolution}"
             return Verdict("wrong_size", f"it is {image.width} x {image.height} pixels; expected {wanted}")
+        # From the surest fault to the softest: an image gets the one reason that says most.
         pixels = np.asarray(image)  # [H, W, 3]
         if pixels.max() <= self.params.black_level:
             return Verdict(
@@ -111,6 +113,7 @@ class QualityGate:
             )
         if (pixels == pixels[0, 0]).all():
             return Verdict("blank", f"it is of one colour, {tuple(pixels[0, 0].tolist())}")
+        # By channel, then the largest: a red page with a darker red digit is flat in two channels of three.
         deviation = float(pixels.std(axis=(0, 1)).max())
         if deviation < self.params.min_deviation:
             expected = f"at least {self.params.min_deviation:g} expected"
@@ -126,6 +129,7 @@ class QualityGate:
         if self._scorer is None:
             assert self._build_scorer is not None  # the constructor saw to it
             self._scorer = self._build_scorer()
+        # Only of sound images: an encoder's cosine of a black image is a number like any other.
         shown = [image for image in (images[row] for row in rows) if image is not None]
         scores = self._scorer(shown, [records[row].facts["prompt"] for row in rows])
         for row, score in zip(rows, scores.tolist(), strict=True):
@@ -201,6 +205,7 @@ class QuarantineLimit:
             QuarantineError: With the count, the share and an example of every reason.
         """
         refused, judged = self.reasons.total(), self._judged_count
+        # A share of few images says little: one of the first ten would end a run of which 0.1 % are bad.
         if (is_final or judged >= self._after) and refused > self._limit * judged:
             rows = "".join(f"\n| {name} | {count} | {self._examples[name]} |" for name, count in self.counts().items())
             raise QuarantineError(
@@ -230,7 +235,7 @@ def hash_image(image: "Image") -> np.ndarray:
     """
     pixels = np.asarray(image.convert("YCbCr").resize((HASH_SIDE, HASH_SIDE)), dtype=np.float32)
     waves = dctn(pixels, axes=(0, 1), norm="ortho")[:HASH_WAVES, :HASH_WAVES]
-    waves[0, 0] = 0.0  # the mean
+    waves[0, 0] = 0.0  # the mean: the same image a little brighter is a duplicate
     return np.packbits(waves > LEAST_WAVE)
 
 

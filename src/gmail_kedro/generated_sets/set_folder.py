@@ -82,7 +82,7 @@ def open_set(folder: Path) -> GeneratedSet:
         FileNotFoundError: If there is no set, or it is not complete.
         ValueError: If its description or its manifest is damaged.
     """
-    folder = Path(folder).resolve()
+    folder = Path(folder).resolve()  # the set's name is the folder's, so "." and links must be followed
     description = read_description(folder / SHARD_FOLDER)
     absent = [name for name in (PLAN_FILE, MANIFEST_FILE) if not (folder / name).is_file()]
     if description is None or absent:
@@ -108,7 +108,7 @@ def rows_by_shard(table: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         runs = (held["shard_id"] != held["shard_id"].shift()).cumsum()
         for _, rows in held[runs < runs.iloc[-1]].groupby(runs, sort=False):
             yield str(rows["shard_id"].iloc[0]), rows
-        held = held[runs == runs.iloc[-1]]
+        held = held[runs == runs.iloc[-1]]  # the last shard may go on in the next batch
     if len(held):
         yield str(last), held
 

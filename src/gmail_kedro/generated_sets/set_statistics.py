@@ -64,6 +64,7 @@ def measure_images(images: ImageSource, keys: Sequence[str]) -> ImageFigures:
         brightness[position], contrast[position] = luminance.mean(), luminance.std()
         hashes.append(hash_image(small))
     bits = np.unpackbits(np.stack(hashes), axis=1).astype(np.float32)
+    # Brute force on bits as floats is one matrix product; a tree gains nothing in 192 dimensions.
     neighbours = NearestNeighbors(n_neighbors=min(2, len(chosen)), algorithm="brute").fit(bits)
     differing = neighbours.kneighbors(bits)[0][:, 1:] ** 2  # of zeros and ones, the squared distance is the count
     return ImageFigures(
@@ -116,7 +117,7 @@ def set_statistics(generated_set: GeneratedSet, figures: ImageFigures) -> dict[s
 
 def _decode_small(jpeg: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(jpeg))
-    image.draft("RGB", (SMALL_SIDE, SMALL_SIDE))
+    image.draft("RGB", (SMALL_SIDE, SMALL_SIDE))  # libjpeg scales while it decodes and skips most of the work
     return image.convert("RGB")
 
 

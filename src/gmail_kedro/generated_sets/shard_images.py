@@ -90,6 +90,7 @@ def describe_set(
         settings=dict(settings),
         image_count=len(plan),
         truncated_prompt_count=0,
+        # groupby(sort=False): plan order is the order in which shards are made, and earlier samples must come first.
         # Of a shard's own rows only: a plan that grew at its end keeps its full shards.
         shards={str(name): hash_plan(rows, settings) for name, rows in plan.groupby("shard_id", sort=False)},
         quality=dict(quality or {}),
@@ -143,6 +144,7 @@ def read_description(folder: Path, name: str = COMPLETE_FILE) -> SetDescription 
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
+        # Its own hash, not SHA256SUMS: this file's appearing completes a set, and two files cannot appear at once.
         checksum = content.pop(CHECKSUM_KEY, None)  # earlier versions wrote none
         if checksum not in (None, _hash_json(content)):
             raise ValueError("its content is not what its checksum was taken from")
@@ -200,7 +202,7 @@ class ShardImages:
     def identity(self) -> dict[str, str]:
         """What tells the set from others: its ``name``, and hashes of what was made and of the gate that judged it."""
         gate = json.dumps(dict(self.description.quality), sort_keys=True)
-        name = self.folder.absolute().parent.name
+        name = self.folder.absolute().parent.name  # the folder itself is always called shards
         return {"name": name, "fingerprint": self.fingerprint, "gate": hashlib.sha256(gate.encode()).hexdigest()}
 
     def __len__(self) -> int:
@@ -285,6 +287,7 @@ class ShardImages:
         for shard_id in self.description.shards:
             for key, place in index_shard(shard_path(self.folder, shard_id)).items():
                 index[key] = Location(shard_id, *place)
+        # Headers are trusted for places only; a count that differs means that set.json is of other shards.
         if len(index) != len(self):
             raise ValueError(
                 f"The shards in {self.folder} hold {len(index)} images; {COMPLETE_FILE} says {len(self)}. "

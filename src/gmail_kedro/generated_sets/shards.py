@@ -44,6 +44,7 @@ class ShardError(ValueError):
 
     def __init__(self, path: Path, member: str, reason: str) -> None:
         self.reason = f"{member}: {reason}"
+        # A shard in quarantine/ lies one folder deeper; the command needs the name of the set.
         shards = next((folder for folder in path.parents if folder.name == "shards"), path.parent)
         super().__init__(
             f"Shard {path}, {member}: {reason}. Delete the file and make it again with: {remake(shards.parent)}"
@@ -92,8 +93,9 @@ def encode_member(name: str, content: bytes) -> bytes:
     """
     if len(content) > MAX_MEMBER_BYTES:
         raise ValueError(f"{name!r} takes {len(content)} bytes; a shard's member may take {MAX_MEMBER_BYTES}.")
-    header = tarfile.TarInfo(name)
+    header = tarfile.TarInfo(name)  # its defaults: time 0, owner 0, no names
     header.size = len(content)
+    # USTAR refuses what does not fit; GNU and pax would write an extra header that the reader must refuse.
     return header.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict") + content + bytes(-len(content) % BLOCK)
 
 
@@ -115,6 +117,7 @@ def encode_record(record: ImageRecord) -> bytes:
     if reserved:
         raise ValueError(f"The facts of {record.key!r} must not use the names {reserved}; the shard writes them.")
     facts = {"key": record.key, "sha256": jpeg_sha256(record.jpeg), **record.facts}
+    # Sorted, so equal facts are equal bytes; NaN would be written as a word that no other JSON reader takes.
     text = json.dumps(facts, sort_keys=True, allow_nan=False)
     base = member_base(record.key)
     return encode_member(f"{base}.jpg", record.jpeg) + encode_member(f"{base}.json", text.encode())
@@ -136,6 +139,7 @@ def write_shard(path: Path, fingerprint: str, records: Sequence[ImageRecord], *,
     if len({member_base(record.key) for record in records}) != len(records):
         raise ValueError(f"The keys of shard {path} repeat; every image needs a key of its own.")
     blocks = [encode_header(fingerprint, quarantined_count), *map(encode_record, records), END]
+    # Its time stays, so what hangs on the file (DVC, rsync, caches) sees that nothing changed.
     if _holds(path, blocks):
         return False
     with atomic_write(path) as partial, partial.open("wb", buffering=0) as file:
@@ -293,6 +297,7 @@ def read_members(file: BinaryIO, path: Path, start: int) -> Iterator[Member]:
         if len(block) < BLOCK:
             raise ShardError(path, f"after {last}", f"the file is truncated at byte {position + len(block)}")
         if block == bytes(BLOCK):
+            # One byte more than the mark has: anything behind the end would be read by other tools and not by us.
             if file.read(BLOCK + 1) != bytes(BLOCK):
                 raise ShardError(path, f"after {last}", f"expected the end of the file at byte {position + len(END)}")
             return
@@ -314,6 +319,7 @@ def _parse_header(block: bytes, path: Path, position: int, total: int) -> Member
         raise ShardError(path, place, f"it is a link, device, folder or extension (tar type {header.type!r})")
     if not header.name or {"/", "\\"} & set(header.name) or header.name in (".", ".."):
         raise ShardError(path, place, "its name has a path in it; a shard holds flat names only")
+    # Before a byte of it is read: the size is what the file claims, up to 8 exabytes in base 256, or negative.
     if not 0 <= header.size <= MAX_MEMBER_BYTES:
         raise ShardError(path, place, f"it claims {header.size} bytes; at most {MAX_MEMBER_BYTES} are accepted")
     member = Member(header.name, position + BLOCK, header.size)
@@ -333,7 +339,7 @@ def _read_content(file: BinaryIO, path: Path, member: Member) -> bytes:
 def _read_json(file: BinaryIO, path: Path, member: Member) -> dict[str, Any]:
     try:
         content = json.loads(_read_content(file, path, member))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # brackets nested 100,000 deep exhaust the parser's stack
         if isinstance(error, ShardError):
             raise
         raise ShardError(path, f"member {member.name!r}", f"it is no JSON ({error})") from error

@@ -95,11 +95,12 @@ def copy_subset(origin: GeneratedSet, rows: pd.DataFrame, folder: Path) -> Gener
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} is there already. Choose another name, or delete it first.")
+    # The set does not say its shard size; only the last shard of a lane is smaller.
     shard_size = int(origin.manifest["shard_id"].value_counts().max())
     rows = rows.assign(shard_id=number_shards(rows["shard_id"], shard_size), origin=rows["shard_id"])
     plan = origin.plan[origin.plan["key"].isin(rows["key"])].assign(shard_id=rows["shard_id"].to_numpy())
     described = origin.images.description
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder) as partial:  # open_set must never see a set that is being copied
         images = _copy_images(origin, rows, describe_set(plan, described.settings, described.quality), partial)
         write_parquet(partial / PLAN_FILE, plan)
         write_parquet(partial / MANIFEST_FILE, _place(rows.drop(columns="origin"), images))
@@ -153,6 +154,7 @@ def _read_records(origin: GeneratedSet, rows: pd.DataFrame) -> Iterator[ImageRec
         wanted = dict(zip(part["key"].tolist(), part["sha256"].tolist(), strict=True))
         path, quarantine = (place(origin.images.folder, str(shard_id)) for place in (shard_path, quarantine_path))
         refused = {record.key: record for record in read_shard(quarantine)} if quarantine.is_file() else {}
+        # Read once in order and never indexed: a shard of a thousand images is not held in memory.
         accepted = (record for record in read_shard(path) if record.key in wanted)
         for key in part["key"].tolist():
             record = refused[key] if key in refused else next(accepted, None)

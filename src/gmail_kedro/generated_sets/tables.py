@@ -36,6 +36,7 @@ def read_blocks(table: ds.Dataset, columns: Sequence[str]) -> Iterator[pa.Record
         table: As ``as_dataset`` returns it.
         columns: The columns to read.
     """
+    # Arrow's default reads 16 blocks ahead, which is most of the memory that a large table would take here.
     for block in table.to_batches(columns=list(columns), batch_size=BLOCK_ROWS, batch_readahead=2):
         if block.num_rows:
             yield block
@@ -47,6 +48,7 @@ def hash_texts(texts: pa.Array) -> np.ndarray:
     Rows that are compared by it are taken for equal wrongly with a chance of 2^-64 a comparison: among all pairs of
     12 million ids, 4 in a million.
     """
+    # categorize=False: the default first builds a dictionary of all texts, which hardly repeat.
     return pd.util.hash_array(
         pc.fill_null(texts.cast(pa.large_string()), "").to_numpy(zero_copy_only=False), categorize=False
     )
@@ -56,6 +58,7 @@ def stable_numbers(prefix: str, texts: Sequence[str]) -> np.ndarray:
     """Returns the first 64 bits of the SHA-256 of ``prefix`` and each text, uint64 [N]: the same on every machine."""
     sha256 = hashlib.sha256
     digests = [sha256((prefix + text).encode(errors="surrogatepass")).digest()[:8] for text in texts]
+    # Big-endian: the number is that of the hex digest's first digits, on every machine.
     return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 

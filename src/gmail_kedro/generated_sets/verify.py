@@ -101,6 +101,7 @@ def verify_set(folder: Path, pairs: Path | None = None) -> Verification:
     problems = [problem for name in TABLES for problem in _check_table(folder / name, remake(folder))]
     if pairs is not None and pairs.is_file():
         problems += _check_table(pairs, remake(pairs.absolute().parent, "pairing"))
+    # Of a table that is damaged no row is worth a word: everything would seem wrong.
     unreadable = {problem.place for problem in problems if problem.what != NO_CHECKSUM}
     if PLAN_FILE not in unreadable:
         problems += _check_plan(folder, whole)
@@ -223,6 +224,7 @@ class _ShardCheck:
             with path.open("rb") as file:
                 self.byte_count += os.fstat(file.fileno()).st_size
                 expected = encode_header(self._wanted, quarantined_count)
+                # Built anew and compared: a changed byte in what no reader looks at, such as padding, is found, too.
                 start = read_header(file, path).end
                 if _bytes_at(file, 0, start) != expected:
                     raise ShardError(path, HEADER_NAME, "it belongs to a shard made from something else")
@@ -230,6 +232,7 @@ class _ShardCheck:
         except FileNotFoundError:
             yield self._problem(path, f"the shard is missing, and {len(rows)} images with it")
         except ShardError as error:
+            # Members are found one by the other: after a broken header nothing can be told apart.
             yield self._problem(path, f"the file is damaged, no image after this could be read: {error.reason}")
         for what, keys in self._bad.items():
             yield self._problem(path, f"{len(keys)} images {what} (first: {keys[0]!r})")
@@ -256,6 +259,7 @@ class _ShardCheck:
             yield "are in the shard and not in the manifest"
             return
         jpeg = _bytes_at(file, entry.jpeg.offset, entry.jpeg.offset + entry.jpeg.size)
+        # Against the manifest first: image and hash beside it may have been exchanged together.
         if jpeg_sha256(jpeg) != row["sha256"]:
             yield "do not have the bytes that the manifest's hash was taken from"
             return

@@ -54,6 +54,7 @@ def read_captions(
         ValueError: If the table cannot be planned, too many training real images or any other one cannot be used, the
             benchmark shows one that is trained on, or fewer than two are left; the message names them.
     """
+    # Cheapest first: a table that cannot be planned is refused before a million images are opened.
     check_captions(corpus.captions)
     refuse_absent(corpus, limit=quality.max_unreadable)
     is_own = benchmark_corpus.captions.equals(corpus.captions)
@@ -113,6 +114,7 @@ def plan_generation(captions: Table, params: GenerationParams, pairing: PairingP
     Raises:
         ValueError: If nothing can be planned, or pairing would find no real image for train or val.
     """
+    # Pairing comes after hours of generation, and would be the first to find that one side is empty.
     check_division(captions, params, pairing)
     return plan_blocks(captions, params=params)
 
