@@ -15,7 +15,7 @@ from gmail_kedro.generated_sets import shards
 from gmail_kedro.generated_sets.generate import generate_images
 from gmail_kedro.generated_sets.make_shard import ShardMaker
 from gmail_kedro.generated_sets.plan import plan_images
-from gmail_kedro.generated_sets.shard_images import ShardImages, read_description
+from gmail_kedro.generated_sets.shard_images import ShardImages, open_images, read_description
 from gmail_kedro.generated_sets.shards import read_shard
 
 from ..forking import fork
@@ -308,6 +308,6 @@ def test_a_set_is_generated_from_python_without_a_catalog(tmp_path: Path) -> Non
     report = generate_images(
         plan, Painter, tmp_path / "shards", settings=SETTINGS, quality=quality_params(), batch_size=4
     )
-    images = load(tmp_path / "shards")
+    images = open_images(tmp_path / "shards")
     assert report.made_count == len(images) == len(plan) == 6
     assert images.read("cap_0_0/0").startswith(b"\xff\xd8")

@@ -5,8 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.generated_sets.shard_images import UNFINISHED_FILE, ShardImages, missing_shards, read_description
-from gmail_kedro.generated_sets.shards import remake
+from gmail_kedro.generated_sets.shard_images import ShardImages, open_images
 
 
 class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
@@ -47,32 +46,14 @@ class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
         Raises:
             DatasetError: If the set is not complete; says how many shards are missing and how to go on.
         """
-        folder = Path(self._filepath)
-        resume = remake(folder.absolute().parent)
-        description = read_description(folder)
-        wanted = description or read_description(folder, UNFINISHED_FILE)
-        if wanted is None:
-            raise DatasetError(f"There is no generated set in {folder}. Make it with: {resume}")
-        missing = missing_shards(folder, wanted)
-        if missing:
-            raise DatasetError(
-                f"The generated set in {folder} is incomplete: {len(missing)} of {len(wanted.shards)} shards missing "
-                f"or cut short (first: {missing[0]}.tar). Resume with: {resume}"
-            )
-        if description is None:
-            raise DatasetError(
-                f"The generated set in {folder} has all {len(wanted.shards)} shards but was not closed. "
-                f"Close it with: {resume}"
-            )
-        return ShardImages(folder, description)
+        return open_images(Path(self._filepath))
 
     def _exists(self) -> bool:
-        folder = Path(self._filepath)
         try:
-            description = read_description(folder)
-        except ValueError:
+            open_images(Path(self._filepath))
+        except (FileNotFoundError, ValueError):
             return False
-        return description is not None and not missing_shards(folder, description)
+        return True
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

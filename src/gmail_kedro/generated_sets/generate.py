@@ -80,7 +80,12 @@ def generate_images(
 
     Shards that are there already are kept. Of shards that hold other rows now, or that another gate judged, only new
     rows are generated. Shards of other settings are replaced one by one, and those beyond the plan are removed.
-    ``read_description(folder)`` and ``ShardImages`` then read the set.
+
+    Example::
+
+        plan = plan_images(captions, params=generation)
+        generate_images(plan, lambda: generator, folder, settings=settings, quality=quality, batch_size=16)
+        jpeg = open_images(folder).read(plan["key"][0])
 
     Args:
         plan: The images to make, as ``plan_images`` returns them.

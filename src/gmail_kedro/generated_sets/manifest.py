@@ -1,4 +1,4 @@
-"""The manifest: which images a finished set really has, where they lie and what made them."""
+"""The manifest: which images a complete set really has, where they lie and what made them."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def build_manifest(plan: pd.DataFrame, images: ShardImages) -> pd.DataFrame:
 
     Args:
         plan: The images that were asked for, as ``plan_images`` returns them.
-        images: The finished set; its own description says which generator and settings made it.
+        images: The complete set; its own description says which generator and settings made it.
 
     Returns:
         The plan's columns, then ``shard`` (file name), ``offset`` and ``size_bytes`` of the JPEG in it, ``sha256``,
@@ -57,7 +57,7 @@ def build_manifest(plan: pd.DataFrame, images: ShardImages) -> pd.DataFrame:
 
 
 def _check_keys(plan: pd.DataFrame, images: ShardImages) -> None:
-    planned, stored = set(plan["key"].tolist()), {*images.keys(), *images.quarantined}
-    for found, words in ((planned - stored, "lacks"), (stored - planned, "has, beyond the plan,")):
+    planned, there = set(plan["key"].tolist()), {*images.keys(), *images.quarantined}
+    for found, words in ((planned - there, "lacks"), (there - planned, "has, beyond the plan,")):
         if found:
             raise ValueError(f"The generated set {words} {len(found)} images (first: {min(found)!r}). {REMAKE}")

@@ -171,6 +171,32 @@ def _hash_json(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def open_images(folder: Path) -> "ShardImages":
+    """Returns the images of the complete set whose shards lie in a folder.
+
+    Raises:
+        FileNotFoundError: If the set is not complete; says how many shards are missing and how to go on.
+        ValueError: If its description is damaged.
+    """
+    resume = remake(Path(folder).absolute().parent)
+    description = read_description(folder)
+    wanted = description or read_description(folder, UNFINISHED_FILE)
+    if wanted is None:
+        raise FileNotFoundError(f"There is no generated set in {folder}. Make it with: {resume}")
+    missing = missing_shards(folder, wanted)
+    if missing:
+        raise FileNotFoundError(
+            f"The generated set in {folder} is incomplete: {len(missing)} of {len(wanted.shards)} shards missing "
+            f"or cut short (first: {missing[0]}.tar). Resume with: {resume}"
+        )
+    if description is None:
+        raise FileNotFoundError(
+            f"The generated set in {folder} has all {len(wanted.shards)} shards but was not closed. "
+            f"Close it with: {resume}"
+        )
+    return ShardImages(folder, description)
+
+
 class ShardImages:
     """The images of a complete set by key, each read from its place in its shard.
 

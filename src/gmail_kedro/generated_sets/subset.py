@@ -47,7 +47,7 @@ def choose_rows(
 
     Args:
         manifest: The origin's, quarantined rows included.
-        real_image_count: Keep the first so many real_images.
+        real_image_count: Keep the first so many real images.
         caption_ids: Keep these captions.
         samples_per_caption: Keep the first so many images of each caption.
 
@@ -112,7 +112,7 @@ def copy_subset(origin: GeneratedSet, rows: pd.DataFrame, folder: Path) -> Gener
 
 
 def number_shards(shard_ids: "pd.Series[str]", shard_size: int) -> "pd.Series[str]":
-    """Returns the shard of each row when the shards of every lane are filled up again from its first.
+    """Returns the shard of each row when the shards of every lane are numbered again from its first.
 
     Args:
         shard_ids: The shards the rows come from. The last five digits number the shards of a lane, such as one sample

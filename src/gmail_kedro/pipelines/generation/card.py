@@ -141,17 +141,17 @@ def _bytes_of(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def draw_samples(generated_set: GeneratedSet, photographs: ImageSource | None, count: int) -> Any:
+def draw_samples(generated_set: GeneratedSet, real_images: ImageSource | None, count: int) -> Any:
     """Returns a contact sheet of images evenly spread over the set, a matplotlib ``Figure``.
 
     Args:
         generated_set: The set.
-        photographs: The corpus's real images, or None to leave them out.
+        real_images: The corpus's real images, or None to leave them out.
         count: How many images; fewer if the set has fewer.
     """
     cells = [
         SheetCell(
-            real=None if photographs is None else decode_image(photographs.read(row["image_id"]), name=row["image_id"]),
+            real=None if real_images is None else decode_image(real_images.read(row["image_id"]), name=row["image_id"]),
             generated=decode_image(generated_set.images.read(row["key"]), name=row["key"]),
             caption=row["prompt"],
         )

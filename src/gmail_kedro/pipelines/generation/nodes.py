@@ -16,7 +16,7 @@ from gmail_kedro.generated_sets.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.pairing import check_division
 from gmail_kedro.generated_sets.plan import plan_blocks
-from gmail_kedro.generated_sets.shard_images import ShardImages, read_description
+from gmail_kedro.generated_sets.shard_images import ShardImages, open_images
 from gmail_kedro.generated_sets.tables import Table
 from gmail_kedro.images.image_faults import check_images, find_faults, refuse_absent, refuse_unusable
 from gmail_kedro.interfaces import Corpus, ImageGenerator
@@ -148,9 +148,7 @@ def generate_images(
         build_scorer=partial(build_scorer, run),
         map_jobs=job_mapper(run) if run.engine == "ray" else None,
     )
-    description = read_description(shard_folder)
-    assert description is not None  # it is written last
-    return ShardImages(shard_folder, description)
+    return open_images(shard_folder)
 
 
 def write_manifest(
@@ -160,7 +158,7 @@ def write_manifest(
 
     Args:
         generation_plan: The images that were asked for.
-        generated_images: The finished set.
+        generated_images: The complete set.
         params: The settings that were asked for.
 
     Raises:
