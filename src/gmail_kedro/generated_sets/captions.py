@@ -23,21 +23,13 @@ _BLANKS = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace()) + 
 
 @dataclass(frozen=True)
 class CaptionIndex:
-    """What is kept of each caption of a corpus, in file order: 17 or 25 bytes.
+    """What is kept of each caption of a corpus, in file order: 17 or 25 bytes."""
 
-    Attributes:
-        table: The captions themselves.
-        caption_hash: Of the caption's id, uint64 [N].
-        image_hash: Of its real image's id, uint64 [N].
-        split: Its place in ``SPLITS``, int8 [N].
-        text_hash: Of its text, uint64 [N], or [0] where nobody asked for it.
-    """
-
-    table: ds.Dataset
-    caption_hash: np.ndarray
-    image_hash: np.ndarray
-    split: np.ndarray
-    text_hash: np.ndarray
+    table: ds.Dataset  # the captions themselves
+    caption_hash: np.ndarray  # of the caption's id, uint64 [N]
+    image_hash: np.ndarray  # of its real image's id, uint64 [N]
+    split: np.ndarray  # its place in ``SPLITS``, int8 [N]
+    text_hash: np.ndarray  # of its text, uint64 [N], or [0] where nobody asked for it
 
 
 def check_captions(captions: Table) -> None:

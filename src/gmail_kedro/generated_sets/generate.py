@@ -41,26 +41,15 @@ _SHARD_FILE = re.compile(r"(?P<shard_id>[0-9]{5,})\.tar(?P<part>\..+)?")
 
 @dataclass(frozen=True)
 class GenerationReport:
-    """What a run of ``generate_images`` did.
-
-    Attributes:
-        image_count: Images in the set.
-        shard_count: Shards in the set.
-        kept_count: Shards that were there already.
-        reused_count: Images of other shards that were there already.
-        made_count: Images that the generator made.
-        quarantined: How many images of the set are quarantined, by reason.
-        truncated_prompt_count: Prompts of the set that the generator had to cut.
-        seconds: How long it took.
-    """
+    """What a run of ``generate_images`` did."""
 
     image_count: int
     shard_count: int
-    kept_count: int
-    reused_count: int
-    made_count: int
-    quarantined: Mapping[str, int]
-    truncated_prompt_count: int
+    kept_count: int  # shards that were there already
+    reused_count: int  # images of other shards that were there already
+    made_count: int  # images that the generator made
+    quarantined: Mapping[str, int]  # how many images of the set are quarantined, by reason
+    truncated_prompt_count: int  # prompts of the set that the generator had to cut
     seconds: float
 
 
@@ -130,9 +119,8 @@ def _bring(maker: ShardMaker, map_jobs: MapJobs | None) -> tuple[list[MadeShard]
     """Does the work in a folder that is held; returns what became of the shards that were not kept."""
     folder, wanted = maker.folder, maker.description
     last = _read_last(folder)
-    # Of images that an unknown gate accepted, as after a kill between two gates, every one is judged again.
-    is_judged = not any(folder.glob("*.tar")) if last is None else last.quality == wanted.quality
-    to_make = missing_shards(folder, wanted) if is_judged else list(wanted.shards)
+    judged_by = _find_gate(folder, last, wanted)
+    to_make = _find_to_make(folder, judged_by, wanted)
     maker.kept = frozenset(wanted.shards) - frozenset(to_make)
     limit = QuarantineLimit(
         maker.quality.max_quarantined, after=maker.quality.limit_after, home=str(folder / QUARANTINE)
@@ -145,13 +133,33 @@ def _bring(maker: ShardMaker, map_jobs: MapJobs | None) -> tuple[list[MadeShard]
     if to_make or not _is_complete(folder, wanted):
         _warn_of_replacing(folder, last, wanted)
         # From here until set.json is back, nobody can take the folder for a complete set.
-        write_description(folder, replace(wanted, quality=wanted.quality if is_judged else {}), UNFINISHED_FILE)
+        write_description(folder, replace(wanted, quality=judged_by), UNFINISHED_FILE)
         (folder / COMPLETE_FILE).unlink(missing_ok=True)
         made = _make_shards(maker, to_make, limit, map_jobs)
         limit.check(is_final=True)
         _close(folder, wanted, limit)
     _remove_extra(folder, wanted)
     return made, limit
+
+
+def _find_gate(folder: Path, last: SetDescription | None, wanted: SetDescription) -> Mapping[str, Any]:
+    """Returns the gate whose verdicts the shards hold, whatever its retries; empty if it is unknown or another one."""
+    found = last.quality if last is not None else {} if any(folder.glob("*.tar")) else wanted.quality
+    # From the first shard that another gate judges, the folder holds verdicts of two: a kill must not hide that.
+    return found if {**found, "retries": 0} == {**wanted.quality, "retries": 0} else {}
+
+
+def _find_to_make(folder: Path, judged_by: Mapping[str, Any], wanted: SetDescription) -> list[str]:
+    """Returns the shards that are missing, those with an image to retry, or all where every image is judged again."""
+    missing = missing_shards(folder, wanted)
+    if judged_by == wanted.quality:
+        return missing
+    absent = set(missing)
+    return [
+        name
+        for name in wanted.shards
+        if not judged_by or name in absent or probe_shard(shard_path(folder, name)).quarantined_count
+    ]
 
 
 def _make_shards(

@@ -12,17 +12,11 @@ CLOSE_MEAN = 2.0
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two images are from each other.
+    """How far two images are from each other."""
 
-    Attributes:
-        identical: Whether both files have the same bytes.
-        max_difference: Largest difference of a colour value, 0 to 255.
-        mean_difference: Mean difference of the colour values, 0 to 255.
-    """
-
-    identical: bool
-    max_difference: int
-    mean_difference: float
+    identical: bool  # whether both files have the same bytes
+    max_difference: int  # largest difference of a colour value, 0 to 255
+    mean_difference: float  # mean difference of the colour values, 0 to 255
 
     @property
     def verdict(self) -> str:

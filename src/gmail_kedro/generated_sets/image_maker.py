@@ -26,17 +26,11 @@ class GeneratorError(RuntimeError):
 
 @dataclass(frozen=True)
 class Denoised:
-    """A batch half way: rows of the plan and the latents they became.
+    """A batch half way: rows of the plan and the latents they became."""
 
-    Attributes:
-        rows: Plan rows.
-        truncated: Whether the generator cuts the prompt, for each row.
-        latents: Of shape [B, ...].
-    """
-
-    rows: Sequence[Row]
-    truncated: Sequence[bool]
-    latents: "torch.Tensor"
+    rows: Sequence[Row]  # plan rows
+    truncated: Sequence[bool]  # whether the generator cuts the prompt, for each row
+    latents: "torch.Tensor"  # of shape [B, ...]
 
 
 def encode_jpeg(image: "Image", quality: int) -> bytes:

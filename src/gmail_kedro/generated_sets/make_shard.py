@@ -39,21 +39,13 @@ SETTINGS = ("generator", "revision", "steps", "guidance", "resolution", "jpeg_qu
 
 @dataclass(frozen=True)
 class MadeShard:
-    """What became of one shard.
+    """What became of one shard."""
 
-    Attributes:
-        is_written: Whether its file is another than before.
-        image_count: Its images, refused ones included.
-        made_count: Images that the generator made, retries included.
-        reused_count: Images that lay in the folder already.
-        refused: Its quarantined images, by key.
-    """
-
-    is_written: bool
-    image_count: int
-    made_count: int
-    reused_count: int
-    refused: Mapping[str, Verdict]
+    is_written: bool  # whether its file is another than before
+    image_count: int  # its images, refused ones included
+    made_count: int  # images that the generator made, retries included
+    reused_count: int  # images that lay in the folder already
+    refused: Mapping[str, Verdict]  # its quarantined images, by key
 
 
 @dataclass(eq=False)
@@ -61,28 +53,19 @@ class ShardMaker:
     """Makes one shard after another, in this process or in one elsewhere that sees the same folder.
 
     The generator is built once, when the first image is missing.
-
-    Attributes:
-        plan: All images of the set, as ``plan_images`` returns them.
-        build_generator: Builds the image generator.
-        folder: Home of the shards.
-        settings: What decides the pixels beside the plan; at least the names in ``SETTINGS``, JSON values only.
-        quality: What the gate refuses, and how often a refused image is made anew.
-        batch_size: Images made at once; on a CPU it does not decide the pixels.
-        scorer_name: Which model gives caption scores.
-        build_scorer: Builds it; needed only where the gate asks for a least caption score.
-        kept: Ids of the shards that are there and stay as they are.
     """
 
-    plan: pd.DataFrame
+    plan: pd.DataFrame  # all images of the set, as ``plan_images`` returns them
     build_generator: Callable[[], ImageGenerator]
-    folder: Path
+    folder: Path  # home of the shards
+    # What decides the pixels beside the plan; at least the names in ``SETTINGS``, JSON values only
     settings: Mapping[str, Any]
-    quality: QualityParams
-    batch_size: int
-    scorer_name: str = ""
+    quality: QualityParams  # what the gate refuses, and how often a refused image is made anew
+    batch_size: int  # images made at once; on a CPU it does not decide the pixels
+    scorer_name: str = ""  # which model gives caption scores
+    # Builds it; needed only where the gate asks for a least caption score
     build_scorer: Callable[[], Scorer] | None = None
-    kept: frozenset[str] = field(default=frozenset())
+    kept: frozenset[str] = field(default=frozenset())  # ids of the shards that are there and stay as they are
 
     def __post_init__(self) -> None:
         absent = [name for name in SETTINGS if name not in self.settings]

@@ -42,17 +42,11 @@ MAX_SHARDS = 100_000
 
 @dataclass(frozen=True)
 class Choice:
-    """The captions that images are made for, in plan order.
+    """The captions that images are made for, in plan order."""
 
-    Attributes:
-        rows: Their rows in the captions table, int64 [N].
-        ranks: Place of each among the captions of its real image, int64 [N].
-        sources: Row of the caption whose image serves each: its own, unless prompts are shared, int64 [N].
-    """
-
-    rows: np.ndarray
-    ranks: np.ndarray
-    sources: np.ndarray
+    rows: np.ndarray  # their rows in the captions table, int64 [N]
+    ranks: np.ndarray  # place of each among the captions of its real image, int64 [N]
+    sources: np.ndarray  # row of the caption whose image serves each: its own, unless prompts are shared, int64 [N]
 
 
 def plan_images(captions: Table, *, params: GenerationParams) -> pd.DataFrame:

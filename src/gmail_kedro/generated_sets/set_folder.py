@@ -21,17 +21,11 @@ ROWS_A_READ = 4096
 
 @dataclass(frozen=True)
 class GeneratedSet:
-    """A complete generated set.
+    """A complete generated set."""
 
-    Attributes:
-        folder: Home of the captions, the plan, the manifest and the shards.
-        images: The images by key.
-        manifest: One row an image of the plan, made or quarantined.
-    """
-
-    folder: Path
-    images: ShardImages
-    manifest: pd.DataFrame
+    folder: Path  # home of the captions, the plan, the manifest and the shards
+    images: ShardImages  # the images by key
+    manifest: pd.DataFrame  # one row an image of the plan, made or quarantined
 
     @property
     def name(self) -> str:

@@ -23,21 +23,14 @@ NEAR = 3  # bits of 192, as the quality gate's default
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """What the pixels of a set are like.
+    """What the pixels of a set are like."""
 
-    Attributes:
-        looked_at_count: Images that were decoded.
-        brightness_mean: Mean over the images of their mean luminance, 0 to 255.
-        brightness_std: Its standard deviation over the images.
-        contrast_mean: Mean over the images of the standard deviation of luminance inside each.
-        near_duplicate_count: Images for which another one that was looked at differs in 3 of 192 bits of its hash or
-            fewer; the gate compares within a shard and between samples of a caption, this the whole set.
-    """
-
-    looked_at_count: int
-    brightness_mean: float
-    brightness_std: float
-    contrast_mean: float
+    looked_at_count: int  # images that were decoded
+    brightness_mean: float  # mean over the images of their mean luminance, 0 to 255
+    brightness_std: float  # its standard deviation over the images
+    contrast_mean: float  # mean over the images of the standard deviation of luminance inside each
+    # Images for which another one that was looked at differs in 3 of 192 bits of its hash or fewer; the gate compares
+    # within a shard and between samples of a caption, this the whole set
     near_duplicate_count: int
 
 

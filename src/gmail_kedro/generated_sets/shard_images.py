@@ -35,24 +35,16 @@ _SHARD_ID = re.compile(r"[0-9]{5,}")
 
 @dataclass(frozen=True)
 class SetDescription:
-    """What a generated set consists of.
+    """What a generated set consists of."""
 
-    Attributes:
-        fingerprint: Hash of the whole plan and the settings.
-        settings: What decides the pixels beside the plan: generator, revision, steps and the like.
-        image_count: Images that were asked for.
-        truncated_prompt_count: Prompts the generator had to cut; 0 until the set is complete.
-        shards: The fingerprint of every shard, by shard id.
-        quality: The gate that judged the shards, as ``QualityGate.settings`` gives it; empty if that is unknown.
-        quarantined: How many images are quarantined, by reason; empty until the set is complete.
-    """
-
-    fingerprint: str
-    settings: Mapping[str, Any]
-    image_count: int
-    truncated_prompt_count: int
-    shards: Mapping[str, str]
+    fingerprint: str  # hash of the whole plan and the settings
+    settings: Mapping[str, Any]  # what decides the pixels beside the plan: generator, revision, steps and the like
+    image_count: int  # images that were asked for
+    truncated_prompt_count: int  # prompts the generator had to cut; 0 until the set is complete
+    shards: Mapping[str, str]  # the fingerprint of every shard, by shard id
+    # The gate that judged the shards, as ``QualityGate.settings`` gives it; empty if that is unknown
     quality: Mapping[str, Any] = field(default_factory=dict)
+    # How many images are quarantined, by reason; empty until the set is complete
     quarantined: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -50,36 +50,22 @@ ROW_FACTS = ("caption_id", "image_id", "sample_index", "prompt", "seed")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a set.
+    """One thing that is wrong with a set."""
 
-    Attributes:
-        place: The file it was found in.
-        what: What is wrong, with the number of images it touches.
-        repair: What to do.
-    """
-
-    place: str
-    what: str
-    repair: str
+    place: str  # the file it was found in
+    what: str  # what is wrong, with the number of images it touches
+    repair: str  # what to do
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What ``verify_set`` looked at and found.
+    """What ``verify_set`` looked at and found."""
 
-    Attributes:
-        image_count: Images that were read and hashed.
-        shard_count: Shards that were read.
-        byte_count: Bytes that were read.
-        seconds: How long it took.
-        problems: What is wrong; empty for a good set.
-    """
-
-    image_count: int
-    shard_count: int
-    byte_count: int
+    image_count: int  # images that were read and hashed
+    shard_count: int  # shards that were read
+    byte_count: int  # bytes that were read
     seconds: float
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # what is wrong; empty for a good set
 
 
 def verify_set(folder: Path, pairs: Path | None = None) -> Verification:
