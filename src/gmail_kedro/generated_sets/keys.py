@@ -42,15 +42,7 @@ def member_base(key: str) -> str:
 
 
 def check_caption_ids(caption_ids: pa.Array, sample_index: int) -> None:
-    """Refuses caption ids that ``member_base`` would refuse; ids of plain letters are checked all at once.
-
-    Args:
-        caption_ids: Texts [N].
-        sample_index: The sample that is made for each.
-
-    Raises:
-        ValueError: As ``member_base``, for the first such id.
-    """
+    """Refuses caption ids, texts [N], as ``member_base`` would; ids of plain letters are checked all at once."""
     longest = MAX_BASE_BYTES - len(f"_{sample_index}")
     is_plain = pc.match_substring_regex(caption_ids, f"^[A-Za-z0-9_~-]{{1,{longest}}}$")
     for caption_id in caption_ids.filter(pc.invert(is_plain)).to_pylist():

@@ -67,13 +67,7 @@ def pair_blocks(
 
 
 def is_held_out(image_ids: Sequence[str], *, val_fraction: float, seed: int) -> np.ndarray:
-    """Says of real images whether their pairs are for validation, bool [N]: a hash, so other rows do not matter.
-
-    Args:
-        image_ids: Ids of real images.
-        val_fraction: Share of all real images for which the answer is yes, in [0, 1].
-        seed: Another seed chooses others.
-    """
+    """Says of real images whether their pairs are for validation, bool [N]: a hash, so other rows do not matter."""
     numbers = stable_numbers(f"{seed}/", image_ids)
     first_not = math.ceil(val_fraction * 2**64)  # may be 2^64 itself, which no uint64 holds
     return np.full(len(numbers), True) if first_not == 2**64 else numbers < np.uint64(first_not)
@@ -243,12 +237,7 @@ class _Pairing:
 
 
 class _Sharing:
-    """Which captions share an image.
-
-    Args:
-        index: All captions.
-        choice: Those that images were made for.
-    """
+    """Which captions share an image."""
 
     def __init__(self, index: CaptionIndex, choice: Choice) -> None:
         order = np.argsort(choice.sources, kind="stable")

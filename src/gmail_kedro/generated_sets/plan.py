@@ -137,9 +137,7 @@ def image_seed(base_seed: int, caption_id: str, sample_index: int) -> int:
 def hash_plan(plan: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     """Returns a hex hash of a plan's rows and the generator's settings; equal hashes give equal images.
 
-    Args:
-        plan: Rows as ``plan_images`` returns them, all or those of one shard.
-        settings: Whatever else decides the pixels; JSON values only, in any order.
+    The rows may be those of a whole plan or of one shard; the settings are JSON values, in any order.
     """
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True, allow_nan=False).encode())
     # large_string whatever the plan came from: the offsets below must have one width for the hash to be one.

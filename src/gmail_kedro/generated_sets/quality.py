@@ -187,12 +187,7 @@ class QuarantineLimit:
         self._examples: dict[str, str] = {}
 
     def add(self, image_count: int, refused: Mapping[str, Verdict]) -> None:
-        """Counts the images of a shard.
-
-        Args:
-            image_count: All of them.
-            refused: Those that were refused, by key.
-        """
+        """Counts the images of a shard, and by key those of them that were refused."""
         self._judged_count += image_count
         for key, verdict in refused.items():
             self.reasons[verdict.reason] += 1

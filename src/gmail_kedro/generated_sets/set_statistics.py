@@ -37,10 +37,6 @@ class ImageFigures:
 def measure_images(images: ImageSource, keys: Sequence[str]) -> ImageFigures:
     """Decodes images, small, and returns what they are like; at most ``LOOKED_AT_MOST``, evenly spread.
 
-    Args:
-        images: The images.
-        keys: Those of the set, in its order.
-
     Raises:
         ValueError: If there is none.
     """
@@ -77,12 +73,7 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def set_statistics(generated_set: GeneratedSet, figures: ImageFigures) -> dict[str, Any]:
-    """Returns the statistics of a set as nested JSON values.
-
-    Args:
-        generated_set: The set.
-        figures: What its images are like, as ``measure_images`` returns it.
-    """
+    """Returns the statistics of a set as nested JSON values."""
     manifest, made = generated_set.manifest, generated_set.made
     words = manifest["prompt"].str.split().str.len()
     return {

@@ -30,12 +30,7 @@ def as_dataset(table: Table) -> ds.Dataset:
 
 
 def read_blocks(table: ds.Dataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yields blocks of at most ``BLOCK_ROWS`` rows, in the table's order; empty ones are left out.
-
-    Args:
-        table: As ``as_dataset`` returns it.
-        columns: The columns to read.
-    """
+    """Yields blocks of at most ``BLOCK_ROWS`` rows, in the table's order; empty ones are left out."""
     # Arrow's default reads 16 blocks ahead, which is most of the memory that a large table would take here.
     for block in table.to_batches(columns=list(columns), batch_size=BLOCK_ROWS, batch_readahead=2):
         if block.num_rows:
@@ -63,12 +58,7 @@ def stable_numbers(prefix: str, texts: Sequence[str]) -> np.ndarray:
 
 
 def take_rows(table: pa.Table, rows: np.ndarray) -> pa.RecordBatch:
-    """Returns rows of a table as one block, copying nothing twice where they follow one another.
-
-    Args:
-        table: Any table.
-        rows: int64 [N], at least one.
-    """
+    """Returns rows int64 [N], at least one, of a table as one block; nothing is copied twice where they follow."""
     first, count = int(rows[0]), len(rows)
     if rows[-1] - first == count - 1 and (np.diff(rows) == 1).all():
         taken = table.slice(first, count)
@@ -78,14 +68,9 @@ def take_rows(table: pa.Table, rows: np.ndarray) -> pa.RecordBatch:
 
 
 def write_parquet(path: Path, table: pd.DataFrame | pa.RecordBatchReader) -> None:
-    """Writes a table as a whole or not at all, and notes its checksum in the ``SHA256SUMS`` beside it.
+    """Writes a data frame without its index, or a stream of blocks, and notes its checksum in ``SHA256SUMS``.
 
-    Args:
-        path: The file.
-        table: A data frame, whose index is left out, or a stream of blocks.
-
-    Raises:
-        OSError: If the disk refuses. Whatever the stream raises passes, too; what was there before stays.
+    The file appears as a whole or not at all: whatever the stream raises passes, and what was there before stays.
     """
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False).to_reader(max_chunksize=BLOCK_ROWS)
@@ -101,13 +86,9 @@ def write_parquet(path: Path, table: pd.DataFrame | pa.RecordBatchReader) -> Non
 def check_parquet(path: Path, *, remedy: str) -> None:
     """Refuses a table that is not what was written; one without a checksum passes with a warning.
 
-    Args:
-        path: The file.
-        remedy: What to do about it, for the message.
-
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is damaged.
+        FileNotFoundError: If there is none; the message ends with the remedy.
+        ValueError: If it is damaged; the same.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"The table {path} is not there. {remedy}")

@@ -45,12 +45,8 @@ def write_set_card(
 def describe_generator(generated_set: GeneratedSet, params: GenerationParams) -> dict[str, Any]:
     """Returns the card's entry about the generator: name, licence, revision and the hash of each weight file.
 
-    Args:
-        generated_set: The set; its revision is recorded.
-        params: Which generator, and where its weights are.
-
     Raises:
-        ValueError: If the weights there are not the ones that made the set.
+        ValueError: If the weights that the parameters name are not the ones that made the set.
     """
     from gmail_kedro.models.generators.known_generators import GENERATORS, generator_files, generator_revision
 
@@ -72,12 +68,7 @@ def describe_generator(generated_set: GeneratedSet, params: GenerationParams) ->
 
 
 def card_of(generated_set: GeneratedSet, generator: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the card of a set; its images are looked at for it.
-
-    Args:
-        generated_set: The set.
-        generator: As ``describe_generator`` returns it.
-    """
+    """Returns the card of a set, with the generator's entry given; its images are looked at for it."""
     statistics = set_statistics(generated_set, measure_images(generated_set.images, generated_set.made["key"].tolist()))
     images = hashlib.sha256("\n".join(generated_set.manifest["sha256"].dropna().tolist()).encode()).hexdigest()
     description = generated_set.images.description
@@ -108,11 +99,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def check_card(folder: Path) -> Iterator[Problem]:
-    """Yields which of the files that a person reads beside a set are not those that its card was written with.
-
-    Args:
-        folder: Home of the set; one without a card has nothing to check.
-    """
+    """Yields which of the files that a person reads beside a set are not those that its card was written with."""
     folder = Path(folder)
     try:
         card = read_card(folder)
@@ -142,13 +129,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def draw_samples(generated_set: GeneratedSet, real_images: ImageSource | None, count: int) -> Any:
-    """Returns a contact sheet of images evenly spread over the set, a matplotlib ``Figure``.
-
-    Args:
-        generated_set: The set.
-        real_images: The corpus's real images, or None to leave them out.
-        count: How many images; fewer if the set has fewer.
-    """
+    """Returns a contact sheet of images evenly spread over the set, with real images if given, as a ``Figure``."""
     cells = [
         SheetCell(
             real=None if real_images is None else decode_image(real_images.read(row["image_id"]), name=row["image_id"]),
