@@ -121,19 +121,17 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Deletes all states once the run's result is stored."""
-        for path in (self.path, self.previous, *self._unfinished()):
+        # What a killed process left while it wrote goes with the next write; after the last there is none.
+        partials = self.path.parent.glob(f"{glob.escape(self.path.name)}.*.partial")
+        for path in (self.path, self.previous, *partials):
             path.unlink(missing_ok=True)
 
     def _write(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        for path in self._unfinished():  # of a process that was killed while it wrote
-            path.unlink(missing_ok=True)
         if self.path.exists():
             os.replace(self.path, self.previous)
         try:
             write_tensors(self.path, tensors, state)
         except Exception as error:  # safetensors has an error of its own for a disk that refuses
-            for path in self._unfinished():
-                path.unlink(missing_ok=True)
             raise OSError(
                 f"The checkpoint {self.path} cannot be written ({error}). Make room, or make the folder writable: the "
                 f"same command then goes on from {self.previous.name}, if that is there, and else starts afresh."
@@ -157,9 +155,6 @@ class Checkpoint:
 
     def _states(self) -> list[Path]:
         return [path for path in (self.path, self.previous) if path.exists()]
-
-    def _unfinished(self) -> list[Path]:
-        return list(self.path.parent.glob(f"{glob.escape(self.path.name)}.*.unfinished"))
 
     def _remedy(self) -> str:
         return f"To start the training afresh, delete {' and '.join(map(str, self._states()))}."
