@@ -137,7 +137,7 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_later(straight, tm
             train(tmp_path, meanwhile=fill_the_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert not list(tmp_path.glob("*.partial"))  # what would keep the disk full
+    assert not list(tmp_path.rglob("*.partial"))  # what would keep the disk full
     taken = []
     assert equal(train(tmp_path, meanwhile=taken.append)[0], straight) and taken[0] == 4
 
