@@ -223,7 +223,7 @@ def test_a_classifier_belongs_to_its_route_and_classes(light, tmp_path):
     with pytest.raises(ValueError, match="from another real route of 'mini_synclr'"):
         load_classifier(teacher, tmp_path / "other", "light", 2)
     for folder in ("own", "nowhere"):
-        with pytest.raises(MissingWeightsError, match="no classifier for 'shape' in .*--pipeline=fine_tuning"):
+        with pytest.raises(MissingWeightsError, match="no classifier for 'shape' at .*--pipeline=fine_tuning"):
             load_classifier(teacher, tmp_path / folder, "shape", 2)
 
 

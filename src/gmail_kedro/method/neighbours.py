@@ -20,17 +20,11 @@ def knn_mixing(
 ) -> float:
     """Returns the share of nearest neighbours that are of the other modality, averaged over all rows of both clouds.
 
-    Near 0.5 for two equally large clouds that lie in one another, 0 for clouds apart. Neighbours are by cosine, the
-    row itself excluded. Rows that tie for the last places share them.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of real images [M, D].
-        neighbour_count: k, at least 1 and less than N + M.
-        chunk_rows: Rows compared with all others at once.
+    Near 0.5 for two equally large clouds [N, D] and [M, D] that lie in one another, 0 for clouds apart. Neighbours are
+    by cosine, the row itself excluded. Rows that tie for the last places share them.
 
     Raises:
-        ValueError: If the widths differ, a row is zero or not finite, or k is out of range.
+        ValueError: If the widths differ, a row is zero or not finite, or k is not between 1 and N + M - 1.
     """
     clouds = unit_clouds(generated, real)
     _check_count(neighbour_count, len(clouds[0]) + len(clouds[1]))
@@ -46,16 +40,10 @@ def knn_mixing(
 def neighbour_overlap(
     before: torch.Tensor, after: torch.Tensor, *, neighbour_count: int = 20, chunk_rows: int = CHUNK_ROWS
 ) -> float:
-    """Returns Omega_k: the mean share of a row's k nearest neighbours that it keeps under a map, between 0 and 1.
-
-    Args:
-        before: Embeddings of one cloud [N, D].
-        after: The same rows after a map [N, E].
-        neighbour_count: k, at least 1 and less than N.
-        chunk_rows: Rows compared with all others at once.
+    """Returns Omega_k: the mean share of its k nearest neighbours that a row [N, D] keeps under a map to [N, E].
 
     Raises:
-        ValueError: If the row counts differ, a row is zero or not finite, or k is out of range.
+        ValueError: If the row counts differ, a row is zero or not finite, or k is not between 1 and N - 1.
     """
     first, second = _same_rows(before, after)
     _check_count(neighbour_count, len(first))
@@ -91,16 +79,10 @@ def similarity_correlation(before: torch.Tensor, after: torch.Tensor, *, chunk_r
 
 
 def source_preservation(before: torch.Tensor, after: torch.Tensor, *, neighbour_count: int = 20) -> dict[str, float]:
-    """Returns how much of its own geometry a cloud keeps under a map: Phi, Psi and Omega_k (arXiv 2605.07825).
+    """Returns how much of its own geometry a cloud [N, D] keeps under alignment (arXiv 2605.07825).
 
-    Args:
-        before: Embeddings of generated images before alignment [N, D], N at least 2.
-        after: The same images after alignment [N, D].
-        neighbour_count: k of Omega; at most all other rows are used.
-
-    Returns:
-        ``preserved_cosine`` (Phi, the mean cosine of a row with itself), ``preserved_similarity`` (Psi) and
-        ``preserved_neighbours`` (Omega_k).
+    ``preserved_cosine`` is Phi, the mean cosine of a row with itself, ``preserved_similarity`` Psi and
+    ``preserved_neighbours`` Omega_k, with k at most all other rows.
 
     Raises:
         ValueError: If the shapes differ, there is one row, or a row is zero or not finite.

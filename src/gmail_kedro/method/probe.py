@@ -32,17 +32,11 @@ def probe_auc(
 ) -> ProbeResult:
     """Trains a probe on all folds but one and tests it on that one; returns the mean AUC over the folds.
 
-    An AUC far below 0.5 is no small gap: it says that the two means were matched on these very rows.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their real images [N, D].
-        groups: The real image of each pair, of shape [N].
-        seed: Seeds the folds and the swaps of the null.
-        folds: Parts the real images are divided into, at least 2.
+    An AUC far below 0.5 is no small gap: it says that the two means were matched on these very rows. The seed decides
+    the folds and the swaps of the null.
 
     Raises:
-        ValueError: As in ``gap``, or if there are fewer real images than folds.
+        ValueError: As in ``gap``, or if there are fewer real images than folds, or fewer than 2 folds.
     """
     features, numbers = _both_sides(generated, real, groups, folds)
     swapped = np.random.default_rng(seed).random(len(numbers)) < 0.5  # [N]
@@ -63,18 +57,10 @@ def probe_interval(
     seed: int,
     folds: int = 5,
 ) -> tuple[float, float]:
-    """Returns where the AUC of ``probe_auc`` could have been: its 95 % percentile bootstrap interval.
+    """Returns where the AUC of ``probe_auc`` could have been: a 95 % percentile bootstrap of ``count`` resamples.
 
     The real images of each held-out fold are resampled; the probes are not trained again, so the interval does
     not hold the chance of their training.
-
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of their real images [N, D].
-        groups: The real image of each pair, of shape [N].
-        count: Resamples, at least 1.
-        seed: Seeds the folds, as in ``probe_auc``, and the resampling.
-        folds: As in ``probe_auc``.
 
     Raises:
         ValueError: As in ``probe_auc``, or if ``count`` is less than 1.

@@ -59,7 +59,7 @@ class FeatureMap:
         _check_statistics(self.kind, self.tensors())
 
     def source(self, features: torch.Tensor, *, noise_seed: int | None = None) -> torch.Tensor:
-        """Returns mapped source features, unit rows [N, D] in float32 (in float64 for float64 features).
+        """Returns mapped source features [N, D], any norm, as unit rows in float32 (in float64 for float64 features).
 
         Args:
             features: Source features [N, D], any norm.

@@ -95,13 +95,8 @@ def spectral_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
 def subspace_overlap(generated: torch.Tensor, real: torch.Tensor, *, rank: int) -> float:
     """Returns ||U_g^T U_r||_F^2 / q of the leading q directions of both clouds: 1 for one subspace, 0 if orthogonal.
 
-    Args:
-        generated: Embeddings of generated images [N, D].
-        real: Embeddings of real images [M, D].
-        rank: q, at least 1 and at most D and both row counts.
-
     Raises:
-        ValueError: If the rank is out of range, the widths differ, or a row is zero or not finite.
+        ValueError: If the rank q is not between 1 and D and both row counts, the widths differ, or a row is unusable.
     """
     clouds = unit_clouds(generated, real)
     largest = min(len(clouds[0]), len(clouds[1]), clouds[0].shape[1])

@@ -121,12 +121,8 @@ def hash_files(folder: Path, *, from_memory: bool = True) -> dict[str, str]:
     """Returns the sha256 of every weight and configuration file of a folder, by its path inside the folder.
 
     Links are followed, those to folders too. The hash of a file of 64 MiB or more is remembered under the user's cache
-    folder and used again while the file's path, size and times of change are the same. Whoever can set those can fool
-    it: delete the memory to be sure.
-
-    Args:
-        folder: The folder.
-        from_memory: Whether remembered hashes are taken; without, every byte is read: about a second for a gigabyte.
+    folder and used again while the file's path, size and times of change are the same; whoever can set those can fool
+    it. Without ``from_memory`` every byte is read: about a second for a gigabyte.
     """
     memory = _read_memory() if from_memory else {}
     hashes, learnt = {}, {}

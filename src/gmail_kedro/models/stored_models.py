@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gmail_kedro.checksums import DamagedFileError
 from gmail_kedro.models.fingerprints import combine_hashes, hash_files
 from gmail_kedro.models.weight_sources import MissingWeightsError
@@ -20,17 +22,38 @@ CHECKSUMS_FILE = "files.json"
 logger = logging.getLogger(__name__)
 
 
-def finish_folder(folder: Path, recipe_file: str, facts: Mapping[str, Any]) -> None:
-    """Writes a model's recipe and, last of all, the checksums of the files that the folder holds already.
+def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Writes a module's state as safetensors, which takes no tensor that is a view of another's memory."""
+    from safetensors.torch import save_file
 
-    Args:
-        folder: Holds everything else already.
-        recipe_file: The recipe's name.
-        facts: What the model consists of; JSON values.
-    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+
+
+def finish_folder(folder: Path, recipe_file: str, facts: Mapping[str, Any]) -> None:
+    """Writes a model's recipe (JSON values) and, last of all, the checksums of the files that its folder holds."""
     _write_json(folder / recipe_file, facts)
     (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # an older one would be hashed with the rest
     _write_json(folder / CHECKSUMS_FILE, hash_files(folder, from_memory=False))
+
+
+def open_folder(folder: Path, recipe_file: str, *, what: str, remedy: str) -> tuple[dict[str, Any], str]:
+    """Returns a model's recipe, and one hash over its files, which are held against their checksums first.
+
+    Args:
+        folder: As ``finish_folder`` left it.
+        recipe_file: The recipe's name.
+        what: What the folder should hold, for the message.
+        remedy: What the reader is advised to do; a sentence.
+
+    Raises:
+        MissingWeightsError: If there is no recipe, or a file is not there.
+        DamagedFileError: If one is not what was written.
+    """
+    if not (folder / recipe_file).is_file():
+        raise MissingWeightsError(f"There is no {what} at {folder} (expected {recipe_file}). {remedy}")
+    fingerprint = check_folder(folder, remedy=remedy)
+    return _read_json(folder / recipe_file, remedy=remedy), fingerprint
 
 
 def check_folder(folder: Path, *, remedy: str) -> str:
@@ -48,7 +71,7 @@ def check_folder(folder: Path, *, remedy: str) -> str:
     if own is None:
         logger.warning("%s has no %s, so its files are not checked for damage.", folder, CHECKSUMS_FILE)
         return combine_hashes(found)
-    stored = read_json(folder / CHECKSUMS_FILE, remedy=remedy)
+    stored = _read_json(folder / CHECKSUMS_FILE, remedy=remedy)
     for name, expected in stored.items():
         if name not in found:
             raise MissingWeightsError(f"There is no {name} in {folder}, and {CHECKSUMS_FILE} names one. {remedy}")
@@ -60,12 +83,7 @@ def check_folder(folder: Path, *, remedy: str) -> str:
     return combine_hashes(stored)
 
 
-def read_json(path: Path, *, remedy: str) -> Any:
-    """Returns the content of a JSON file.
-
-    Raises:
-        DamagedFileError: If it is none.
-    """
+def _read_json(path: Path, *, remedy: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

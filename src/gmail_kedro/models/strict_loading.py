@@ -30,11 +30,7 @@ OLD_BUFFERS = ("position_ids", "rotary_emb.inv_freq", "attn.masked_bias")  # sto
 def refuse_other_sizes(name: str, source: str | Path, *, found: Sizes, promised: Sizes) -> None:
     """Refuses a model that is not of the sizes its name promises.
 
-    Args:
-        name: Name of the model.
-        source: Where the model is.
-        found: Its sizes.
-        promised: The sizes of the name; sizes that ``found`` does not have are passed over.
+    Sizes that ``found`` does not have are passed over; ``source`` says where the model is.
 
     Raises:
         MissingWeightsError: If one differs; counts those that do and lists the first, of both.
@@ -52,11 +48,7 @@ def refuse_other_sizes(name: str, source: str | Path, *, found: Sizes, promised:
 
 
 def clip_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the sizes of a CLIP or SigLIP, with open_clip's own values where its configuration says nothing.
-
-    Args:
-        config: open_clip's ``model_cfg``.
-    """
+    """Returns the sizes of a CLIP or SigLIP by open_clip's ``model_cfg``, its defaults filled in."""
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
     image, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
@@ -77,9 +69,7 @@ def named_clip_sizes(architecture: str) -> dict[str, Any]:
 def clip_vision_sizes(config: Any, projection: int | None = None) -> dict[str, Any]:
     """Returns the sizes of transformers' ``CLIPVisionConfig``, in the words of ``clip_sizes``.
 
-    Args:
-        config: The configuration.
-        projection: Width of the embeddings, or None where the tower is used without its projection.
+    ``projection`` is the width of the embeddings, or None where the tower is used without its projection.
     """
     sizes = {"image_size": config.image_size, "patch_size": config.patch_size}
     sizes |= {"width": config.hidden_size, "layers": config.num_hidden_layers}
@@ -95,13 +85,7 @@ def language_sizes(config: Any) -> dict[str, Any]:
 def read_state_dict(name: str, path: Path) -> dict[str, torch.Tensor]:
     """Returns the tensors of a checkpoint, float32, out of whatever they were wrapped in.
 
-    A ``.safetensors`` file holds the tensors themselves; any other file is read by ``torch.load`` with
-    ``weights_only=True``, so that no code in it runs. Wrappers ``state_dict`` and ``model`` and the prefixes
-    ``module.`` and ``_orig_mod.`` are taken off.
-
-    Args:
-        name: Name of the model, for the message.
-        path: The file.
+    Wrappers ``state_dict`` and ``model`` and the prefixes ``module.`` and ``_orig_mod.`` are taken off.
 
     Raises:
         MissingWeightsError: If the file is not there, damaged, or holds something else than tensors.
@@ -124,13 +108,7 @@ def read_state_dict(name: str, path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_strictly(name: str, model: torch.nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Loads a state into a model if every name and every shape agrees.
-
-    Args:
-        name: Name of the model, for the message.
-        model: Gets the weights.
-        state: The tensors by the model's own names.
-        source: Where they came from, for the message.
+    """Loads a state, by the model's own names, into a model if every name and every shape agrees.
 
     Raises:
         MissingWeightsError: If names or shapes differ; counts them and lists the first few.
@@ -140,11 +118,7 @@ def load_strictly(name: str, model: torch.nn.Module, state: Mapping[str, torch.T
 
 
 def load_file_strictly(name: str, model: torch.nn.Module, path: Path) -> None:
-    """Loads a file into a model if every name and every shape agrees; see ``load_strictly``.
-
-    Raises:
-        MissingWeightsError: If the file is not there, damaged, or does not fit.
-    """
+    """Loads a file into a model if every name and every shape agrees; see ``load_strictly``."""
     load_strictly(name, model, read_state_dict(name, path), source=str(path))
 
 
@@ -161,14 +135,7 @@ def refuse_other_shapes(
     source: str,
     remedy: str = REMEDY,
 ) -> None:
-    """Refuses tensors whose names and shapes are not those of a model.
-
-    Args:
-        name: Name of the model, for the message.
-        expected: Shapes by the model's names.
-        found: Shapes by the file's names.
-        source: Where they came from, for the message.
-        remedy: What to do, for the message.
+    """Refuses tensors whose names and shapes, ``found`` in a file, are not those that a model expects.
 
     Raises:
         MissingWeightsError: If names or shapes differ; counts them and lists the first few.

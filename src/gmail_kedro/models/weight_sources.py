@@ -28,12 +28,7 @@ class MissingWeightsError(ValueError):
 
 
 def look_up(kind: str, name: str, specs: Mapping[str, Spec]) -> Spec:
-    """Returns the spec of a name.
-
-    Args:
-        kind: What the model is, for the message: ``encoder``, ``generator``, ``language model``.
-        name: Name of the model.
-        specs: The known names.
+    """Returns the spec of a name; ``kind`` is what the model is, for the message.
 
     Raises:
         UnknownModelError: If the name is not known.
@@ -71,13 +66,7 @@ def local_folder(kind: str, name: str, path: str) -> Path:
 
 
 def fetch_from_hub(kind: str, name: str, hub_id: str, *, files: str) -> Path:
-    """Returns the local copy of a hub repository, fetched when it is not there yet.
-
-    Args:
-        kind: What the model is, for the message.
-        name: Name of the model.
-        hub_id: The repository.
-        files: Pattern of the files that are needed.
+    """Returns the local copy of the files of a hub repository that match a pattern, fetched if not there yet.
 
     Raises:
         MissingWeightsError: If the hub cannot be reached or does not have it.
@@ -94,14 +83,10 @@ def fetch_from_hub(kind: str, name: str, hub_id: str, *, files: str) -> Path:
 
 
 def find_checkpoint(name: str, path: Path, suffixes: tuple[str, ...], *, own: str = "") -> Path:
-    """Returns the checkpoint a path leads to: the file itself, or the one such file of a folder.
+    """Returns the checkpoint a path leads to: the file itself, or the one of a folder with one of the endings.
 
-    Args:
-        name: Name of the model, for the message.
-        path: A file or a folder.
-        suffixes: Endings of checkpoint files, the preferred first.
-        own: How the names of the family's own files begin. Hubs keep one model's weights in several formats side by
-            side, so these come first.
+    Endings are in order of preference. Hubs keep one model's weights in several formats side by side, so files whose
+    names begin with the family's ``own`` word come first.
 
     Raises:
         MissingWeightsError: If the folder has no such file, or several with the same ending, or it is cut short.
@@ -152,9 +137,7 @@ def find_file_flaw(path: Path) -> str:
 def find_folder_flaw(folder: Path, names: tuple[str, ...]) -> str:
     """Returns what keeps the weights in a folder from being loaded, or nothing.
 
-    Args:
-        folder: The folder.
-        names: Names of weight files that are read, the preferred first; each may be cut into shards with an index.
+    The names are those of weight files that are read, the preferred first; each may be cut into shards with an index.
     """
     if not folder.is_dir():
         return "not there"

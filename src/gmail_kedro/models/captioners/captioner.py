@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mapper
-from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, pad_rows
 from gmail_kedro.models.vision_language.language_models import LanguageModelRecord, TunedLanguageModel
 from gmail_kedro.models.weight_sources import MissingWeightsError
@@ -178,12 +178,9 @@ class Captioner(torch.nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes the mapper as safetensors, what is its own of the language model, and the configuration last."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         self.language.save_pretrained(folder)
-        state = {name: value.contiguous() for name, value in self.mapper.state_dict().items()}
-        save_file(state, folder / MAPPER_FILE)
+        save_weights(folder / MAPPER_FILE, self.mapper.state_dict())
         finish_folder(folder, CONFIG_FILE, asdict(self.spec) | {"language_model": asdict(self.language.record)})
 
     def _until_stop(self, row: list[int]) -> list[int]:
@@ -235,10 +232,7 @@ def read_captioner(folder: Path) -> tuple[CaptionerSpec, LanguageModelRecord]:
         MissingWeightsError: If the folder holds none, lacks files, or is of another layout; says how to make it.
         DamagedFileError: If a file is not what was stored.
     """
-    if not (folder / CONFIG_FILE).is_file():
-        raise MissingWeightsError(f"There is no captioner at {folder}. Train it: kedro run --pipeline=downstream")
-    check_folder(folder, remedy=REMEDY)
-    facts = read_json(folder / CONFIG_FILE, remedy=REMEDY)
+    facts, _ = open_folder(folder, CONFIG_FILE, what="captioner", remedy=REMEDY)
     try:
         record = LanguageModelRecord(**facts.pop("language_model"))
         origin = facts.pop("origin")

@@ -13,7 +13,7 @@ import torch
 
 from gmail_kedro.models.encoders.open_clip_encoder import TimmTower
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.params.fine_tuning import FineTuningParams
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from timm.data.mixup import Mixup
 
 RECIPE_FILE = "classifiers.json"
+REMEDY = "Fine-tune again: kedro run --pipeline=fine_tuning"
 HEAD_DEVIATION = 2e-5
 ERASING = "pixel"  # what is erased becomes noise, pixel by pixel
 Transform = Callable[[Any], torch.Tensor]
@@ -43,22 +44,16 @@ class Classifiers:
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes each set's weights as safetensors, the recipe, and the checksums of all."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         for name, state in self.states.items():
-            save_file({key: value.contiguous() for key, value in state.items()}, folder / f"{name}.safetensors")
+            save_weights(folder / f"{name}.safetensors", state)
         finish_folder(folder, RECIPE_FILE, {"encoder": self.encoder, "class_counts": dict(self.class_counts)})
 
 
 def build_classifier(encoder: TowerEncoder, class_count: int, *, drop_path: float, seed: int) -> Any:
     """Turns a vision-only encoder's tower, in place, into a classifier of which every weight is trained.
 
-    Args:
-        encoder: The route the images go through.
-        class_count: Number of classes.
-        drop_path: Largest share of images that skip a block.
-        seed: Seeds the new head.
+    ``drop_path`` is the largest share of images that skip a block; the seed is the new head's.
 
     Returns:
         timm's vision transformer: images [B, 3, H, W] to logits [B, class_count].
@@ -87,30 +82,19 @@ def build_classifier(encoder: TowerEncoder, class_count: int, *, drop_path: floa
 
 
 def load_classifier(encoder: TowerEncoder, folder: Path, name: str, class_count: int) -> torch.nn.Module:
-    """Returns a stored classifier in eval mode.
-
-    Args:
-        encoder: The route it was trained on; changed in place.
-        folder: As ``Classifiers.save_pretrained`` wrote it.
-        name: The set.
-        class_count: Its number of classes.
+    """Returns the stored classifier of a set, in eval mode; the encoder it was trained on is changed in place.
 
     Raises:
         MissingWeightsError: If the folder holds none for the set, or it does not fit.
         ValueError: If it started from another encoder, or has another number of classes.
     """
-    advice = "Fine-tune again: kedro run --pipeline=fine_tuning"
-    recipe = folder / RECIPE_FILE
-    facts: dict[str, Any] = {"class_counts": {}}
-    if recipe.is_file():
-        check_folder(folder, remedy=advice)
-        facts = read_json(recipe, remedy=advice)
+    facts, _ = open_folder(folder, RECIPE_FILE, what=f"classifier for {name!r}", remedy=REMEDY)
     if name not in facts["class_counts"]:
-        raise MissingWeightsError(f"There is no classifier for {name!r} in {folder}. {advice}")
+        raise MissingWeightsError(f"There is no classifier for {name!r} at {folder}. {REMEDY}")
     if facts["encoder"] != encoder.fingerprint or facts["class_counts"][name] != class_count:
         raise ValueError(
             f"The classifier for {name!r} in {folder} was fine-tuned from another real route of {encoder.name!r}, or "
-            f"on another number of classes than {class_count}. {advice}"
+            f"on another number of classes than {class_count}. {REMEDY}"
         )
     model = build_classifier(encoder, class_count, drop_path=0.0, seed=0)
     load_file_strictly(f"{encoder.name} (its classifier for {name})", model, folder / f"{name}.safetensors")

@@ -54,11 +54,9 @@ def stretch_positions(table: torch.Tensor) -> torch.Tensor:
 
 
 class LongTextTower(torch.nn.Module):
-    """A text tower with two tables of positions, made of the parts of open_clip's.
+    """A text tower with two tables of positions, made of the parts of open_clip's causal ``TextTransformer``.
 
-    Args:
-        tower: open_clip's ``TextTransformer`` with causal attention, pooled at the end token.
-        positions: Both tables start as this, float of shape [L, W]; the first one stays frozen.
+    Both tables start as ``positions``, float of shape [L, W]; the first one stays frozen.
     """
 
     def __init__(self, tower: Any, positions: torch.Tensor) -> None:

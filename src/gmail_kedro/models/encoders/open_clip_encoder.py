@@ -112,12 +112,8 @@ def read_source(
 ) -> OpenClipSource:
     """Returns what is known about a local model: from the configuration in its folder, or by its architecture.
 
-    Args:
-        name: Name of the model.
-        path: A folder, or a checkpoint file, whose folder may hold the configuration.
-        architecture: open_clip's name of the architecture; may be empty for a folder with a configuration.
-        pretrained: open_clip's tag of the weights, which decides the preprocessing.
-        context_length: Longest text of the family, where it is not the configuration's.
+    The tag ``pretrained`` decides the preprocessing of an architecture; ``context_length`` is the longest text of the
+    family, where it is not the configuration's.
 
     Raises:
         MissingWeightsError: If there is neither a configuration nor an architecture, or the two are different models.
@@ -268,11 +264,7 @@ def _take_image_tower(model: Any) -> tuple[torch.nn.Module, torch.Tensor | None,
 
 
 class TimmTower(torch.nn.Module):
-    """A timm vision transformer without its classifier.
-
-    Args:
-        trunk: timm's ``VisionTransformer``.
-    """
+    """timm's ``VisionTransformer`` without its classifier."""
 
     def __init__(self, trunk: Any) -> None:
         super().__init__()

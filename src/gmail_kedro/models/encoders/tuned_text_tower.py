@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
-from gmail_kedro.models.weight_sources import MissingWeightsError
 
 WEIGHTS_FILE, RECIPE_FILE = "text_tower.safetensors", "text_tower.json"
 REMEDY = "Train it again: kedro run --pipeline=downstream"
@@ -29,35 +28,26 @@ class TunedTextTower:
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes the weights as safetensors, the recipe, and the checksums of both."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         if self.tower is not None:
-            state = {name: value.contiguous() for name, value in self.tower.state_dict().items()}
-            save_file(state, folder / WEIGHTS_FILE)
+            save_weights(folder / WEIGHTS_FILE, self.tower.state_dict())
         finish_folder(folder, RECIPE_FILE, {"encoder": self.encoder, "is_tuned": self.tower is not None})
 
 
 def put_text_tower(encoder: TowerEncoder, folder: Path) -> bool:
-    """Puts a stored text tower into an encoder, in place, and says whether there was one.
-
-    Args:
-        encoder: The real route the tower was tuned for.
-        folder: As ``TunedTextTower.save_pretrained`` wrote it.
+    """Puts a stored text tower into the real route it was tuned for, in place, and says whether there was one.
 
     Raises:
         MissingWeightsError: If the folder holds none, or it does not fit.
         ValueError: If it belongs to another encoder, or is not what was stored.
     """
-    if not (folder / RECIPE_FILE).is_file():
-        raise MissingWeightsError(f"There is no text tower at {folder}. Train it: kedro run --pipeline=downstream")
-    stored = check_folder(folder, remedy=REMEDY)
-    recipe = read_json(folder / RECIPE_FILE, remedy=REMEDY)
+    recipe, stored = open_folder(folder, RECIPE_FILE, what="text tower", remedy=REMEDY)
     if not recipe["is_tuned"]:
         return False
     if recipe["encoder"] != encoder.fingerprint:
         raise ValueError(f"The text tower in {folder} was tuned for another encoder than {encoder.name!r}. {REMEDY}")
     assert encoder.text_tower is not None
     load_file_strictly(f"{encoder.name} (its text tower)", encoder.text_tower, folder / WEIGHTS_FILE)
+    # Features of the teacher's own text tower must not be taken for these.
     encoder.fingerprint = hashlib.sha256(f"{encoder.fingerprint}{stored}".encode()).hexdigest()
     return True

@@ -112,11 +112,7 @@ def _synclr_tower(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 class ClipVisionTower(torch.nn.Module):
-    """transformers' ``CLIPVisionModel``, with the patch tokens that LLaVA reads: layer -2, class token left out.
-
-    Args:
-        vision: The model.
-    """
+    """transformers' ``CLIPVisionModel``, with the patch tokens that LLaVA reads: layer -2, class token left out."""
 
     def __init__(self, vision: Any) -> None:
         super().__init__()
@@ -201,11 +197,7 @@ def inspect_clip_vision(name: str, path: Path, *, architecture: str, pretrained:
 
 
 class Preprocess:
-    """An image processor as a function of one image, to float32 [3, H, W].
-
-    Args:
-        processor: Of transformers.
-    """
+    """An image processor of transformers as a function of one image, to float32 [3, H, W]."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor

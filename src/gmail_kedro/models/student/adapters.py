@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from gmail_kedro.models.stored_models import save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly, refuse_other_shapes, shapes_of
 from gmail_kedro.models.weight_sources import MissingWeightsError, read_shapes, reason_of
 from gmail_kedro.params.training import LoraParams
@@ -77,14 +78,10 @@ def tune_tower(
     seed: int,
     setting: str = "alignment.lora.targets, or null for the model's own",
 ) -> torch.nn.Module:
-    """Returns the tower, or language model, ready to be trained; at first it computes what it did before.
+    """Returns a tower, or language model, ready to be trained, in place; at first it computes what it did before.
 
-    Args:
-        tower: Changed in place.
-        spec: Which of its weights are trained.
-        owner: The model's name, for messages.
-        seed: Seeds the first factors; the second are zero.
-        setting: The parameter that names the targets, and what it may be, for messages.
+    The seed is for the first factors, since the second are zero. ``setting`` is the parameter that names the targets,
+    and what it may be, for the message.
 
     Raises:
         ValueError: If a target does not exist, or DoRA is asked for on fused attention.
@@ -150,13 +147,11 @@ def trainable_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 def save_tuned(tower: Any, spec: TuningSpec, folder: Path) -> None:
     """Writes what was trained: PEFT's two files, or the whole tower as safetensors; nothing for ``none``."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     if spec.is_adapter:
         save_adapter(tower, folder)
     elif spec.kind == "full":
-        save_file({name: value.contiguous() for name, value in tower.state_dict().items()}, folder / TOWER_FILE)
+        save_weights(folder / TOWER_FILE, tower.state_dict())
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -173,13 +168,7 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def load_tuned(tower: Any, spec: TuningSpec, folder: Path, *, owner: str) -> torch.nn.Module:
-    """Puts stored training into a tower, in place, adapters merged; returns the tower, frozen, in eval mode.
-
-    Args:
-        tower: As it was before it was tuned.
-        spec: What was trained.
-        folder: As ``save_tuned`` wrote it.
-        owner: The model's name, for messages.
+    """Puts stored training into an untuned tower, in place, adapters merged; returns it frozen, in eval mode.
 
     Raises:
         MissingWeightsError: If the folder does not hold what the spec says, or it does not fit the tower.
@@ -197,12 +186,7 @@ def load_tuned(tower: Any, spec: TuningSpec, folder: Path, *, owner: str) -> tor
 
 
 def load_adapter(base: torch.nn.Module, folder: Path, *, owner: str) -> Any:
-    """Returns PEFT's wrapper around a model with a stored adapter in it, every tensor of which came from the file.
-
-    Args:
-        base: What the adapter was trained on; changed in place.
-        folder: With PEFT's two files.
-        owner: The model's name, for messages.
+    """Returns PEFT's wrapper around a model, changed in place, with a stored adapter in it, every tensor from the file.
 
     Raises:
         MissingWeightsError: If tensors are missing, without a place in the model, or of another shape.

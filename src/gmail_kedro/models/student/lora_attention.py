@@ -23,12 +23,7 @@ class FactoredAttention(MultiheadAttention):
     """
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Adds the update to the frozen weights, once.
-
-        Args:
-            safe_merge: Passed on for the output projection.
-            adapter_names: Which adapters; the active one when None.
-        """
+        """Adds the update of the active adapters, or of those named, to the frozen weights, once."""
         for adapter in check_adapters_to_merge(self, adapter_names):
             self.get_base_layer().in_proj_weight.data += self.get_delta_weight(adapter)
             self.get_base_layer().out_proj.merge(safe_merge=safe_merge, adapter_names=[adapter])
@@ -50,15 +45,9 @@ class FactoredAttention(MultiheadAttention):
         attn_mask: torch.Tensor | None = None,
         **others: Any,
     ) -> tuple[torch.Tensor, None]:
-        """Maps a sequence [B, L, W], or [L, B, W] without ``batch_first``, to one of the same shape.
+        """Maps a sequence [B, L, W], or [L, B, W] without ``batch_first``, to one of the same shape, and no weights.
 
-        Args:
-            query: The sequence.
-            key: The same tensor.
-            value: The same tensor.
-            need_weights: Must be false: the attention weights are never formed.
-            attn_mask: Added to the scores, [L, L], or true where nothing may be seen.
-            **others: Options of ``torch.nn.MultiheadAttention`` that are not supported.
+        ``attn_mask`` is added to the scores, [L, L], or true where nothing may be seen.
 
         Raises:
             NotImplementedError: If it is not plain self-attention with one adapter.

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.models.weight_sources import MissingWeightsError
@@ -179,13 +179,10 @@ class Student:
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes PEFT's files (or the whole tower), the heads, the recipe, and the checksums of all."""
-        from safetensors.torch import save_file
-
         save_tuned(self.encoder.image_tower, self.spec.image, folder)
         save_tuned(self.encoder.text_tower, self.spec.text, folder / TEXT_FOLDER)
         if self.heads is not None:
-            state = {name: value.contiguous() for name, value in self.heads.state_dict().items()}
-            save_file(state, folder / HEADS_FILE)
+            save_weights(folder / HEADS_FILE, self.heads.state_dict())
         finish_folder(folder, RECIPE_FILE, asdict(self.spec))
 
 
@@ -202,13 +199,7 @@ def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> Dual
 
 @dataclass(frozen=True)
 class StoredStudent:
-    """A student's folder on disk.
-
-    Attributes:
-        folder: Where its files are.
-        spec: What it consists of.
-        fingerprint: Hash of all its files.
-    """
+    """A student's folder on disk, what it consists of, and the hash of all its files."""
 
     folder: Path
     spec: StudentSpec
@@ -222,25 +213,15 @@ def open_student(folder: Path) -> StoredStudent:
         MissingWeightsError: If there is none, or files of it are not there; says how to make it.
         DamagedFileError: If a file is not what was stored.
     """
-    recipe = folder / RECIPE_FILE
-    if not recipe.is_file():
-        raise MissingWeightsError(
-            f"There is no adapter at {folder} (expected {RECIPE_FILE}). Train it: kedro run --pipeline=align"
-        )
-    fingerprint = check_folder(folder, remedy=REMEDY)
-    facts = read_json(recipe, remedy=REMEDY)
+    facts, fingerprint = open_folder(folder, RECIPE_FILE, what="adapter", remedy=REMEDY)
     image, text = (TuningSpec.from_json(facts.pop(tower)) for tower in ("image", "text"))
     return StoredStudent(folder=folder, spec=StudentSpec(image=image, text=text, **facts), fingerprint=fingerprint)
 
 
 def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
-    """Refuses a generated set that is not the one a student was aligned on.
+    """Refuses a generated set whose identity is not that of the set a student was aligned on.
 
     A student from before its set was recorded is taken, with a warning.
-
-    Args:
-        student: The stored student.
-        found: What tells the set that is to be used with it from others.
 
     Raises:
         ValueError: If it is another one, or was made anew since; names both.
@@ -324,14 +305,7 @@ def describe_origin(
     map_kind: str,
     map_tensors: Mapping[str, torch.Tensor],
 ) -> FeatureOrigin:
-    """Returns what embeddings were made by.
-
-    Args:
-        real_route: What real images go through.
-        student: The student the route belongs to.
-        sides: What was encoded, each by its own route: ``generated``, ``real``, ``text``.
-        map_kind: Kind of the training-free map behind the routes.
-        map_tensors: Its statistics.
+    """Returns what embeddings were made by; ``sides`` are what was encoded, each by its own route.
 
     Raises:
         ValueError: If the encoder is not on the real route.

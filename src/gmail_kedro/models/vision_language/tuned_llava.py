@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.models.stored_models import check_folder, finish_folder, read_json
+from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
@@ -73,13 +73,9 @@ class TunedLlava:
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes PEFT's two files, the projector, the recipe, and the checksums of all."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
         save_tuned(self._language_model, self.recipe.tuning, folder)
         if self.recipe.has_projector:
-            state = {name: value.contiguous() for name, value in self.model.projector.state_dict().items()}
-            save_file(state, folder / PROJECTOR_FILE)
+            save_weights(folder / PROJECTOR_FILE, self.model.projector.state_dict())
         finish_folder(folder, RECIPE_FILE, asdict(self.recipe))
 
     @property
@@ -122,10 +118,5 @@ def load_tuned_llava(model: VisionLanguageModel, folder: Path, tower: VisionTowe
 
 
 def _read_recipe(folder: Path) -> LlavaRecipe:
-    path = folder / RECIPE_FILE
-    if not path.is_file():
-        raise MissingWeightsError(f"There is no {RECIPE_FILE} in {folder}. {REMEDY}")
-    check_folder(folder, remedy=REMEDY)
-    facts = read_json(path, remedy=REMEDY)
-    tuning = facts.pop("tuning")
-    return LlavaRecipe(tuning=TuningSpec(**{**tuning, "targets": tuple(tuning["targets"])}), **facts)
+    facts, _ = open_folder(folder, RECIPE_FILE, what="tuned vision-language model", remedy=REMEDY)
+    return LlavaRecipe(tuning=TuningSpec.from_json(facts.pop("tuning")), **facts)
