@@ -1,1 +1,1 @@
-"""Readers of captioned corpora and benchmarks on disk, and the checks that their pictures can be used."""
+"""Readers of captioned corpora, classification sets and questions on disk, one file a layout."""

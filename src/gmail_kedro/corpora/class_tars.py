@@ -1,6 +1,5 @@
 """Reads classification sets as WebDataset copies, in the layout of CLIP_benchmark's tars on the hub."""
 
-import glob
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pyarrow as pa
 
 from gmail_kedro.corpora.classification import check_set, without_overlap
 from gmail_kedro.corpora.find_files import require_file
-from gmail_kedro.corpora.tar_index import TarImages, TarIndex, index_tar
+from gmail_kedro.corpora.tar_index import TarImages, TarIndex, find_tars, index_tar
 from gmail_kedro.corpora.text_files import MARK, read_text
 from gmail_kedro.interfaces import ClassificationTask, LabelledImages, TrainingSplits
 
@@ -49,10 +48,7 @@ def read_class_tars(folder: Path, *, name: str, metric: str) -> LabelledImages:
 
 def _read_split(folder: Path, name: str, class_count: int, *, prefix: str) -> tuple[TarImages, dict[str, int]]:
     """Returns the images of all tars of a folder, and their labels by ``tar/key`` behind the prefix."""
-    pattern = folder / "*.tar"
-    tars = [Path(path) for path in sorted(glob.glob(str(pattern)))]
-    if not tars:
-        require_file(pattern, name=name, home="")
+    tars = find_tars(folder / "*.tar", name=name, home="")
     _refuse_missing(tars, folder / COUNT_FILE, name)
     labels: dict[str, int] = {}
     places: list[tuple[int, int, int]] = []

@@ -45,7 +45,9 @@ def read_karpathy(
     entries = _read_entries(annotations, name)
     folder = require_folder(images, name=name, home=home)
     rows: list[tuple[str, str, Any, str, str]] = []
-    files, seen, skipped = {}, _Seen(), Skipped()
+    files: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}  # where each id was first
+    skipped = Skipped()
     in_splits = 0
     for index, entry in enumerate(entries):
         where = f"Corpus {name!r}, '{annotations}', images[{index}]"
@@ -54,7 +56,7 @@ def read_karpathy(
         captions = _read_captions(entry, where)
         # Also of entries that are left out: they may be in the split of another run.
         for kind, value in (("image id", image_id), ("filename", filename), *(("sentid", row[0]) for row in captions)):
-            seen.add(kind, value, where)
+            _refuse_second_use(seen, kind, value, where)
         if split is None:
             continue
         in_splits += 1
@@ -74,17 +76,11 @@ def read_karpathy(
     return CaptionTable(blocks.frame(), ImageFiles(folder, files), skipped)
 
 
-class _Seen:
-    """Refuses a second use of an id."""
-
-    def __init__(self) -> None:
-        self._first: dict[tuple[str, str], str] = {}
-
-    def add(self, kind: str, value: str, where: str) -> None:
-        if (first := self._first.get((kind, value))) is not None:
-            by = "the same entry" if first == where else first
-            raise ValueError(f"{where}: the {kind} {value!r} must be used once only. {by} uses it too. Change one.")
-        self._first[kind, value] = where
+def _refuse_second_use(seen: dict[tuple[str, str], str], kind: str, value: str, where: str) -> None:
+    if (first := seen.get((kind, value))) is not None:
+        by = "the same entry" if first == where else first
+        raise ValueError(f"{where}: the {kind} {value!r} must be used once only. {by} uses it too. Change one.")
+    seen[kind, value] = where
 
 
 def _read_entries(annotations: Path, name: str) -> list[Any]:

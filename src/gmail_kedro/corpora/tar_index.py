@@ -4,6 +4,7 @@ Nothing is ever extracted: of a tar's 10,000 members only the texts are read, an
 The library webdataset streams tars from front to back; here captions are wanted at once, and images in any order.
 """
 
+import glob
 import re
 import tarfile
 from collections.abc import Collection, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import BinaryIO, ClassVar, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from gmail_kedro.corpora.find_files import require_file
 from gmail_kedro.corpora.skipped import Skipped
 from gmail_kedro.images.image_files import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, file_stamp, unread_format
 
@@ -50,6 +52,12 @@ class _Members:
     texts: dict[str, bytes] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
+
+
+def find_tars(pattern: str | Path, *, name: str, home: str) -> list[Path]:
+    """Returns the tars of a pattern, by name; refuses a pattern that finds none."""
+    found = [Path(path) for path in sorted(glob.glob(str(pattern)))]
+    return found or [require_file(Path(pattern), name=name, home=home)]
 
 
 def index_tar(path: Path, *, text_ending: str = "txt") -> TarIndex:

@@ -3,7 +3,6 @@
 Captions are read once, tar by tar, and kept as Parquet for the next run, which need not open a tar.
 """
 
-import glob
 import json
 import logging
 from collections import Counter
@@ -17,9 +16,8 @@ from tqdm import tqdm
 
 from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.caption_text import caption_lines, json_captions
-from gmail_kedro.corpora.find_files import require_file
 from gmail_kedro.corpora.skipped import SKIP_LIMIT, Skipped
-from gmail_kedro.corpora.tar_index import TarImages, index_tar
+from gmail_kedro.corpora.tar_index import TarImages, find_tars, index_tar
 from gmail_kedro.images.image_files import IMAGE_ENDINGS
 from gmail_kedro.whole_files import atomic_write
 
@@ -64,7 +62,7 @@ def read_webdataset(
         FileNotFoundError: If no tar is there.
         ValueError: If two tars share a name or are one file, or too many cannot be read to their end.
     """
-    paths = _find_tars(tars, name, home)
+    paths = _different_tars(tars, name, home)
     skipped, faults, parts = Skipped(), [], []
     blocks = CaptionBlocks(("caption_id", "image_id", "caption"), skipped, label="image_id")
     for number, path in enumerate(tqdm(paths, desc=f"reading the tars of {name}", disable=None, leave=False)):
@@ -135,10 +133,8 @@ def _index(path: Path, caption_key: str | None, origin: dict[str, Any]) -> pa.Ta
     return pa.Table.from_arrays(arrays, schema=INDEX_SCHEMA.with_metadata({"facts": json.dumps(facts)}))
 
 
-def _find_tars(tars: str, name: str, home: str) -> list[Path]:
-    paths = [Path(path) for path in sorted(glob.glob(str(tars)))]
-    if not paths:
-        require_file(Path(tars), name=name, home=home)
+def _different_tars(tars: str, name: str, home: str) -> list[Path]:
+    paths = find_tars(tars, name=name, home=home)
     stems = Counter(path.stem for path in paths)
     repeated = [stem for stem, count in stems.items() if count > 1]
     if repeated:

@@ -42,9 +42,6 @@ class ClassSetsDataset(ReadOnlyDataset[Mapping[str, Callable[[], LabelledImages]
         Args:
             sets: The catalog entry of each set, by name; none where only a corpus's own labels are measured on.
             metadata: Ignored here; Kedro leaves it to plugins.
-
-        Raises:
-            DatasetError: If an entry is wrong.
         """
         datasets = {name: AbstractDataset.from_config(name, dict(entry)) for name, entry in sets.items()}
         self._readers = {name: cache(partial(_read, dataset)) for name, dataset in datasets.items()}

@@ -68,10 +68,8 @@ class CorpusDataset(ReadOnlyDataset[Corpus]):
             classification: A file as ``corpora.classification`` reads it, or None.
             metadata: Ignored here; Kedro leaves it to plugins.
             **places: The keys of the layout's reader.
-
-        Raises:
-            ValueError: If the layout, the protocol or a key is unknown, or a key is missing.
         """
+        # Checked here and not on loading, so that a wrong entry is refused with the catalog, before the first node.
         check_places(layout, places, name=name)
         if isinstance(skip_limit, bool) or not isinstance(skip_limit, int | float) or not 0 <= skip_limit <= 1:
             raise ValueError(f"The skip_limit of the corpus {name!r} must be in [0, 1]. Got {skip_limit!r} instead.")
@@ -84,12 +82,7 @@ class CorpusDataset(ReadOnlyDataset[Corpus]):
         self.metadata = metadata
 
     def load(self) -> Corpus:
-        """Returns the corpus: captions in memory, images read when asked for.
-
-        Raises:
-            DatasetError: If a file is absent or not of its layout, or the counts differ from the expected ones; the
-                message names the file and the entry.
-        """
+        """Returns the corpus: captions in memory, images read when asked for."""
         return read_corpus(
             self._layout,
             self._places,

@@ -3,10 +3,10 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from gmail_kedro.datasets.read_only import ReadOnlyDataset
 
 
-class FolderDataset(AbstractDataset[None, Path]):
+class FolderDataset(ReadOnlyDataset[Path]):
     """Gives a node the path of a folder, made when it is asked for.
 
     Example (YAML)::
@@ -30,13 +30,10 @@ class FolderDataset(AbstractDataset[None, Path]):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def save(self, data: None) -> None:
-        """Refuses: a folder is filled by the class that owns its content.
-
-        Raises:
-            DatasetError: Always.
-        """
-        raise DatasetError(f"The folder {self._filepath} is no node's output. Use it as an input.")
+    @property
+    def read_only(self) -> str:
+        """Says that a folder is filled by the class that owns its content."""
+        return f"The folder {self._filepath} is no node's output. Use it as an input."
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_dir()

@@ -68,10 +68,6 @@ class LabelledImagesDataset(ReadOnlyDataset[LabelledImages]):
                 the others are measured on.
             check_counts: With ``root``, hold the set to its numbers of classes and images.
             metadata: Ignored here; Kedro leaves it to plugins.
-
-        Raises:
-            ValueError: If the name is unknown, there is not exactly one of ``root`` and ``tars``, or the images are
-                divided in two ways.
         """
         if name not in CLASS_SETS:
             raise ValueError(f"The classification set {name!r} is unknown. Choose one of {sorted(CLASS_SETS)}.")
@@ -91,11 +87,7 @@ class LabelledImagesDataset(ReadOnlyDataset[LabelledImages]):
         self.metadata = metadata
 
     def load(self) -> LabelledImages:
-        """Returns the set; images are read when asked for.
-
-        Raises:
-            DatasetError: If it is not there, not whole, or of another size; the message says where it comes from.
-        """
+        """Returns the set; images are read when asked for."""
         if self._tars is not None:
             return read_class_tars(Path(self._tars), name=self._name, metric=CLASS_SETS[self._name].metric)
         root = Path(str(self._root))

@@ -27,9 +27,6 @@ class QuestionsDataset(ReadOnlyDataset[list[Question]]):
         split: The benchmark's own name of the split.
         check_counts: Hold it to the published number of questions.
         metadata: Ignored; for other tools.
-
-    Raises:
-        ValueError: If the benchmark is unknown.
     """
 
     def __init__(
@@ -48,11 +45,7 @@ class QuestionsDataset(ReadOnlyDataset[list[Question]]):
         self.metadata = metadata
 
     def load(self) -> list[Question]:
-        """Returns the questions.
-
-        Raises:
-            DatasetError: If a file is missing or damaged, or a count differs; the message says where it comes from.
-        """
+        """Returns the questions."""
         return READERS[self._benchmark](self._folder, split=self._split, check_counts=self._check_counts)
 
     def _exists(self) -> bool:

@@ -24,7 +24,7 @@ SHOWN_COUNT = 5
 def refuse_leakage(corpus: Corpus, benchmark: Corpus) -> None:
     """Refuses a training corpus with an image of a benchmark's val or test split.
 
-    Pictures are the same if COCO or Flickr numbered them so (``COCO_val2014_000000391895.jpg`` of 2014 is
+    Images are the same if COCO or Flickr numbered them so (``COCO_val2014_000000391895.jpg`` of 2014 is
     ``000000391895.jpg`` of 2017), if two corpora of one name call them by one image id, or if they have the same
     bytes; see ``copies_between`` for what that costs.
 

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from gmail_kedro.generated_sets.tables import Table, as_dataset, hash_texts, read_blocks
+from gmail_kedro.interfaces import SPLITS
 
 CAPTION_COLUMNS = ("caption_id", "image_id", "caption", "split")
-SPLITS = ("train", "val", "test")
 TRAIN = SPLITS.index("train")
 # A byte-order mark alone is what an empty first line of a Windows file leaves.
 _BLANKS = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace()) + "\ufeff"
