@@ -1,4 +1,4 @@
-"""One rule for captions, whatever the layout."""
+"""One rule for captions, whatever the layout; lists written out as text are lists again."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""A folder of images with text files beside them is a corpus."""
+"""A folder of images with text files beside them is a corpus; every folder is read once, whatever links lead to it."""
 
 import os
 

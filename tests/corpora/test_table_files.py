@@ -1,4 +1,4 @@
-"""Rows have the numbers that they have in their files."""
+"""Tables of every kind give blocks of rows, which have the numbers that they have in their files."""
 
 import pyarrow as pa
 import pytest

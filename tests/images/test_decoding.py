@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, features
 
-from gmail_kedro.images.decoding import ORIENTATION_TAG, decode_image
-from gmail_kedro.images.image_files import FORMATS, IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending
+from gmail_kedro.images.decoding import (
+    FORMATS,
+    IMAGE_ENDINGS,
+    ORIENTATION_TAG,
+    UNREAD_ENDINGS,
+    decode_image,
+    file_ending,
+)
 
 pytestmark = pytest.mark.reliability(11)
 

@@ -1,4 +1,4 @@
-"""Images on disk are read as they are, and absent ones are named."""
+"""Images on disk are read as they are; a changed one is known without reading it, and absent ones are named."""
 
 import io
 import tarfile

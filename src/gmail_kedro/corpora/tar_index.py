@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from gmail_kedro.corpora.find_files import require_file
 from gmail_kedro.corpora.skipped import Skipped
-from gmail_kedro.images.image_files import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, file_stamp, unread_format
+from gmail_kedro.images.decoding import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_format
+from gmail_kedro.images.image_files import file_stamp
 
 MAX_IMAGE_BYTES = 64 * 2**20
 MAX_TEXT_BYTES = 2**20

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gmail_kedro.images.image_files import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_format
+from gmail_kedro.images.decoding import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_format
 
 ACC1, MEAN_PER_CLASS = "acc1", "mean_per_class_recall"
 Samples = list[tuple[Path, int]]

@@ -9,13 +9,29 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
-from gmail_kedro.images.image_files import FORMATS
+_ENDINGS = {  # by Pillow's name of the format; EPS is left out, since Pillow runs Ghostscript to read it
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
+    "PNG": ("png",),
+    "WEBP": ("webp",),
+    "GIF": ("gif",),
+    "BMP": ("bmp",),
+    "TIFF": ("tif", "tiff"),
+    "JPEG2000": ("jp2", "j2k"),
+    "PPM": ("ppm", "pgm", "pbm", "pnm"),
+    "AVIF": ("avif",),
+}
+# Wheels of Pillow may come without AVIF: its files are then counted among those that are not read.
+FORMATS = tuple(name for name in _ENDINGS if name != "AVIF" or features.check("avif"))
+IMAGE_ENDINGS = frozenset(ending for name in FORMATS for ending in _ENDINGS[name])
+# Images that cameras and phones write and Pillow does not read: they are counted, not taken for something else.
+_CAMERA_ENDINGS = {"heic", "heif", "hif", "dng", "raw", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2"}
+UNREAD_ENDINGS = frozenset(_CAMERA_ENDINGS | {"avif", "jxl", "svg", "psd", "tga", "ico"}) - IMAGE_ENDINGS
 
 PIXEL_LIMIT = 50_000_000
 RATIO_LIMIT = 100  # an encoder scales the shorter side: 100 pixels beside one become 22,400 beside 224
-# ImageOps.exif_transpose would write the EXIF data anew, too, which fails where it is damaged.
+# ImageOps.exif_transpose would also write the EXIF data anew, which nobody reads.
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,6 +51,17 @@ IMPOSTORS = {  # what dead links and unfinished downloads leave in a file called
 }
 # All of these come out of Pillow's plugins on damaged bytes.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+
+
+def file_ending(name: str) -> str:
+    """Returns what follows the last dot of a file's name, in lower case; nothing for ``.hidden``."""
+    stem, _, ending = name.rpartition("/")[2].rpartition(".")
+    return ending.lower() if stem else ""
+
+
+def unread_format(ending: str) -> str:
+    """Returns the reason under which images with one of ``UNREAD_ENDINGS`` are counted."""
+    return f"image in a format that is not read here ({ending})"
 
 
 def decode_image(jpeg: bytes, *, name: str) -> Image.Image:

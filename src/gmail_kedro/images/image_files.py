@@ -1,43 +1,12 @@
-"""Image files below one folder: which endings are images, and the source that reads them.
+"""Image files below one folder, as a source of encoded images.
 
-Nothing is opened before it is asked for, and nothing is kept in memory, however many images there are.
+No image is opened before it is asked for, and none is kept in memory.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
-
-from PIL import features
-
-_ENDINGS = {  # by Pillow's name of the format; EPS is left out, since Pillow runs Ghostscript to read it
-    "JPEG": ("jpg", "jpeg", "jpe", "jfif"),
-    "PNG": ("png",),
-    "WEBP": ("webp",),
-    "GIF": ("gif",),
-    "BMP": ("bmp",),
-    "TIFF": ("tif", "tiff"),
-    "JPEG2000": ("jp2", "j2k"),
-    "PPM": ("ppm", "pgm", "pbm", "pnm"),
-    "AVIF": ("avif",),
-}
-# Wheels of Pillow may come without AVIF: its files are then counted among those that are not read.
-FORMATS = tuple(name for name in _ENDINGS if name != "AVIF" or features.check("avif"))
-IMAGE_ENDINGS = frozenset(ending for name in FORMATS for ending in _ENDINGS[name])
-# Images that cameras and phones write and Pillow does not read: they are counted, not taken for something else.
-_CAMERA_ENDINGS = {"heic", "heif", "hif", "dng", "raw", "cr2", "cr3", "nef", "arw", "orf", "raf", "rw2"}
-UNREAD_ENDINGS = frozenset(_CAMERA_ENDINGS | {"avif", "jxl", "svg", "psd", "tga", "ico"}) - IMAGE_ENDINGS
-
-
-def file_ending(name: str) -> str:
-    """Returns what follows the last dot of a file's name, in lower case; nothing for ``.hidden``."""
-    stem, _, ending = name.rpartition("/")[2].rpartition(".")
-    return ending.lower() if stem else ""
-
-
-def unread_format(ending: str) -> str:
-    """Returns the reason under which images with one of ``UNREAD_ENDINGS`` are counted."""
-    return f"image in a format that is not read here ({ending})"
 
 
 def file_stamp(path: Path) -> str:
