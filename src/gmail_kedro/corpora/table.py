@@ -4,8 +4,8 @@ import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -122,16 +122,15 @@ def one_row_a_caption(caption_ids: pa.Array, captions: pa.Array, others: Sequenc
     Its id is ``row_position``. A row whose list is empty or null keeps its id and has a caption of null, so that it is
     counted.
     """
-    counts = pc.fill_null(pc.list_value_length(captions), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    parents = np.repeat(np.arange(len(counts)), np.maximum(counts, 1))
-    has_list = np.repeat(counts > 0, np.maximum(counts, 1))
-    positions = np.arange(len(parents)) - np.searchsorted(parents, parents)
-    places = np.where(has_list, np.cumsum(has_list) - 1, 0)  # of each caption among all that there are
-    found = pc.list_flatten(captions).take(pa.array(places, mask=~has_list))
-    rows = pa.array(parents)
-    numbered = zip(caption_ids.take(rows).to_pylist(), positions, has_list, strict=True)
-    ids = [f"{row}_{position}" if is_listed else row for row, position, is_listed in numbered]
-    return [pa.array(ids, TEXT), found, *(column.take(rows) for column in others)]
+    ids: list[str] = []
+    found: list[Any] = []  # texts, or bytes that may be no text
+    parents: list[int] = []
+    for row, (caption_id, listed) in enumerate(zip(caption_ids.to_pylist(), captions.to_pylist(), strict=True)):
+        ids += [f"{caption_id}_{position}" for position in range(len(listed))] if listed else [caption_id]
+        found += listed or [None]
+        parents += [row] * len(listed or [None])
+    rows = pa.array(parents, pa.int64())
+    return [pa.array(ids, TEXT), pa.array(found, captions.type.value_type), *(column.take(rows) for column in others)]
 
 
 def _find_tables(annotations: str | Path, *, name: str, home: str) -> list[Path]:
