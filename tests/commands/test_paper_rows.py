@@ -11,7 +11,7 @@ from gmail_kedro.commands.runs import NO_PARAMETERS, find_run
 from gmail_kedro.commands.tables import plan_tables
 from gmail_kedro.configuration.groups import GROUPS, SETTINGS
 from gmail_kedro.configuration.settings_text import nest, parse_settings
-from gmail_kedro.corpora.class_sets import CLASS_SETS
+from gmail_kedro.corpora.classification_sets import CLASS_SETS
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.encoders.vision_only import load_clip_vision
 from gmail_kedro.models.inventory import KINDS

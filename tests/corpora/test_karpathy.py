@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gmail_kedro.corpora.corpus_protocols import CorpusProtocol
 from gmail_kedro.corpora.karpathy import read_karpathy
 from gmail_kedro.corpora.layouts import read_corpus
-from gmail_kedro.corpora.protocols import CorpusProtocol
 from gmail_kedro.images.decoding import decode_image
 
 FLICKR8K = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "flickr8k"

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from kedro.io import DataCatalog, DatasetError
 
-from gmail_kedro.corpora.class_sets import CLASS_SETS
+from gmail_kedro.corpora.classification_sets import CLASS_SETS
 from gmail_kedro.datasets.labelled_images import LabelledImagesDataset
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gmail_kedro.corpora.class_sets import CLASS_SETS
+from gmail_kedro.corpora.classification_sets import CLASS_SETS
 from gmail_kedro.evaluation.measured_sets import check_class_sets, open_class_sets
 from gmail_kedro.interfaces import ClassificationTask
 from gmail_kedro.params.evaluation import EvaluationParams

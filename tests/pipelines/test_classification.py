@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, read_class_set
+from gmail_kedro.corpora.classification_sets import CLASS_SETS, Division, read_class_set
 from gmail_kedro.engine import inference
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.evaluation.benchmark import real_route

@@ -12,7 +12,7 @@ import yaml
 from gmail_kedro.commands import main
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.runs import run_pipelines
-from gmail_kedro.corpora.class_sets import CLASS_SETS
+from gmail_kedro.corpora.classification_sets import CLASS_SETS
 
 from ..models.tiny import promising_nothing
 from .conftest import make_project

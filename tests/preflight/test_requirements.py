@@ -7,8 +7,8 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.io import AbstractDataset
 
-from gmail_kedro.corpora.class_sets import CLASS_SETS
-from gmail_kedro.corpora.protocols import PROTOCOLS
+from gmail_kedro.corpora.classification_sets import CLASS_SETS
+from gmail_kedro.corpora.corpus_protocols import PROTOCOLS
 from gmail_kedro.models.inventory import KINDS, hub_ids_of
 from gmail_kedro.preflight.requirements import read_requirements
 from gmail_kedro.settings import CONFIG_LOADER_ARGS

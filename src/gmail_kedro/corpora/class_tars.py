@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gmail_kedro.corpora.classification import check_set, without_overlap
+from gmail_kedro.corpora.classification_tasks import check_set, without_overlap
 from gmail_kedro.corpora.find_files import require_file
 from gmail_kedro.corpora.tar_index import TarImages, TarIndex, find_tars, index_tar
 from gmail_kedro.corpora.text_files import MARK, read_text

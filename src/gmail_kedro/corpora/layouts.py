@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from gmail_kedro.corpora.caption_table import CaptionTable
-from gmail_kedro.corpora.classification import read_classification
+from gmail_kedro.corpora.classification_tasks import read_classification
 from gmail_kedro.corpora.coco import read_coco
+from gmail_kedro.corpora.corpus_protocols import CorpusProtocol, Count, apply_protocol, check_counts
 from gmail_kedro.corpora.flickr import read_flickr
 from gmail_kedro.corpora.image_folder import read_image_folder
 from gmail_kedro.corpora.karpathy import read_karpathy
-from gmail_kedro.corpora.protocols import CorpusProtocol, Count, apply_protocol, check_counts
 from gmail_kedro.corpora.sharegpt4v import read_sharegpt4v
 from gmail_kedro.corpora.skipped import SKIP_LIMIT
 from gmail_kedro.corpora.table import read_table

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gmail_kedro.corpora.corpus_protocols import find_protocol, read_expected
 from gmail_kedro.corpora.layouts import check_places, read_corpus
-from gmail_kedro.corpora.protocols import find_protocol, read_expected
 from gmail_kedro.corpora.skipped import SKIP_LIMIT
 from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import Corpus
@@ -60,12 +60,12 @@ class CorpusDataset(ReadOnlyDataset[Corpus]):
         Args:
             name: What reports call the corpus.
             layout: How it lies on disk.
-            protocol: A name of ``corpora.protocols.PROTOCOLS`` or the fields of a ``CorpusProtocol``; None takes the
+            protocol: A name of ``corpora.corpus_protocols.PROTOCOLS`` or the fields of a ``CorpusProtocol``; None takes the
                 files' own splits.
             expected: Counts by split, ``{train: {images: 113287, captions: 566747}}``; null counts nothing; left
                 out, the protocol's.
             skip_limit: Largest share of the entries that may be left out as unusable.
-            classification: A file as ``corpora.classification`` reads it, or None.
+            classification: A file as ``corpora.classification_tasks`` reads it, or None.
             metadata: Ignored here; Kedro leaves it to plugins.
             **places: The keys of the layout's reader.
         """

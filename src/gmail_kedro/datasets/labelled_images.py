@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, read_class_set
 from gmail_kedro.corpora.class_tars import read_class_tars
+from gmail_kedro.corpora.classification_sets import CLASS_SETS, Division, read_class_set
 from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import LabelledImages
 
@@ -57,7 +57,7 @@ class LabelledImagesDataset(ReadOnlyDataset[LabelledImages]):
         """Remembers where the set lies; nothing is opened.
 
         Args:
-            name: A key of ``corpora.class_sets.CLASS_SETS``.
+            name: A key of ``corpora.classification_sets.CLASS_SETS``.
             root: The folder that torchvision calls root.
             tars: In place of ``root``: a folder of CLIP_benchmark's layout.
             listing: With ``root``, a file of the images that are measured on; without it all are, or the test split

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.corpora.questions import read_mmmu, read_scienceqa
+from gmail_kedro.corpora.question_sets import read_mmmu, read_scienceqa
 from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import Question
 

@@ -6,7 +6,7 @@ Sets are big downloads of many homes. So all that are missing are told at once, 
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 
-from gmail_kedro.corpora.classification import check_set, with_val
+from gmail_kedro.corpora.classification_tasks import check_set, with_val
 from gmail_kedro.evaluation.splits import evaluation_rows
 from gmail_kedro.interfaces import ClassificationTask, Corpus, LabelledImages, TrainingSplits
 from gmail_kedro.params.evaluation import EvaluationParams

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from gmail_kedro.corpora.protocols import FEWEST
+from gmail_kedro.corpora.corpus_protocols import FEWEST
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.protocols import PROTOCOLS, check_protocol

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmail_kedro.corpora.questions import read_mmmu, read_scienceqa
+from gmail_kedro.corpora.question_sets import read_mmmu, read_scienceqa
 from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.world.question_files import mmmu_files, scienceqa_files
 from gmail_kedro.mini.world.scans import load_scans

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from kedro.io import AbstractDataset, DatasetError
 
+from gmail_kedro.corpora.corpus_protocols import CorpusProtocol
 from gmail_kedro.corpora.layouts import read_corpus
-from gmail_kedro.corpora.protocols import CorpusProtocol
-from gmail_kedro.corpora.questions import read_mmmu, read_scienceqa
+from gmail_kedro.corpora.question_sets import read_mmmu, read_scienceqa
 from gmail_kedro.interfaces import Corpus, Question
 from gmail_kedro.mini.world.grammar import GRAMMAR
 from gmail_kedro.mini.world.world_files import (

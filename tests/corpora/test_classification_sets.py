@@ -2,7 +2,7 @@
 
 import pytest
 
-from gmail_kedro.corpora.class_sets import CLASS_SETS, Division, class_names, read_class_set
+from gmail_kedro.corpora.classification_sets import CLASS_SETS, Division, class_names, read_class_set
 
 from .class_set_files import COPIES, LISTINGS, TRAINED, put, write
 
@@ -118,7 +118,7 @@ def test_zero_shot_needs_nothing_to_train_on(tmp_path, image):
 
 def test_training_splits_are_held_to_their_counts_and_classes(tmp_path, image, monkeypatch):
     COPIES["dtd"](tmp_path, image)
-    monkeypatch.setattr("gmail_kedro.corpora.class_sets._check_count", check := Counts())
+    monkeypatch.setattr("gmail_kedro.corpora.classification_sets._check_count", check := Counts())
     read_class_set("dtd", tmp_path).training()
     assert check.seen == [("classes", 47, 2), ("images", 1880, 2), *[("training images", 1880, 2)] * 2]
     write(tmp_path / "dtd/dtd/labels/train1.txt", "banded/banded_1.jpg")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gmail_kedro.corpora.classification import read_classification
+from gmail_kedro.corpora.classification_tasks import read_classification
 
 
 def _task(**changes):

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.corpora.classification import check_set, draw_from_each_class, without_overlap
+from gmail_kedro.corpora.classification_tasks import check_set, draw_from_each_class, without_overlap
 from gmail_kedro.corpora.find_files import require_file
 from gmail_kedro.corpora.text_files import read_text
 from gmail_kedro.corpora.torchvision_sets import CLASS_SETS, Part, Samples, read_part

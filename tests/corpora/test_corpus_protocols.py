@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from gmail_kedro.corpora.protocols import (
+from gmail_kedro.corpora.corpus_protocols import (
     PROTOCOLS,
     SPLITS,
     CorpusProtocol,

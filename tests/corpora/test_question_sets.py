@@ -9,7 +9,7 @@ import yaml
 from kedro.io import DataCatalog, DatasetError
 from pyarrow import parquet
 
-from gmail_kedro.corpora.questions import read_mmmu, read_scienceqa
+from gmail_kedro.corpora.question_sets import read_mmmu, read_scienceqa
 from gmail_kedro.datasets.questions import QuestionsDataset
 
 PROBLEMS = {
