@@ -60,7 +60,7 @@ class CorpusDataset(ReadOnlyDataset[Corpus]):
         Args:
             name: What reports call the corpus.
             layout: How it lies on disk.
-            protocol: A name of ``corpora.corpus_protocols.PROTOCOLS`` or the fields of a ``CorpusProtocol``; None takes the
+            protocol: A name of ``PROTOCOLS`` or the fields of a ``CorpusProtocol``; None takes the
                 files' own splits.
             expected: Counts by split, ``{train: {images: 113287, captions: 566747}}``; null counts nothing; left
                 out, the protocol's.
