@@ -127,7 +127,7 @@ def test_what_other_pipelines_make_is_named_with_the_commands(own, pipeline):
 
 def test_nothing_is_generated_where_pairing_would_find_no_photograph_for_val(own, photographs):
     told = r"val_fraction=0.0001 and pairing.seed=0 put (\d+) .* into train and 0 into val; .*=(0.\d\d), or (.*)\.$"
-    for image_count, remedy in ((5, "raise generation.image_count"), (25, "add photographs to the corpus")):
+    for image_count, remedy in ((5, "raise generation.image_count"), (25, "add real images to the corpus")):
         with pytest.raises(Exception, match=told) as refusal:
             own("generation", "pairing", pairing={"val_fraction": 0.0001}, generation={"image_count": image_count})
         count, fraction, advice = re.search(told, str(refusal.value)).groups()
