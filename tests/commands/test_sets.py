@@ -67,7 +67,7 @@ def test_a_whole_set_verifies_and_a_damaged_one_does_not(made: Path, gmail: Gmai
     shutil.copytree(made / SETS / "tiny", tmp_path / "damaged")
     (tmp_path / "damaged/shards/100000.tar").unlink()
     code, said = gmail("verify", str(tmp_path / "damaged"))
-    assert code == 1 and "shards/100000.tar: the shard is missing, and 4 pictures" in said
+    assert code == 1 and "shards/100000.tar: the shard is missing, and 4 images" in said
     assert "kedro run --pipeline=generation" in said
 
 
@@ -103,7 +103,7 @@ def test_other_weights_are_named_file_by_file(made: Path, gmail: Gmail, reposito
 
 def test_an_unknown_picture_is_refused(gmail: Gmail):
     code, said = gmail("regenerate", "tiny", "nothing/0")
-    assert code == 1 and "no picture 'nothing/0'" in said
+    assert code == 1 and "no image 'nothing/0'" in said
 
 
 def test_a_subset_is_a_whole_set_with_a_card_of_its_own(made: Path, gmail: Gmail):
