@@ -120,10 +120,6 @@ def verified(written: Written, path: Path) -> None:
         raise ValueError("; ".join(f"{problem.place}: {problem.what}" for problem in problems))
 
 
-def set_sums(written: Written, path: Path) -> list[object]:
-    return [written.load(name) for name in ("set_card", "unreadable_photographs")]
-
-
 def run_sums(written: Written, path: Path) -> list[object]:
     return [
         dataset.load()
@@ -249,7 +245,7 @@ KINDS = (
     Kind("02_intermediate/*/*.tar", RUN, pictures, middle_of_a_picture),
     Kind("02_intermediate/*/set.json", RUN, pictures),
     Kind("02_intermediate/*.parquet", RUN, by_catalog),
-    Kind("02_intermediate/*/SHA256SUMS", RUN, set_sums),
+    Kind("02_intermediate/*/SHA256SUMS", RUN, run_sums),
     Kind("02_intermediate/*/card.json", VERIFY, verified),
     Kind("02_intermediate/*/README.md", VERIFY, verified),
     Kind("02_intermediate/*/samples.png", VERIFY, verified),

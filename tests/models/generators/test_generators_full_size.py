@@ -9,7 +9,7 @@ from kedro.config import OmegaConfigLoader
 
 from gmail_kedro.models.generators.known_generators import GENERATORS
 from gmail_kedro.params.generation import GenerationParams
-from gmail_kedro.pipelines.generation.nodes import _build_generator
+from gmail_kedro.pipelines.generation.nodes import build_generator
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 from ...pipelines.test_generation import RUN
@@ -46,7 +46,7 @@ def save(name: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("name", ASKED)
 def test_a_pipeline_in_the_true_layout_is_found_built_and_sampled(name, tmp_path):
-    generator = _build_generator(paper_params(name, save(name, tmp_path)), RUN)
+    generator = build_generator(paper_params(name, save(name, tmp_path)), RUN)
     assert generator.name == name
     network = generator._pipeline.transformer if name.startswith("flux") else generator._pipeline.unet
     assert network.dtype == torch.bfloat16 and generator._pipeline.vae.dtype == torch.float32
@@ -59,7 +59,7 @@ def test_a_pipeline_in_the_true_layout_is_found_built_and_sampled(name, tmp_path
 def test_v_prediction_is_read_from_the_folder(tmp_path):
     """The 768 model's scheduler says what its U-Net predicts; reading it as noise would ruin every image."""
     base, large = (
-        _build_generator(paper_params(name, save(name, tmp_path / name), precision="float32"), RUN)
+        build_generator(paper_params(name, save(name, tmp_path / name), precision="float32"), RUN)
         for name in ("stable_diffusion_2_base", "stable_diffusion_2")
     )
     assert base._pipeline.scheduler.config.prediction_type == "epsilon"
@@ -67,11 +67,11 @@ def test_v_prediction_is_read_from_the_folder(tmp_path):
     changed = paper_params(
         "stable_diffusion_2", tmp_path / "stable_diffusion_2", scheduler="EulerDiscreteScheduler", precision="float32"
     )
-    assert _build_generator(changed, RUN)._pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert build_generator(changed, RUN)._pipeline.scheduler.config.prediction_type == "v_prediction"
 
 
 @pytest.mark.parametrize(("name", "longest"), [("flux_dev", 512), ("flux_schnell", 256)])
 def test_flux_reads_prompts_as_long_as_published(name, longest, tmp_path):
-    generator = _build_generator(paper_params(name, save(name, tmp_path)), RUN)
+    generator = build_generator(paper_params(name, save(name, tmp_path)), RUN)
     assert generator.prompt_tokens == longest
     assert generator._embed(("a dog",))[0].shape[1] == longest
