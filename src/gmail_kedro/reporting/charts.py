@@ -40,7 +40,7 @@ def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) ->
     Args:
         gaps: The content of each run's ``gap.json``, by run; a run without the measure is left out.
         measure: Such as ``paired_cosine``.
-        title: The line above.
+        title: The line above, as in every chart here.
 
     Raises:
         ValueError: If no run has the measure.
@@ -48,7 +48,7 @@ def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) ->
     known = {name: gap for name, gap in gaps.items() if f"{measure}_after" in gap["scores"]}
     if not known:
         raise ValueError(f"No run has the measure {measure!r} of the gap. Got runs {list(gaps)}.")
-    figure, axis = _panel(height=1.0 + 0.3 * len(known))
+    figure, axis = _panel(title, height=1.0 + 0.3 * len(known))
     for row, gap in enumerate(known.values()):
         after, before = gap["scores"][f"{measure}_after"], gap["scores"].get(f"{measure}_before")
         interval = gap.get("intervals", {}).get(f"{measure}_after")
@@ -60,7 +60,6 @@ def draw_gap(gaps: Mapping[str, Mapping[str, Any]], measure: str, title: str) ->
         axis.scatter(after, row, s=34, color=BLUE, label="" if row else "after", zorder=3)
     axis.set_yticks(range(len(known)), list(known))
     axis.set_ylim(len(known) - 0.5, -0.5)
-    axis.set_title(title, loc="left")
     axis.grid(axis="x", color="#8a8f98", alpha=0.25)
     figure.legend(frameon=False, ncols=2, loc="outside lower center")
     return figure
@@ -73,7 +72,7 @@ def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "F
     Args:
         points: One row a run: ``generated_image_count``, ``ours`` in percent, ``low`` and ``high``, which may be NaN.
         law: ``factor`` and ``exponent``; no curve is drawn without them.
-        title: The line above.
+        title: See ``draw_gap``.
 
     Raises:
         ValueError: If fewer than two set sizes are given.
@@ -82,7 +81,7 @@ def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "F
     sizes, scores = points["generated_image_count"].to_numpy(dtype=float), points["ours"].to_numpy(dtype=float)
     if len(np.unique(sizes)) < 2:
         raise ValueError(f"A scaling curve needs two set sizes or more. Got {sorted({int(size) for size in sizes})}.")
-    figure, axis = _panel(height=3.0)
+    figure, axis = _panel(title, height=3.0)
     whole = points.dropna(subset=["low", "high"])
     axis.vlines(whole["generated_image_count"], whole["low"], whole["high"], color=BLUE, linewidth=2, alpha=0.5)
     axis.plot(sizes, scores, "o", color=BLUE, label="measured")
@@ -94,26 +93,20 @@ def draw_scaling(points: pd.DataFrame, law: Mapping[str, Any], title: str) -> "F
     axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
     axis.minorticks_off()  # a logarithmic axis would label them over ours
     axis.set_xlabel("generated images")
-    axis.set_title(title, loc="left")
     axis.legend(frameon=False)
     return figure
 
 
 @as_written
 def draw_curves(histories: Mapping[str, pd.DataFrame], title: str, *, column: str = "loss") -> "Figure":
-    """Returns training curves, a smooth line over the faint values of the steps.
-
-    Args:
-        histories: Each run's history, with ``step`` and the column.
-        title: The line above.
-        column: What is drawn.
+    """Returns training curves by run, a smooth line over the faint values of the steps.
 
     Raises:
         ValueError: If there is no history.
     """
     if not histories:
         raise ValueError("There is no training history to draw.")
-    figure, axis = _panel(height=3.0)
+    figure, axis = _panel(title, height=3.0)
     for place, (label, history) in enumerate(histories.items()):
         colour, style = LINES[place % len(LINES)]
         curve = history.dropna(subset=[column])
@@ -121,7 +114,6 @@ def draw_curves(histories: Mapping[str, pd.DataFrame], title: str, *, column: st
         smooth = curve[column].rolling(max(1, len(curve) // 20), min_periods=1).mean()
         axis.plot(curve["step"], smooth, style, color=colour, label=label)
     axis.set_xlabel("step")
-    axis.set_title(title, loc="left")
     axis.legend(frameon=False)
     return figure
 
@@ -134,12 +126,12 @@ def draw_cost(rows: Sequence[str], ours: Sequence[float], paper: Sequence[float]
         rows: The rows' names.
         ours: What each took here; NaN where it was not measured.
         paper: What it took in the paper.
-        title: The line above.
+        title: See ``draw_gap``.
 
     Raises:
         ValueError: If neither first row is a number to compare with.
     """
-    figure, axis = _panel(height=0.9 + 0.45 * len(rows))
+    figure, axis = _panel(title, height=0.9 + 0.45 * len(rows))
     drawn = False
     for offset, colour, label, values in ((-0.17, BLUE, "ours", ours), (0.17, "#8a8f98", "paper", paper)):
         if not (np.isfinite(values[0]) and values[0] > 0):
@@ -156,7 +148,6 @@ def draw_cost(rows: Sequence[str], ours: Sequence[float], paper: Sequence[float]
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlim(right=axis.get_xlim()[1] * 1.12)
-    axis.set_title(title, loc="left")
     figure.legend(frameon=False, ncols=2, loc="outside lower center")
     return figure
 
@@ -164,8 +155,7 @@ def draw_cost(rows: Sequence[str], ours: Sequence[float], paper: Sequence[float]
 def as_svg(figure: "Figure", name: str, *, title: str) -> str:
     """Returns a figure as an ``<svg>`` element for the inside of a page.
 
-    Its ids begin with the name, so that several stand in one page; it is as wide as its box; it refers to nothing
-    outside.
+    It is as wide as its box, and refers to nothing outside.
 
     Args:
         figure: A figure of this module.
@@ -195,10 +185,12 @@ def as_svg(figure: "Figure", name: str, *, title: str) -> str:
     return written.replace(INK, "currentColor")
 
 
-def _panel(*, height: float) -> "tuple[Figure, Axes]":
+def _panel(title: str, *, height: float) -> "tuple[Figure, Axes]":
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        return figure, figure.subplots()
+        axis = figure.subplots()
+    axis.set_title(title, loc="left")
+    return figure, axis

@@ -29,12 +29,7 @@ class SheetCell:
 
 @as_written
 def draw_contact_sheet(cells: Sequence[SheetCell], title: str, *, columns: int = 4) -> "Figure":
-    """Returns the sheet.
-
-    Args:
-        cells: One for each caption shown.
-        title: The line above all.
-        columns: Cells in a row.
+    """Returns the sheet, a cell for each caption shown.
 
     Raises:
         ValueError: If there is no cell.
@@ -72,13 +67,10 @@ def _draw_cell(axis: "Axes", cell: SheetCell) -> None:
         axis.imshow(shown, extent=(edge, edge + SIDE, SIDE, 0), interpolation="nearest")
         axis.text(edge + SIDE / 2, -8, name, ha="center", va="bottom", fontsize=7.5, color=colour)
         edge += SIDE + SIDE // 32
-    axis.set_xlim(0, edge)
-    axis.set_ylim(SIDE, 0)
+    axis.set(xlim=(0, edge), ylim=(SIDE, 0), xticks=[], yticks=[])
     lines = wrap(cell.caption, LINE if cell.real is not None else LINE // 2 + 4)
     shown_lines = lines[:LINES] if len(lines) <= LINES else [*lines[: LINES - 1], f"{lines[LINES - 1]} …"]
     axis.set_xlabel("\n".join(shown_lines), fontsize=8.5)
-    axis.set_xticks([])
-    axis.set_yticks([])
     axis.set_frame_on(False)
 
 

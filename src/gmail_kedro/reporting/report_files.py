@@ -1,8 +1,9 @@
 """The files that a run leaves in data/08_reporting, read one by one: what is damaged is refused by its name."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from gmail_kedro.whole_files import refuse_changed
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Content = TypeVar("Content")
 LAST_FACT = "trainable_parameters"  # a training writes it into its last row alone
 
 
@@ -27,14 +29,8 @@ def read_report(path: Path) -> dict[str, Any] | None:
     Raises:
         DamagedReportError: If it is no JSON object, or not the one that was written.
     """
-    if not path.is_file():
-        return None
-    try:
-        refuse_changed(path)
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # json recurses: brackets without end overflow it
-        raise DamagedReportError(path, error) from error
-    if not isinstance(content, dict):
+    content = _read(path, lambda file: json.loads(file.read_text(encoding="utf-8")))
+    if content is not None and not isinstance(content, dict):
         raise DamagedReportError(path, f"expected a JSON object, found {type(content).__name__}")
     return content
 
@@ -45,12 +41,16 @@ def read_items(path: Path) -> pd.DataFrame | None:
     Raises:
         DamagedReportError: If it is no Parquet file, or not the one that was written.
     """
+    return _read(path, pd.read_parquet)
+
+
+def _read(path: Path, read: Callable[[Path], Content]) -> Content | None:
     if not path.is_file():
         return None
     try:
         refuse_changed(path)
-        return pd.read_parquet(path)
-    except (ValueError, OSError) as error:  # Arrow's errors are of these two kinds
+        return read(path)
+    except (ValueError, OSError, RecursionError) as error:  # Arrow's are of the first two; json recurses into brackets
         raise DamagedReportError(path, error) from error
 
 
@@ -65,13 +65,9 @@ def read_history(path: Path) -> pd.DataFrame | None:
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.endswith("\n"):  # pandas would read a number that was cut as another number
         raise DamagedReportError(path, "its last line has no end" if text else "it is empty")
-    try:
-        refuse_changed(path)
-        if not text.strip():
-            return None
-        history = pd.read_csv(path)
-    except ValueError as error:
-        raise DamagedReportError(path, error) from error
+    history = _read(path, lambda file: pd.read_csv(file) if text.strip() else pd.DataFrame())
+    if history is None or history.empty:
+        return None
     if reason := missing_steps(history):
         raise DamagedReportError(path, reason)
     return history

@@ -42,8 +42,7 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
         axes[1, column].imshow(generated_image, interpolation="nearest")
         axes[1, column].set_xlabel(fill(caption, 22), fontsize=7.5)
     for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
     axes[0, 0].set_ylabel("real", fontsize=11, color=REAL_COLOUR)
     axes[1, 0].set_ylabel("generated", fontsize=11, color=GENERATED_COLOUR)
     figure.suptitle("Real images and the images generated from their captions", fontsize=12)
@@ -72,8 +71,7 @@ def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str
         axis.set_title(note, fontsize=8)
         said = [f"{run}:\n{fill(texts[column] or '(nothing)', 26)}" for run, texts in captions.items()]
         axis.set_xlabel("\n\n".join(said), fontsize=7.5)
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
     figure.suptitle("Real photographs and what each run says of them", fontsize=11)
     return figure
 
@@ -95,8 +93,7 @@ def draw_tsne(before: np.ndarray | None, after: np.ndarray | None, notes: Sequen
     for axis, points, title, note in zip(axes, (before, after), titles, notes, strict=True):
         axis.set_title(title, fontsize=11)
         axis.set_xlabel(note, fontsize=9)
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
         if points is None:
             axis.text(0.5, 0.5, f"fewer than {FEWEST_POINTS} different points have no plane", ha="center", wrap=True)
             continue
@@ -131,8 +128,7 @@ def draw_spectra(spectra: Mapping[str, np.ndarray], exponents: Mapping[str, floa
         label, colour, style = SPECTRUM_LINES[name]
         ranks, note = np.arange(1, len(values) + 1), f"exponent {exponents[name]:.2f}" if len(values) else "one point"
         axis.plot(ranks, values, style, color=colour, label=f"{label} ({note})")
-    axis.set_xscale("log")
-    axis.set_yscale("log")
+    axis.set(xscale="log", yscale="log")
     axis.set_xlabel("rank of the eigenvalue", fontsize=9)
     axis.set_ylabel("variance of unit embeddings", fontsize=9)
     axis.set_title("Spectra of the embedding clouds", fontsize=11)

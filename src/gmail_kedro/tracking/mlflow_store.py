@@ -44,10 +44,6 @@ def open_store(uri: str, *, experiment: str) -> None:
 
     Artifacts go to ``mlartifacts`` beside the database, wherever the run was started from.
 
-    Args:
-        uri: Address of the store.
-        experiment: Name of the experiment.
-
     Raises:
         ValueError: If it is a folder of files, which MLflow does not write any more.
         Exception: Whatever MLflow or the database raise where the store cannot be used.

@@ -151,13 +151,7 @@ def _newest_runs(client: "MlflowClient", experiment_id: str, reproduction: str) 
 def project_links(
     project: Path, experiment: str, definitions: Mapping[int, Mapping[str, Any]], *, reproduction: str = REPRODUCTION
 ) -> str:
-    """Returns the links of a project's store, as ``links_text`` writes them.
-
-    Args:
-        project: The project's folder.
-        experiment: Name of the experiment.
-        definitions: See ``matrix_tags``.
-        reproduction: See ``table_links``.
+    """Returns the links of a project's store, as ``links_text`` writes them; see ``table_links``.
 
     Raises:
         ValueError: If the store has no such experiment.
