@@ -6,7 +6,7 @@ seeds and images, crossed (``crossed_difference``). What was measured in differe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,8 @@ def compare_two_runs(items: pd.DataFrame, baseline_items: pd.DataFrame) -> dict[
             "image_count": len(a),
             "run": pair[0].value,
             "baseline": pair[1].value,
-            "difference": asdict(between),
+            # The mean of the differences, which rounds otherwise than the difference of the means.
+            "difference": asdict(replace(between, mean=float((a - b).mean()))),
             "p_value": permutation_p_value(a, b, count=PERMUTATIONS, seed=SEED),
         }
     return tests
