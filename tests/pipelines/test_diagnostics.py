@@ -192,7 +192,7 @@ def test_one_held_out_photograph_has_no_gap_and_its_figures_say_so():
     first = GapViews(**{name: rows[:1] for name, rows in vars(whole.stored).items()})
     embeddings = GapEmbeddings(whole.image_ids[:1], first, first, text=whole.text[:1])
     result = score_gap(embeddings, params)
-    reason = "a gap is measured on two held-out photographs or more, here are 1"
+    reason = "a gap is measured on two held-out real images or more, here are 1"
     assert result["scores"] == {} and result["unavailable"] == {"all": reason} and result["pair_count"] == 1
     for figure in (draw_tsne_figure(embeddings, result, params), draw_spectra_figure(embeddings)):
         figure.savefig(io.BytesIO())

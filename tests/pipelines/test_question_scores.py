@@ -5,7 +5,7 @@ import pytest
 from gmail_kedro.interfaces import Question
 from gmail_kedro.metrics.vqa import mmmu_result, scienceqa_result
 from gmail_kedro.params.evaluation import EvaluationParams
-from gmail_kedro.pipelines.vision_language.scoring import score_questions
+from gmail_kedro.pipelines.vision_language.answering import score_questions
 
 EQUAL = Question("1", None, "2 + 2?", ("four", "five", "four", "six"), ("C",), "", "sums")
 PLAIN = Question("2", None, "The sky?", ("red", "blue"), ("B",), "", "colors")

@@ -50,7 +50,7 @@ def test_whole_test_splits_are_measured_whatever_tuning_looks_at():
 
 def test_training_pictures_are_refused_in_flickrs_place_and_counted_among_long_captions(caplog):
     assert plan_transfer(COCO, FLICKR, LONG, NO_PROTOCOLS, EVALUATION)[2]["long_captions"]["trained_picture_count"] == 1
-    assert "1 training pictures of 'coco' are among those of 'sharegpt4v'" in caplog.text
+    assert "1 training images of 'coco' are among those of 'sharegpt4v'" in caplog.text
     with pytest.raises(ValueError, match="1 of the 1 training images of the corpus 'coco' are among the 2"):
         plan_transfer(COCO, LONG, LONG, NO_PROTOCOLS, EVALUATION)
 

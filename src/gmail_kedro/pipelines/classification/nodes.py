@@ -38,7 +38,7 @@ def score_classification(
         The scores, top-1 and mean per class of each set, and top-1 image by image.
 
     Raises:
-        FileNotFoundError: If sets or pictures are missing on disk; no set is scored in part.
+        FileNotFoundError: If sets or images are missing on disk; no set is scored in part.
         ValueError: If a set is damaged or unknown.
     """
     from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
@@ -78,7 +78,7 @@ def score_linear_probe(
         The scores on what is measured, with the weight decays that were chosen, and top-1 image by image.
 
     Raises:
-        FileNotFoundError: If sets or pictures are missing on disk.
+        FileNotFoundError: If sets or images are missing on disk.
         ValueError: If a set is damaged or unknown, or has nothing to train on.
     """
     from gmail_kedro.engine.inference import encode_images, run_encoding
@@ -161,7 +161,7 @@ def score_fine_tuning(
 
     Raises:
         MissingWeightsError: If a set was not fine-tuned on.
-        FileNotFoundError: If sets or pictures are missing on disk.
+        FileNotFoundError: If sets or images are missing on disk.
         ValueError: If a classifier belongs to another real route.
     """
     from gmail_kedro.engine.inference import guard_route

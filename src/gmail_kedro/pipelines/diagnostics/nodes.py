@@ -21,13 +21,13 @@ from gmail_kedro.params.run import RunParams
 
 @dataclass(frozen=True)
 class GapViews:
-    """The pictures of N pairs before and after alignment.
+    """The images of N pairs before and after alignment.
 
     Attributes:
-        real: Teacher on the photographs, float32 [N, D].
-        before: Teacher on the generated pictures, float32 [N, D].
-        real_after: The real route and the training-free map on the photographs, float32 [N, D].
-        after: The generated route and the map on the generated pictures, float32 [N, D].
+        real: Teacher on the real images, float32 [N, D].
+        before: Teacher on the generated images, float32 [N, D].
+        real_after: The real route and the training-free map on the real images, float32 [N, D].
+        after: The generated route and the map on the generated images, float32 [N, D].
     """
 
     real: torch.Tensor
@@ -38,12 +38,12 @@ class GapViews:
 
 @dataclass(frozen=True)
 class GapEmbeddings:
-    """Held-out pairs, one generated picture for each photograph.
+    """Held-out pairs, one generated image for each real one.
 
     Attributes:
-        image_ids: Photograph of each pair, N of them.
-        stored: The pictures as they are stored.
-        codec_matched: The same pictures after one resize and JPEG for both sides.
+        image_ids: Real image of each pair, N of them.
+        stored: The images as they are stored.
+        codec_matched: The same images after one resize and JPEG for both sides.
         text: Teacher on the captions of the pairs, float32 [N, D], or None where it reads no texts.
     """
 
@@ -69,23 +69,24 @@ def encode_gap(
     from gmail_kedro.models.encoders.known_encoders import build_encoder
 
     encoding = run_encoding(feature_store, run)
+    # One pair an image: several generated images of one real one would be neighbours for that reason alone.
     held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id").head(params.pair_count)
     teacher = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
     text = None if teacher.text_tower is None else encode_texts(teacher, list(held_out["caption"]), encoding)
     codec = {"size": params.codec_size, "quality": params.codec_quality}
-    see = partial(_see, held_out, adapter=adapter, feature_map=feature_map, encoding=encoding, run=run)
+    encode = partial(_encode_views, held_out, adapter=adapter, feature_map=feature_map, encoding=encoding, run=run)
     return GapEmbeddings(
         image_ids=list(held_out["image_id"]),
-        stored=see(corpus.images, generated_images),
-        codec_matched=see(CodecMatchedImages(corpus.images, **codec), CodecMatchedImages(generated_images, **codec)),
+        stored=encode(corpus.images, generated_images),
+        codec_matched=encode(CodecMatchedImages(corpus.images, **codec), CodecMatchedImages(generated_images, **codec)),
         text=text,
     )
 
 
-def _see(
+def _encode_views(
     held_out: pd.DataFrame,
-    photographs: ImageSource,
-    pictures: ImageSource,
+    real: ImageSource,
+    generated: ImageSource,
     *,
     adapter: StoredStudent,
     feature_map: FeatureMap,
@@ -98,24 +99,24 @@ def _see(
     from gmail_kedro.models.student.student import take_route
 
     sides = {
-        "real": (photographs, list(held_out["real_key"])),
-        "generated": (pictures, list(held_out["generated_key"])),
+        "real": (real, list(held_out["real_key"])),
+        "generated": (generated, list(held_out["generated_key"])),
     }
-    seen = {}
+    found = {}
     for name, (source, keys) in sides.items():
-        encoder = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
+        encoder = build_encoder(run.encoder, run.encoder_path, device=encoding.device)  # take_route changes it
         before = encode_images(encoder, source, keys, encoding)
-        seen[name] = before, encode_images(take_route(encoder, adapter, name), source, keys, encoding)
-    (real, real_after), (before, after) = seen["real"], seen["generated"]
+        found[name] = before, encode_images(take_route(encoder, adapter, name), source, keys, encoding)
+    (before_real, real_after), (before, after) = found["real"], found["generated"]
     if feature_map.kind != "none":
         real_after, after = feature_map.target(real_after), feature_map.source(after)
-    return GapViews(real=real, before=before, real_after=real_after, after=after)
+    return GapViews(real=before_real, before=before, real_after=real_after, after=after)
 
 
 def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[str, Any]:
     """Measures the gap between generated and real embeddings before and after alignment, and without the codec's.
 
-    One photograph has no gap: nothing tells its two sides apart from those of others, and that is the reason given.
+    One real image has no gap: nothing tells its two sides apart from those of others, and that is the reason given.
     """
     from gmail_kedro.method.frame import decompose_gap, fit_frame, relative_drift
     from gmail_kedro.method.gap import gap_report, short_gap_report, usable_rank
@@ -124,9 +125,10 @@ def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[
     stored, groups = gap_embeddings.stored, gap_embeddings.image_ids
     codec = {"codec_size": params.codec_size, "codec_quality": params.codec_quality}
     if len(set(groups)) < 2:
-        reason = f"a gap is measured on two held-out photographs or more, here are {len(set(groups))}"
+        reason = f"a gap is measured on two held-out real images or more, here are {len(set(groups))}"
         nothing: dict[str, Any] = {"scores": {}, "intervals": {}, "unavailable": {"all": reason}}
         return nothing | {"codec_matched": nothing | codec, "pair_count": len(groups)}
+    # One frame for before and after, or the shares of the gap along its axes could not be compared.
     frame = fit_frame(stored.before, stored.real, rank=usable_rank(stored.real, params.frame_rank))
     report_shortly = partial(short_gap_report, groups=groups, seed=params.seed)
     report_all = partial(

@@ -3,8 +3,7 @@
 from kedro.pipeline import Pipeline, node
 
 from gmail_kedro.evaluation.benchmark import encode_benchmark, score_retrieval
-from gmail_kedro.pipelines.evaluation.nodes import collect_items, collect_scores, write_captions
-from gmail_kedro.pipelines.evaluation.scoring import score_captions
+from gmail_kedro.pipelines.evaluation.nodes import collect_items, collect_scores, score_captions, write_captions
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

@@ -26,17 +26,17 @@ def plan_transfer(
 ) -> tuple[EvaluationParams, EvaluationParams, dict[str, dict[str, Any]]]:
     """Returns what to measure on each of the two corpora, and what is known of them.
 
-    Pictures that are trained on are refused in Flickr's place. In ShareGPT4V's they are counted and said: its first
-    1,000 pictures are partly COCO's training pictures, and the paper measures on them all the same.
+    Images that are trained on are refused in Flickr's place. In ShareGPT4V's they are counted and said: its first
+    1,000 images are partly COCO's training images, and the paper measures on them all the same.
 
     Raises:
-        ValueError: If ``flickr_corpus`` holds training pictures of ``corpus``.
+        ValueError: If ``flickr_corpus`` holds training images of ``corpus``.
     """
     refuse_leakage(corpus, flickr_corpus)
     trained_count = count_leaked(corpus, long_caption_corpus)
     if trained_count:
         logger.warning(
-            "%d training pictures of %r are among those of %r; its scores are not of unseen pictures alone.",
+            "%d training images of %r are among those of %r; its scores are not of unseen images alone.",
             trained_count,
             corpus.name,
             long_caption_corpus.name,

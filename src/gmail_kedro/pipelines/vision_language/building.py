@@ -53,22 +53,16 @@ def open_tokens(
     origin: str,
     cache_gib: float,
 ) -> FrozenActivations:
-    """Returns what a tower makes of images of one modality.
+    """Returns the tokens that a route's tower makes of images, kept where all fit into ``cache_gib`` GiB.
 
-    Args:
-        model: Whose preprocessing is applied.
-        tower: The vision tower of that modality's route.
-        source: Where the encoded pictures are.
-        keys: The picture of each row.
-        origin: What they are, ``generated`` or ``real``, unless the source says it itself (``modality``).
-        cache_gib: Memory for the tokens, in GiB.
+    ``origin`` says what the images are, ``generated`` or ``real``, where the source has no ``modality`` of its own.
     """
     said = getattr(source, "modality", origin)
     return FrozenActivations(
         PixelBatches(model.preprocess, source, keys, limit_bytes=0),
         lambda pixels: tower.encode(pixels, modality=said),
         limit_bytes=int(cache_gib * 2**30),
-        dtype=torch.float16,
+        dtype=torch.float16,  # half the memory; the projector multiplies in single precision again
     )
 
 

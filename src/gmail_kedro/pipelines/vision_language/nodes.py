@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from gmail_kedro.engine.checkpoint import Checkpoints
+from gmail_kedro.engine.checkpoint import Checkpoints, settings_of
 from gmail_kedro.evaluation.benchmark import score_texts
 from gmail_kedro.evaluation.splits import split_rows
 from gmail_kedro.interfaces import Corpus, GeneratedImages, Question, SavesItself
@@ -27,7 +26,7 @@ def train_vision_language_model(
     params: VisionLanguageParams,
     run: RunParams,
 ) -> tuple[SavesItself, pd.DataFrame]:
-    """Trains projector and language model on pictures of the declared source; without steps nothing is trained.
+    """Trains projector and language model on images of the declared source; without steps nothing is trained.
 
     Returns:
         What was trained, and its history, one row a step; ``val_loss`` is filled after the last step.
@@ -36,7 +35,11 @@ def train_vision_language_model(
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.models.vision_language.tuned_llava import TunedLlava
     from gmail_kedro.pipelines.vision_language.building import build_model, open_towers, tuning_of
-    from gmail_kedro.pipelines.vision_language.lessons import held_out_loss, lesson_step
+    from gmail_kedro.pipelines.vision_language.conversation_training import (
+        held_out_loss,
+        load_examples,
+        training_step,
+    )
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
@@ -48,26 +51,28 @@ def train_vision_language_model(
     if params.training.checkpoint_activations:
         tuned.checkpoint_activations()
     sources = (pairs, corpus, generated_images, model, towers, params)
-    lessons, held_out = (_lessons(split, *sources, seed=run.seed) for split in ("train", "val"))
-    facts = _fingerprint(pairs, generated_images, tuned.recipe, params, run)
-    checkpoint = checkpoints.open("vision_language", facts, every=params.training.checkpoint_every)
-    groups = tuned.groups(
-        learning_rate=params.training.learning_rate, projector_learning_rate=params.training.projector_learning_rate
-    )
+    examples, held_out = (load_examples(split, *sources, seed=run.seed) for split in ("train", "val"))
+    facts = settings_of(run, params) | {
+        "model": tuned.recipe.base,
+        "towers": json.dumps(tuned.recipe.towers, sort_keys=True),
+        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
+        "generated set": generated_images.identity["fingerprint"],
+        "gate of the generated set": generated_images.identity["gate"],
+    }
+    training = params.training
     model.train()
-    step = lesson_step(model, lessons, params, seed=run.seed)
     history = train(
-        step,
-        groups,
-        params.training,
-        checkpoint,
+        training_step(model, examples, params, seed=run.seed),
+        tuned.groups(learning_rate=training.learning_rate, projector_learning_rate=training.projector_learning_rate),
+        training,
+        checkpoints.open("vision_language", facts, every=training.checkpoint_every),
         title="Vision-language model",
         device=device,
         precision=run.precision,
     )
     model.eval()
     with fast_arithmetic(device, precision=run.precision):
-        history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=params.training.micro_batch_size)
+        history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=training.micro_batch_size)
     return tuned, pd.DataFrame(history.rows)
 
 
@@ -127,7 +132,7 @@ def score_answers(
         a mean over images or questions one by one: ``group``, ``image_id`` (or the question's), ``measure``, ``value``.
     """
     from gmail_kedro.metrics.vqa import mmmu_result, scienceqa_result
-    from gmail_kedro.pipelines.vision_language.scoring import score_questions
+    from gmail_kedro.pipelines.vision_language.answering import score_questions
 
     rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
     references = {str(key): list(group) for key, group in rows.groupby("image_id", sort=False)["caption"]}
@@ -153,61 +158,3 @@ def score_answers(
             "seed": run.seed,
         },
     }, items
-
-
-def _lessons(
-    split: str,
-    pairs: pd.DataFrame,
-    corpus: Corpus,
-    generated_images: GeneratedImages,
-    model: Any,
-    towers: dict[str, Any],
-    params: VisionLanguageParams,
-    *,
-    seed: int,
-) -> Any:
-    """Returns the conversations of one split's pairs with what each route's tower makes of their images."""
-    from gmail_kedro.engine.batches import mixed_rows
-    from gmail_kedro.pipelines.vision_language.building import open_tokens
-    from gmail_kedro.pipelines.vision_language.lessons import Lessons, write_conversations
-
-    chosen = pairs[pairs["split"] == split]
-    everything = np.arange(len(chosen))
-    rows = {params.train_on: everything}
-    if params.train_on == "mixed":
-        real, generated = mixed_rows(len(chosen), params.real_fraction, seed=seed)
-        rows = {"real": real, "generated": generated}
-    written = write_conversations(chosen, corpus.grammar, model, params, seed=seed)
-    sources: dict[str, Any] = {"real": corpus.images, "generated": generated_images}
-    tokens = tuple(
-        open_tokens(
-            model,
-            towers[route],
-            sources[route],
-            list(chosen[f"{route}_key"].iloc[kept]),
-            origin=route,
-            cache_gib=params.cache_gib / len(rows),
-        )
-        for route, kept in rows.items()
-    )
-    return Lessons(tokens, tuple(written[row] for kept in rows.values() for row in kept))
-
-
-def _fingerprint(
-    pairs: pd.DataFrame,
-    generated_images: GeneratedImages,
-    recipe: Any,
-    params: VisionLanguageParams,
-    run: RunParams,
-) -> dict[str, str]:
-    """Returns what a checkpoint of this run depends on."""
-    settings = {name: json.dumps(value) for name, value in params.flat().items()}
-    return settings | {
-        "run.seed": str(run.seed),
-        "run.precision": run.precision,
-        "model": recipe.base,
-        "towers": json.dumps(recipe.towers, sort_keys=True),
-        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
-        "generated set": generated_images.identity["fingerprint"],
-        "gate of the generated set": generated_images.identity["gate"],
-    }

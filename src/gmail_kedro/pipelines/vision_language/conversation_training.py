@@ -1,26 +1,34 @@
-"""What the model is taught: conversations about pictures, each picture through its own route, and the step's loss."""
+"""What a vision-language model is trained on: conversations about images, each image through its own route.
+
+The towers are frozen, so their tokens are computed once where memory allows and the step trains projector and LoRA on
+stored tokens. Losses are sums over answer tokens, divided by the batch's count of them: conversations differ in length,
+and a mean of the parts' means would weigh a micro-batch of short answers like one of long ones.
+"""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.batches import FrozenActivations, batch_rows
-from gmail_kedro.interfaces import CaptionGrammar
+from gmail_kedro.engine.batches import FrozenActivations, batch_rows, mixed_rows, split_rows
+from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.interfaces import CaptionGrammar, Corpus, GeneratedImages, ImageSource
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Conversation, Turn
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
+from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.params.vision_language import VisionLanguageParams
+from gmail_kedro.pipelines.vision_language.building import open_tokens
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Conversations with their pictures.
+class TrainingExamples:
+    """Conversations with their images.
 
     Attributes:
-        tokens: What the tower saw, a row a conversation; one part for each route.
+        tokens: What the tower made of the images, a row a conversation; one part for each route.
         conversations: M of them, in the order of the parts.
     """
 
@@ -31,15 +39,48 @@ class Lessons:
         return len(self.conversations)
 
     def patches(self, rows: np.ndarray) -> torch.Tensor:
-        """Returns the tokens of the rows' pictures, float16 [B, P, W]."""
+        """Returns the tokens of the rows' images, float16 [B, P, W]."""
         starts = np.cumsum([0, *(len(part) for part in self.tokens)])
         parts = np.searchsorted(starts, rows, side="right") - 1
-        found: dict[int, torch.Tensor] = {}
+        found: dict[int, torch.Tensor] = {}  # by place in the batch
         for part in np.unique(parts):
             mine = np.flatnonzero(parts == part)
             seen = self.tokens[part][(rows[mine] - starts[part]).tolist()]
             found |= dict(zip(mine.tolist(), seen, strict=True))
         return torch.stack([found[place] for place in range(len(rows))])
+
+
+def load_examples(
+    split: str,
+    pairs: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: GeneratedImages,
+    model: VisionLanguageModel,
+    towers: Mapping[str, VisionTower],
+    params: VisionLanguageParams,
+    *,
+    seed: int,
+) -> TrainingExamples:
+    """Returns the conversations of one split's pairs with what each route's tower makes of their images."""
+    chosen = pairs[pairs["split"] == split]
+    rows = {params.train_on: np.arange(len(chosen))}
+    if params.train_on == "mixed":
+        real, generated = mixed_rows(len(chosen), params.real_fraction, seed=seed)
+        rows = {"real": real, "generated": generated}
+    written = write_conversations(chosen, corpus.grammar, model, params, seed=seed)
+    sources: dict[str, ImageSource] = {"real": corpus.images, "generated": generated_images}
+    tokens = tuple(
+        open_tokens(
+            model,
+            towers[route],
+            sources[route],
+            list(chosen[f"{route}_key"].iloc[kept]),
+            origin=route,
+            cache_gib=params.cache_gib / len(rows),
+        )
+        for route, kept in rows.items()
+    )
+    return TrainingExamples(tokens, tuple(written[row] for kept in rows.values() for row in kept))
 
 
 def write_conversations(
@@ -69,7 +110,7 @@ def write_conversations(
         )
     conversations = []
     for caption_id, caption in zip(pairs["caption_id"], pairs["caption"], strict=True):
-        rng = np.random.default_rng([seed, 71, *str(caption_id).encode()])
+        rng = stream_rng(seed, Stream.CONVERSATIONS, *str(caption_id).encode())
         turns = [Turn(params.caption_prompt, caption)]
         if grammar is not None and params.questions_per_image:
             turns += [Turn(*asked) for asked in grammar.ask(caption, rng, count=params.questions_per_image)]
@@ -79,8 +120,8 @@ def write_conversations(
     return conversations
 
 
-def lesson_step(
-    model: VisionLanguageModel, lessons: Lessons, params: VisionLanguageParams, *, seed: int
+def training_step(
+    model: VisionLanguageModel, examples: TrainingExamples, params: VisionLanguageParams, *, seed: int
 ) -> Callable[[int], dict[str, torch.Tensor]]:
     """Returns the step function: index to the mean loss over the answers' tokens of one batch.
 
@@ -88,22 +129,22 @@ def lesson_step(
 
     Args:
         model: Trained in place.
-        lessons: The training conversations.
+        examples: The training conversations.
         params: Batch sizes.
         seed: Seeds the order, and dropout.
     """
     size = params.training.micro_batch_size
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rows = batch_rows(index, count=len(lessons), batch_size=params.training.batch_size, seed=seed)
-        count = _learnt_count(lessons, rows)
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        rows = batch_rows(index, count=len(examples), batch_size=params.training.batch_size, seed=seed)
+        count = _answer_token_count(examples, rows)
+        parts = split_rows(rows, size)
         with _seeded_dropout(seed, index, device=model.device):
             if len(parts) == 1:
-                return {"loss": _loss_sum(model, lessons, rows) / count}
+                return {"loss": _loss_sum(model, examples, rows) / count}
             total = torch.zeros((), device=model.device)
             for part in parts:
-                loss = _loss_sum(model, lessons, part) / count
+                loss = _loss_sum(model, examples, part) / count
                 loss.backward()
                 total += loss.detach()
             return {"loss": total}
@@ -115,25 +156,24 @@ def lesson_step(
 def _seeded_dropout(seed: int, index: int, *, device: torch.device) -> Iterator[None]:
     """Makes what dropout leaves out in a step a function of the step's index, whatever was drawn before."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.SeedSequence((seed, 73, index)).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence((seed, Stream.LANGUAGE_DROPOUT, index)).generate_state(1)[0]))
         yield
 
 
 @torch.no_grad()
-def held_out_loss(model: VisionLanguageModel, lessons: Lessons, *, batch_size: int) -> float:
+def held_out_loss(model: VisionLanguageModel, examples: TrainingExamples, *, batch_size: int) -> float:
     """Returns the mean cross-entropy per answer token over held-out conversations; NaN where there are none."""
     total, count = 0.0, 0
-    for start in range(0, len(lessons), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(lessons)))
-        total += float(_loss_sum(model, lessons, rows))
-        count += _learnt_count(lessons, rows)
+    for rows in split_rows(np.arange(len(examples)), batch_size):
+        total += float(_loss_sum(model, examples, rows))
+        count += _answer_token_count(examples, rows)
     return total / count if count else float("nan")
 
 
-def _loss_sum(model: VisionLanguageModel, lessons: Lessons, rows: np.ndarray) -> torch.Tensor:
-    batch = model.batch([lessons.conversations[row] for row in rows])
-    return model.loss_sum(lessons.patches(rows), batch)
+def _loss_sum(model: VisionLanguageModel, examples: TrainingExamples, rows: np.ndarray) -> torch.Tensor:
+    batch = model.batch([examples.conversations[row] for row in rows])
+    return model.loss_sum(examples.patches(rows), batch)
 
 
-def _learnt_count(lessons: Lessons, rows: np.ndarray) -> int:
-    return sum(label != IGNORE_INDEX for row in rows for label in lessons.conversations[row].labels)
+def _answer_token_count(examples: TrainingExamples, rows: np.ndarray) -> int:
+    return sum(label != IGNORE_INDEX for row in rows for label in examples.conversations[row].labels)
