@@ -14,7 +14,7 @@ from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.mini.world.grammar import GRAMMAR
 from gmail_kedro.params.base import ParameterError
 from gmail_kedro.params.evaluation import EvaluationParams
-from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
+from gmail_kedro.params.retrieval_protocols import PROTOCOLS, check_protocol
 from gmail_kedro.pipelines.evaluation import scoring
 
 PARAMS = {

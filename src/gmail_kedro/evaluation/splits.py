@@ -5,7 +5,7 @@ import pandas as pd
 from gmail_kedro.corpora.corpus_protocols import FEWEST
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params.evaluation import EvaluationParams
-from gmail_kedro.params.protocols import PROTOCOLS, check_protocol
+from gmail_kedro.params.retrieval_protocols import PROTOCOLS, check_protocol
 
 
 def evaluation_rows(corpus: Corpus, params: EvaluationParams) -> pd.DataFrame:

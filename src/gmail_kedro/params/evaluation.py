@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from gmail_kedro.params.base import Parameters, Text
-from gmail_kedro.params.protocols import ProtocolName
+from gmail_kedro.params.retrieval_protocols import ProtocolName
 
 
 class EvaluationParams(Parameters):

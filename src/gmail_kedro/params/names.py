@@ -22,40 +22,36 @@ def check_name(where: str, value: object, *, taken: Collection[str] = (), dots: 
     Raises:
         ParameterError: If it is not text, or no name.
     """
-    _refuse_other_than_text(where, value)
-    if not _NAME.fullmatch(str(value)):
-        raise ParameterError(f"{where} must be a name: {_WORDS}. Got {value!r} instead.")
-    if value in taken:
-        raise ParameterError(f"{where} must not be {value!r}: something else lies in that folder. Choose another name.")
-    if not dots and "." in str(value):
+    name = _text(where, value)
+    if not _NAME.fullmatch(name):
+        raise ParameterError(f"{where} must be a name: {_WORDS}. Got {name!r} instead.")
+    if name in taken:
+        raise ParameterError(f"{where} must not be {name!r}: something else lies in that folder. Choose another name.")
+    if not dots and "." in name:
         raise ParameterError(
-            f"{where} must be a name without dots, since DVC cannot reproduce it otherwise. Got {value!r} instead."
+            f"{where} must be a name without dots, since DVC cannot reproduce it otherwise. Got {name!r} instead."
         )
 
 
 def check_run_id(where: str, value: object, *, taken: Collection[str] = ()) -> None:
     """Refuses what is no name, nor a run of a reproduction (``repro/eq1-0``) or of a study (``study/final/eq1-0``).
 
-    Args:
-        where: What is named, such as ``run_id``.
-        value: The run id.
-        taken: Names of folders that something else lies in.
-
     Raises:
         ParameterError: If it is not text, or no such name.
     """
-    _refuse_other_than_text(where, value)
-    grouped = _GROUPED.fullmatch(str(value))
-    if grouped is None and "/" in str(value):
+    name = _text(where, value)
+    grouped = _GROUPED.fullmatch(name)
+    if grouped is None and "/" in name:
         raise ParameterError(
-            f"{where} must be a name, not a path, or repro/NAME or study/STUDY/NAME. Got {value!r} instead."
+            f"{where} must be a name, not a path, or repro/NAME or study/STUDY/NAME. Got {name!r} instead."
         )
-    for part in str(value).split("/"):
+    for part in name.split("/"):
         check_name(where, part, taken=() if grouped else taken)
 
 
-def _refuse_other_than_text(where: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ParameterError(
-            f"{where} must be text. It was read as {value!r}, which is none; put what is meant in quotes, as in '007'."
-        )
+def _text(where: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise ParameterError(
+        f"{where} must be text. It was read as {value!r}, which is none; put what is meant in quotes, as in '007'."
+    )

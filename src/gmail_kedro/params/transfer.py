@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from gmail_kedro.params.base import Parameters
-from gmail_kedro.params.protocols import ProtocolName
+from gmail_kedro.params.retrieval_protocols import ProtocolName
 
 
 class TransferParams(Parameters):
