@@ -7,12 +7,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import INKS, Scene, draw_pool
@@ -114,7 +114,7 @@ def train_reader(*, steps: int, scene_count: int, batch_size: int, seed: int) ->
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=50)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rows = np.random.default_rng((seed, 6, index)).integers(0, len(images), batch_size)
+        rows = stream_rng(seed, Stream.DIGIT_READER, index).integers(0, len(images), batch_size)
         logits = reader(images[rows])
         targets = (truth.first[rows], truth.second[rows], truth.ink[rows])
         terms = [F.cross_entropy(a.float(), b) for a, b in zip(logits, targets, strict=True)]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.pretraining.digit_reader import Reading, scene_targets
 from gmail_kedro.mini.world.caption_grammar import describe, number_in_words, web_text
 from gmail_kedro.mini.world.scenes import ScenePool
@@ -48,7 +48,7 @@ def draw_prompts(pool: ScenePool, *, seed: int) -> Prompts:
         pool: The scenes.
         seed: Seeds the wording.
     """
-    rng = np.random.default_rng((seed, 2))
+    rng = stream_rng(seed, Stream.GENERATOR_PROMPTS)
     texts, names = [], []
     for scene in pool.scenes:
         for text in (*describe(scene, rng)[: PROMPTS_PER_SCENE - 1], web_text(scene, rng)):

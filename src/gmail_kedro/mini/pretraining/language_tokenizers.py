@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.pretraining.dialogues import draw_dialogue
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
@@ -29,7 +28,7 @@ WORDS = (
 
 def sample_dialogues(*, scene_count: int = 600, seed: int = 0) -> list[str]:
     """Returns the texts that the merges are learnt from: prompts and answers about training scenes."""
-    rng, scans = np.random.default_rng((seed, 50)), load_scans("train")
+    rng, scans = stream_rng(seed, Stream.TOKENIZER_TEXTS), load_scans("train")
     turns = [turn for _ in range(scene_count) for turn in draw_dialogue(sample_scene(rng, scans), rng, turn_count=4)]
     return [text for turn in turns for text in (turn.prompt, turn.answer, *ROLES)]
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.digit_reader import Reading
 
@@ -68,7 +69,7 @@ def train_latent_reader(latents: torch.Tensor, truth: Reading, *, steps: int, se
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=50)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 11, index))
+        rng = stream_rng(seed, Stream.LATENT_READER, index)
         rows = rng.integers(0, len(latents), 128)
         blur = BLUR * rng.random((128, 1, 1, 1)) * rng.standard_normal((128, *latents.shape[1:]))
         return {"loss": reader.loss(latents[rows] + torch.from_numpy(blur.astype(np.float32)), truth, rows).mean()}

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.world.caption_grammar import describe_at_length, shuffle_sentences, web_text
 from gmail_kedro.mini.world.scenes import Scene
 
@@ -18,14 +18,14 @@ TEXTS_PER_SCENE = 4
 
 def tokenize_web_texts(scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> torch.Tensor:
     """Returns ids [N, 4, 28] of web texts."""
-    rng = np.random.default_rng((seed, 43))
+    rng = stream_rng(seed, Stream.WEB_TEXTS)
     texts = [web_text(scene, rng) for scene in scenes for _ in range(TEXTS_PER_SCENE)]
     return _pad(tokenizer, texts, WEB_TOKENS).view(len(scenes), TEXTS_PER_SCENE, WEB_TOKENS)
 
 
 def tokenize_long_captions(scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> torch.Tensor:
     """Returns ids [N, 112] of long captions, half of them with their sentences in another order."""
-    rng = np.random.default_rng((seed, 44))
+    rng = stream_rng(seed, Stream.LONG_CAPTIONS)
     texts = [describe_at_length(scene, rng) for scene in scenes]
     texts = [shuffle_sentences(text, rng) if rng.random() < 0.5 else text for text in texts]
     return _pad(tokenizer, texts, LONG_TOKENS)

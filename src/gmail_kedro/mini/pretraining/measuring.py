@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
@@ -184,7 +185,7 @@ def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rows = batch_rows(index, count=len(images), batch_size=128, seed=seed)
-        which = np.random.default_rng((seed, 10, index)).integers(0, tokens.shape[1], len(rows))
+        which = stream_rng(seed, Stream.MEASURED_TUNING, index).integers(0, tokens.shape[1], len(rows))
         image = F.normalize(encoder.encode_image(images[rows]), dim=-1)
         text = F.normalize(encoder.encode_text(tokens[rows, which]), dim=-1)
         logits, target = logit_scale.exp() * image @ text.T, torch.arange(len(rows))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.reading_heads import ReadingHeads, digits_on_patches, scene_facts
 from gmail_kedro.mini.world.caption_grammar import web_text
@@ -91,7 +92,7 @@ def pretrain_clip(
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=300)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 4, index))
+        rng = stream_rng(seed, Stream.CLIP, index)
         rows, which = rng.integers(0, len(images), batch_size), rng.integers(0, TEXTS_PER_SCENE, batch_size)
         image, patch_tokens = model.visual(normalize_pixels(images[rows]))
         text = model.encode_text(tokens[rows, which], normalize=True).float()
@@ -166,7 +167,7 @@ class PackagedClip:
 
 def _tokenize(pool: ScenePool, tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> torch.Tensor:
     """Returns token ids [N, 4, 28] of web texts; a text now and then describes the next scene instead."""
-    rng = np.random.default_rng((seed, 5))
+    rng = stream_rng(seed, Stream.CLIP_TEXTS)
     strangers = [*pool.scenes[1:], pool.scenes[0]]
     texts = [
         web_text(scene, rng, stranger=stranger)

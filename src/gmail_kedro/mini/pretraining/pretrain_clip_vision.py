@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.pretraining.reading_heads import ReadingHeads
@@ -64,7 +64,7 @@ def pretrain_clip_vision(
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(100, steps))
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rows = np.random.default_rng((seed, 31, index)).integers(0, len(examples.images), batch_size)
+        rows = stream_rng(seed, Stream.CLIP_VISION, index).integers(0, len(examples.images), batch_size)
         seen = model.vision_model(standardize(examples.images[rows]), output_hidden_states=True)
         embedding = model.visual_projection(seen.pooler_output)
         copied = copying_loss(embedding, examples.targets[rows])

@@ -17,6 +17,7 @@ from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.generator_prompts import PROMPTS_PER_SCENE, Prompts, draw_prompts
 from gmail_kedro.mini.pretraining.latent_reader import train_latent_reader
@@ -192,7 +193,7 @@ def _ask_teacher(
     pipeline: "StableDiffusionPipeline", latents: torch.Tensor, prompts: Prompts, *, seed: int
 ) -> _TeacherFlow:
     """Asks the teacher about every scene once, at flow times spread as the sampler's shifted steps are."""
-    rng, count = np.random.default_rng((seed, 82)), len(latents)
+    rng, count = stream_rng(seed, Stream.FLUX_TEACHER), len(latents)
     even = torch.from_numpy(rng.random(count, dtype=np.float32))
     time = FLOW_SHIFT * even / (1 + (FLOW_SHIFT - 1) * even)
     noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
@@ -270,7 +271,7 @@ def _train_transformer(
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rows = batch_rows(index, count=len(latents), batch_size=batch_size, seed=seed)
-        scales = np.random.default_rng((seed, 83, index)).uniform(*GUIDANCE_RANGE, len(rows))
+        scales = stream_rng(seed, Stream.FLUX_GUIDANCE, index).uniform(*GUIDANCE_RANGE, len(rows))
         guidance = torch.from_numpy(scales.astype(np.float32))
         mixed, time, which = examples.mixed[rows], examples.time[rows], examples.which[rows]
         clip, t5 = student.clip_tokens[rows, which], student.t5_tokens[rows, which]

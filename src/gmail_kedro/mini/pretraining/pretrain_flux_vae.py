@@ -10,6 +10,7 @@ import torch
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.pretrain_vae import LATENT_CHANNELS, to_unit
 
@@ -60,7 +61,7 @@ def copy_vae(
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=100)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 81, index))
+        rng = stream_rng(seed, Stream.FLUX_VAE, index)
         rows = rng.integers(0, len(images), batch_size)
         batch, wanted = to_unit(images[rows]), latents[rows]
         blurred = wanted + LATENT_BLUR * torch.from_numpy(rng.standard_normal(wanted.shape, dtype=np.float32))

@@ -14,6 +14,7 @@ import torch
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.generator_prompts import PROMPTS_PER_SCENE, Prompts, draw_prompts
 from gmail_kedro.mini.pretraining.latent_reader import train_latent_reader
@@ -167,7 +168,7 @@ def _train_unet(
     reader = train_latent_reader(latents, prompts.truth, steps=READING_STEPS, seed=seed)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 3, index))
+        rng = stream_rng(seed, Stream.GENERATOR, index)
         rows = rng.integers(0, len(latents), batch_size)
         which = rng.integers(0, PROMPTS_PER_SCENE, batch_size)
         dropped = torch.from_numpy(rng.random(batch_size) < CAPTION_DROPOUT)

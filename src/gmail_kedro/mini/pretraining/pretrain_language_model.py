@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.world.caption_grammar import describe, web_text
 from gmail_kedro.mini.world.scans import load_scans
@@ -54,7 +54,7 @@ def pretrain_language_model(
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=50)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rows = np.random.default_rng((seed, 7, index)).integers(0, len(tokens), batch_size)
+        rows = stream_rng(seed, Stream.LANGUAGE_MODEL, index).integers(0, len(tokens), batch_size)
         batch = tokens[rows]
         batch = batch[:, : int((batch != IGNORED).sum(1).max())]
         return {"loss": model(input_ids=batch.clamp_min(0), labels=batch).loss}
@@ -84,7 +84,7 @@ class PackagedLanguageModel:
 
 def _tokenize_texts(tokenizer: "PreTrainedTokenizerBase", *, scene_count: int, seed: int) -> torch.Tensor:
     """Returns token ids [N, T] of captions and web texts between two end tokens, padded with -100."""
-    rng, scans = np.random.default_rng((seed, 8)), load_scans("train")
+    rng, scans = stream_rng(seed, Stream.LANGUAGE_MODEL_TEXTS), load_scans("train")
     texts: list[str] = []
     for _ in range(scene_count):
         scene = sample_scene(rng, scans)

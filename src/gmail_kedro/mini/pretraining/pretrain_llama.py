@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.dialogues import draw_dialogue, draw_in_words
 from gmail_kedro.mini.world.caption_grammar import describe
@@ -109,7 +110,7 @@ def run_steps(
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(50, steps))
     with fast_arithmetic(torch.device("cpu"), precision="auto"):
         fit(
-            lambda index: {"loss": loss_of(np.random.default_rng((seed, 51, index)))},
+            lambda index: {"loss": loss_of(stream_rng(seed, Stream.LLAMA, index))},
             optimizer,
             schedule,
             steps=steps,

@@ -10,6 +10,7 @@ import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.long_texts import (
     TEXTS_PER_SCENE,
@@ -144,7 +145,7 @@ def _learn_short(
     model.text.attn_mask = full_mask[:WEB_TOKENS, :WEB_TOKENS]  # web texts are short: do not pay for 77 tokens
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((training.seed, 41, index))
+        rng = stream_rng(training.seed, Stream.SHORT_CLIP, index)
         rows = rng.integers(0, len(tokens), training.batch_size)
         which = rng.integers(0, TEXTS_PER_SCENE, training.batch_size)
         return {"loss": matching_loss(targets[rows], model.encode_text(tokens[rows, which]), _scale(model))}
@@ -165,7 +166,7 @@ def _learn_long(
     schedule = build_schedule(optimizer, kind="cosine", steps=training.steps, warmup_steps=min(20, training.steps))
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((training.seed, 42, index))
+        rng = stream_rng(training.seed, Stream.LONG_CLIP, index)
         rows = rng.integers(0, count, training.batch_size)
         which = rng.integers(0, TEXTS_PER_SCENE, training.batch_size)
         image = model.encode_image(standardize(scenes.images[rows])).float()

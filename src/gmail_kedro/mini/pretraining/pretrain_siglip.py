@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.pretraining.reading_heads import ReadingHeads
@@ -120,7 +120,7 @@ def _learn_to_see(trunk: Any, examples: TrainingExamples, training: Training) ->
     )
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((training.seed, 51, index))
+        rng = stream_rng(training.seed, Stream.SIGLIP_IMAGES, index)
         rows = rng.integers(0, len(targets), training.batch_size)
         states = trunk.forward_features(_pixels(examples.images[rows]))
         image, patch_tokens = trunk.forward_head(states), states[:, trunk.num_prefix_tokens :]
@@ -144,7 +144,7 @@ def _learn_to_read(
     schedule = build_schedule(optimizer, kind="cosine", steps=training.steps, warmup_steps=min(100, training.steps))
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((training.seed, 52, index))
+        rng = stream_rng(training.seed, Stream.SIGLIP_TEXT_TOWER, index)
         rows = rng.integers(0, len(tokens), training.batch_size)
         text = model.encode_text(tokens[rows, rng.integers(0, TEXTS_PER_SCENE, training.batch_size)])
         return {"loss": sigmoid_loss(images[rows], text, model.logit_scale.exp(), model.logit_bias)}
@@ -174,7 +174,7 @@ def tokenize_web_texts(scenes: Sequence[Scene], tokenizer: "PreTrainedTokenizerB
     """Returns ids [N, 4, 64] of web texts, cleaned as open_clip cleans what SigLIP reads."""
     from open_clip.tokenizer import get_clean_fn
 
-    rng, clean = np.random.default_rng((seed, 53)), get_clean_fn("canonicalize")
+    rng, clean = stream_rng(seed, Stream.SIGLIP_TEXTS), get_clean_fn("canonicalize")
     texts = [clean(web_text(scene, rng)) for scene in scenes for _ in range(TEXTS_PER_SCENE)]
     encoded = tokenizer(texts, padding="max_length", max_length=SIGLIP_CONTEXT, truncation=True, return_tensors="pt")
     return encoded.input_ids.view(len(scenes), TEXTS_PER_SCENE, SIGLIP_CONTEXT)

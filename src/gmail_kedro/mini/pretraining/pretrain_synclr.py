@@ -16,6 +16,7 @@ from gmail_kedro.checksums import read_tensors, write_tensors
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.mini.pretraining.training_examples import (
@@ -75,7 +76,7 @@ def pretrain_synclr(
     captions_at_once = batch_size // IMAGES_PER_CAPTION
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 61, index))
+        rng = stream_rng(seed, Stream.SYNCLR, index)
         rows = rng.integers(0, len(pictures), captions_at_once)
         features = tower(standardize(change_view(pictures[rows].flatten(0, 1), rng), size=SIDE))
         owners = torch.from_numpy(rows).repeat_interleave(IMAGES_PER_CAPTION)
@@ -138,7 +139,7 @@ def draw_generated_images(generator: ImageGenerator, *, caption_count: int, seed
     """
     path = work / f"synclr_pictures_{generator.revision[:12]}_{caption_count}_{seed}.safetensors"
     if not path.exists():
-        rng, scans = np.random.default_rng((seed, 62)), load_scans("train")
+        rng, scans = stream_rng(seed, Stream.SYNCLR_CAPTIONS), load_scans("train")
         captions = [describe(sample_scene(rng, scans), rng)[0] for _ in range(caption_count)]
         prompts = [caption for caption in captions for _ in range(IMAGES_PER_CAPTION)]
         pictures = []

@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def train_vae(images: torch.Tensor, *, steps: int, batch_size: int, seed: int, w
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=100)
 
     def step(index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng((seed, 1, index))
+        rng = stream_rng(seed, Stream.VAE, index)
         batch = to_unit(images[rng.integers(0, len(images), batch_size)])
         posterior = vae.encode(batch).latent_dist
         rebuilt = vae.decode(posterior.mode() + 0.05 * torch.randn_like(posterior.mode())).sample.float()

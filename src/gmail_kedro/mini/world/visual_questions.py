@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.world.caption_grammar import PATTERN_WORDS, POSITION_PHRASES, SIZE_WORDS, TEENS, TENS, UNITS
 from gmail_kedro.mini.world.scans import load_scans
@@ -46,7 +47,7 @@ def draw_questions(split: str, *, kind: str, count: int, seed: int) -> list[Ques
         raise ValueError(f"The kind of questions must be one of {list(KINDS)}. Got {kind!r} instead.")
     is_open = kind == "open"
     pool = draw_pool(load_scans(split), count=count, seed=seed + 7000 + int(is_open))
-    rng = np.random.default_rng((seed, 61, int(is_open)))
+    rng = stream_rng(seed, Stream.QUESTIONS, int(is_open))
     questions = []
     for index, (scene, pixels) in enumerate(zip(pool.scenes, pool.pixels, strict=True)):
         asked = ask(scene, rng)
