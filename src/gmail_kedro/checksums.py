@@ -67,8 +67,9 @@ def read_tensors(path: Path, *, remedy: str) -> tuple[dict[str, torch.Tensor], d
 def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     """Returns a sha256 over named tensors: names, shapes, types and bytes."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(tensors):  # the order of a dictionary is no content
         tensor = tensors[name].detach().cpu().contiguous()
+        # Shape and type as well: the same bytes in another shape are another tensor.
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

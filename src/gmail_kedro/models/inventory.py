@@ -197,6 +197,7 @@ def check_models(groups: Mapping[str, object]) -> None:
 def _check_downstream(group: DownstreamParams, ifcap: object, run: object) -> None:
     stored = group.pretrained or group.start_from
     if stored is not None:
+        # It was trained on one encoder's embeddings; those of another have the right width and no meaning.
         origin = read_captioner(Path(stored))[0].origin
         if origin is not None and isinstance(run, RunParams) and origin.encoder != run.encoder:
             raise ValueError(

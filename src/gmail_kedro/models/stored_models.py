@@ -72,6 +72,7 @@ def check_folder(folder: Path, *, remedy: str) -> str:
         logger.warning("%s has no %s, so its files are not checked for damage.", folder, CHECKSUMS_FILE)
         return combine_hashes(found)
     stored = _read_json(folder / CHECKSUMS_FILE, remedy=remedy)
+    # Files that are not named, such as a README written later, are nobody's weights and are passed over.
     for name, expected in stored.items():
         if name not in found:
             raise MissingWeightsError(f"There is no {name} in {folder}, and {CHECKSUMS_FILE} names one. {remedy}")

@@ -17,6 +17,7 @@ from gmail_kedro.models.weight_sources import MissingWeightsError, reason_of
 
 Sizes = Mapping[str, Any]  # by name; empty where nothing is promised
 LISTED_SIZES, LISTED_TENSORS = 4, 3
+# What tells CLIPs from one another. An activation changes no size: the fingerprint tells those apart.
 IMAGE_SIZES = ("width", "layers", "patch_size", "image_size", "head_width", "timm_model_name")
 TEXT_SIZES = ("width", "layers", "context_length", "vocab_size", "heads", "hf_model_name")
 LANGUAGE_SIZES = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size")
@@ -99,6 +100,7 @@ def read_state_dict(name: str, path: Path) -> dict[str, torch.Tensor]:
             f"The weights of {name!r} could not be loaded from {path}: {reason_of(error)}. The file is damaged or of "
             "another format; expected a state dict as .safetensors, .pt or .pth."
         ) from error
+    # Trainers save their whole state; the weights are one entry of it.
     for wrapper in ("state_dict", "model"):
         if isinstance(stored.get(wrapper), Mapping):
             stored = stored[wrapper]
@@ -113,6 +115,7 @@ def load_strictly(name: str, model: torch.nn.Module, state: Mapping[str, torch.T
     Raises:
         MissingWeightsError: If names or shapes differ; counts them and lists the first few.
     """
+    # Before torch does: its error lists hundreds of names, and neither the file nor what to do.
     refuse_other_shapes(name, shapes_of(model.state_dict()), shapes_of(state), source=source)
     model.load_state_dict(state)
 
@@ -226,6 +229,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         from safetensors.torch import load_file
 
         return load_file(path)
+    # A pickle may run any code on being read; weights_only takes tensors and containers and refuses the rest.
     stored = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(stored, Mapping):
         raise TypeError(f"expected a dictionary of tensors, got {type(stored).__name__}")

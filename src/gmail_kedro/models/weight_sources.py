@@ -75,7 +75,7 @@ def fetch_from_hub(kind: str, name: str, hub_id: str, *, files: str) -> Path:
 
     try:
         return Path(snapshot_download(hub_id, allow_patterns=[files]))
-    except Exception as error:
+    except Exception as error:  # one of a dozen of network, hub and permission; which one is in the message
         raise MissingWeightsError(
             f"The weights of the {kind} {name!r} could not be fetched from {hub_id} ({type(error).__name__}). Download "
             f"them where there is a network and set run.{kind}_path to the file or its folder."
@@ -123,6 +123,7 @@ def find_file_flaw(path: Path) -> str:
     if path.stat().st_size == 0:
         return f"{path.name} is empty"
     if path.suffix == SAFETENSORS:
+        # The header states where every tensor lies, and opening compares that with the length of the file.
         try:
             read_shapes(path)
         except Exception as error:

@@ -111,6 +111,7 @@ def tune_tower(
 
 
 def _check_targets(tower: torch.nn.Module, spec: TuningSpec, owner: str, setting: str) -> None:
+    # PEFT complains only when none of the targets is there, and passes over one that is misspelt.
     modules = {name.rsplit(".", 1)[-1]: module for name, module in tower.named_modules() if name}
     if missing := [target for target in spec.targets if target not in modules]:
         raise ValueError(
@@ -179,6 +180,7 @@ def load_tuned(tower: Any, spec: TuningSpec, folder: Path, *, owner: str) -> tor
     if not wanted.is_file():
         raise MissingWeightsError(f"There is no {wanted.name} in {folder}. Train it: kedro run --pipeline=align")
     if spec.is_adapter:
+        # Merged, an adapter costs nothing at inference, and the tower is a plain one for whoever takes it next.
         tower = load_adapter(tower, folder, owner=owner).merge_and_unload()
     else:
         load_file_strictly(f"{owner} (its tuned tower)", tower, wanted)
@@ -199,6 +201,7 @@ def load_adapter(base: torch.nn.Module, folder: Path, *, owner: str) -> Any:
         config = _fast_attention(LoraConfig.from_pretrained(str(folder)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is counted below
+            # Other shapes are named below, all at once, together with what is missing.
             model = PeftModel.from_pretrained(base, str(folder), config=config, ignore_mismatched_sizes=True)
     except Exception as error:
         raise MissingWeightsError(

@@ -25,6 +25,7 @@ class FactoredAttention(MultiheadAttention):
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Adds the update of the active adapters, or of those named, to the frozen weights, once."""
         for adapter in check_adapters_to_merge(self, adapter_names):
+            # Only the fused weight here: the output projection holds an adapter of its own and merges itself.
             self.get_base_layer().in_proj_weight.data += self.get_delta_weight(adapter)
             self.get_base_layer().out_proj.merge(safe_merge=safe_merge, adapter_names=[adapter])
             self.merged_adapters.append(adapter)
@@ -52,7 +53,7 @@ class FactoredAttention(MultiheadAttention):
         Raises:
             NotImplementedError: If it is not plain self-attention with one adapter.
         """
-        if self.disable_adapters or self.merged:
+        if self.disable_adapters or self.merged:  # nothing to add: torch's layer computes it as it is
             return super().forward(query, key, value, need_weights=need_weights, attn_mask=attn_mask, **others)
         if query is not key or query is not value or need_weights or others or len(self.active_adapters) != 1:
             raise NotImplementedError(

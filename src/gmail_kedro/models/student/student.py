@@ -183,7 +183,7 @@ class Student:
         save_tuned(self.encoder.text_tower, self.spec.text, folder / TEXT_FOLDER)
         if self.heads is not None:
             save_weights(folder / HEADS_FILE, self.heads.state_dict())
-        finish_folder(folder, RECIPE_FILE, asdict(self.spec))
+        finish_folder(folder, RECIPE_FILE, asdict(self.spec))  # last: see stored_models
 
 
 def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> DualProjection | None:
@@ -234,7 +234,7 @@ def refuse_other_set(student: StoredStudent, found: Mapping[str, str]) -> None:
             student.folder,
             found["name"],
         )
-    elif any(known[key] != found[key] for key in ("fingerprint", "gate")):
+    elif any(known[key] != found[key] for key in ("fingerprint", "gate")):  # a name may have been given again
         anew = known["name"] == found["name"]
         raise ValueError(
             f"The student in {student.folder} was aligned on the generated set {known['name']!r} "
@@ -271,6 +271,7 @@ def take_route(encoder: TowerEncoder, student: StoredStudent, route: str) -> Tow
         )
     path = spec.real_path if route == "real" else "lora_proj"
     changed = False
+    # A tuned text tower serves both routes: both modalities are compared with the same texts.
     if spec.text.kind != "none":
         encoder.text_tower = load_tuned(encoder.text_tower, spec.text, student.folder / TEXT_FOLDER, owner=encoder.name)
         changed = True
