@@ -14,10 +14,10 @@ MEANS = {"source_mean": torch.arange(3.0).double(), "target_mean": torch.ones(3)
 def test_a_map_comes_back_as_it_was(kind, tensors, tmp_path):
     dataset = FeatureMapDataset(filepath=str(tmp_path / "made" / "map.safetensors"))
     assert not dataset.exists()
-    dataset.save(FeatureMap.from_tensors(kind, tensors))
+    dataset.save(FeatureMap(kind, tensors))
     found = dataset.load()
-    assert found.kind == kind and found.tensors().keys() == tensors.keys()
-    assert all(torch.equal(found.tensors()[name], value) for name, value in tensors.items())
+    assert found.kind == kind and found.statistics.keys() == tensors.keys()
+    assert all(torch.equal(found.statistics[name], value) for name, value in tensors.items())
 
 
 @pytest.mark.reliability(16)
@@ -26,7 +26,7 @@ def test_one_changed_byte_and_a_lost_file_are_refused(tmp_path):
     dataset = FeatureMapDataset(filepath=str(path))
     with pytest.raises(DatasetError, match=r"no feature map at .*map\.safetensors.*kedro run --pipeline=align"):
         dataset.load()
-    dataset.save(FeatureMap.from_tensors("mean_shift", MEANS))
+    dataset.save(FeatureMap("mean_shift", MEANS))
     whole = path.read_bytes()
     for place in (whole.index(b"mean_shift"), len(whole) - 1):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])

@@ -29,7 +29,7 @@ class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):
 
     def save(self, data: FeatureMap) -> None:
         """Writes the statistics and the kind, with their checksum."""
-        write_tensors(Path(self._filepath), data.tensors(), {"kind": data.kind})
+        write_tensors(Path(self._filepath), data.statistics, {"kind": data.kind})
 
     def load(self) -> FeatureMap:
         """Returns the stored map.
@@ -44,7 +44,7 @@ class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):
             tensors, facts = read_tensors(path, remedy="Align again: kedro run --pipeline=align")
         except DamagedFileError as error:
             raise DatasetError(str(error)) from error
-        return FeatureMap.from_tensors(facts["kind"], tensors)
+        return FeatureMap(facts["kind"], tensors)
 
     def _exists(self) -> bool:
         return Path(self._filepath).is_file()

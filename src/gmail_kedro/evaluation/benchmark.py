@@ -69,7 +69,7 @@ def encode_benchmark(
     text = encode_texts(encoder, captions, encoding) if reads else None
     truncated_count = encoder.count_truncated(captions) if reads else 0
     origin = describe_origin(
-        encoder, adapter, sides=["real"], map_kind=feature_map.kind, map_tensors=feature_map.tensors()
+        encoder, adapter, sides=["real"], map_kind=feature_map.kind, map_tensors=feature_map.statistics
     )
     # Only now: the tuned tower replaces the one that the zero-shot captions and the origin above are of.
     is_tuned = put_text_tower(encoder, text_tower)

@@ -5,10 +5,9 @@ they are fitted in a few passes over streams, in memory that does not grow with 
 baseline that any training has to beat, and can follow it: behind the student's embeddings instead of the teacher's.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -36,27 +35,26 @@ class FeatureMap:
 
     Attributes:
         kind: One of ``KINDS``.
-        source_mean: mu_y, float64 [D]; not for ``none``.
-        target_mean: mu_x, float64 [D]; not for ``none``.
-        scale: s = sqrt(T_x / T_y), float64 scalar; for ``realign``.
-        output_mean: mu', the mean of the source rows after anchor and trace, float64 [D]; for ``realign``.
-        noise_variance: Variance of the noise in each coordinate, float64 scalar; for ``c3``.
+        statistics: Exactly those the kind needs, float64, as a safetensors file stores them: ``source_mean`` mu_y [D]
+            and ``target_mean`` mu_x [D]; for ``realign`` the ``scale`` s = sqrt(T_x / T_y) and the ``output_mean`` mu'
+            [D], of the source rows after anchor and trace; for ``c3`` the ``noise_variance`` of each coordinate.
     """
 
     kind: str
-    source_mean: torch.Tensor | None = None
-    target_mean: torch.Tensor | None = None
-    scale: torch.Tensor | None = None
-    output_mean: torch.Tensor | None = None
-    noise_variance: torch.Tensor | None = None
+    statistics: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuses an unknown kind, and statistics that are not exactly those the kind needs.
+        """Refuses an unknown kind, and other statistics than the kind's.
 
         Raises:
             ValueError: In these cases.
         """
-        _check_statistics(self.kind, self.tensors())
+        _check_kind(self.kind)
+        if sorted(self.statistics) != sorted(_STATISTICS[self.kind]):
+            raise ValueError(
+                f"A feature map of kind {self.kind!r} needs the statistics {sorted(_STATISTICS[self.kind])}. "
+                f"Got {sorted(self.statistics)} instead. Fit it again."
+            )
 
     def source(self, features: torch.Tensor, *, noise_seed: int | None = None) -> torch.Tensor:
         """Returns mapped source features [N, D], any norm, as unit rows in float32 (in float64 for float64 features).
@@ -72,15 +70,18 @@ class FeatureMap:
         unit = self._checked(features, "source")
         if self.kind == "none":
             return unit.to(_wide_dtype(features))
-        source_mean, target_mean = self._at("source_mean", unit), self._at("target_mean", unit)  # [D]
+        known = {name: value.to(unit) for name, value in self.statistics.items()}
+        source_mean, target_mean = known["source_mean"], known["target_mean"]  # [D] each
         if self.kind == "realign":
-            moved = _restretched(unit, source_mean, target_mean, 1.0 if self.scale is None else float(self.scale))
+            moved = _restretched(unit, source_mean, target_mean, float(known["scale"]))
             # Back on the sphere the mean is off again: the paper's third step, centroid alignment.
-            moved = moved - self._at("output_mean", unit) + target_mean
+            moved = moved - known["output_mean"] + target_mean
         elif self.kind == "mean_shift":
             moved = unit - source_mean + target_mean
         else:
-            moved = unit - source_mean + self._noise(unit, noise_seed)
+            moved = unit - source_mean
+            if noise_seed is not None:
+                moved = moved + _noise(unit, noise_seed, variance=float(known["noise_variance"]))
         return unit_rows(moved, "mapped source").to(_wide_dtype(features))
 
     def target(self, features: torch.Tensor) -> torch.Tensor:
@@ -91,42 +92,18 @@ class FeatureMap:
         """
         unit = self._checked(features, "target")
         if self.kind == "c3":
-            unit = unit_rows(unit - self._at("target_mean", unit), "mapped target")
+            unit = unit_rows(unit - self.statistics["target_mean"].to(unit), "mapped target")
         return unit.to(_wide_dtype(features))
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Returns the statistics by name, as a safetensors file stores them; the kind is stored beside them."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "kind"}
-        return {name: value for name, value in values.items() if value is not None}
-
-    @classmethod
-    def from_tensors(cls, kind: str, tensors: Mapping[str, torch.Tensor]) -> "FeatureMap":
-        """Returns the map whose kind and ``tensors()`` were stored.
-
-        Raises:
-            ValueError: If the kind is unknown or the statistics are not those it needs.
-        """
-        _check_statistics(kind, tensors)  # before the call below, which would name them as unexpected arguments
-        return cls(kind, **{name: value.double() for name, value in tensors.items()})
 
     def _checked(self, features: torch.Tensor, name: str) -> torch.Tensor:
         unit = unit_rows(features, name)
-        if self.source_mean is not None and unit.shape[1] != len(self.source_mean):
+        width = len(self.statistics["source_mean"]) if self.statistics else unit.shape[1]
+        if unit.shape[1] != width:
             raise ValueError(
-                f"The {name} features must have the width {len(self.source_mean)} that the map was fitted on. "
+                f"The {name} features must have the width {width} that the map was fitted on. "
                 f"Got {unit.shape[1]} instead. Fit it again after a change of encoder."
             )
         return unit
-
-    def _at(self, name: str, rows: torch.Tensor) -> torch.Tensor:
-        return getattr(self, name).to(rows.device)
-
-    def _noise(self, rows: torch.Tensor, seed: int | None) -> torch.Tensor:
-        if seed is None or self.noise_variance is None:
-            return torch.zeros_like(rows)
-        rng = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
-        drawn = torch.randn(rows.shape, generator=rng, dtype=torch.float64).to(rows.device)
-        return drawn * math.sqrt(float(self.noise_variance))
 
 
 def fit_feature_map(
@@ -166,16 +143,22 @@ def fit_feature_map(
     target_count, target_mean = _mean(target, "target", len(source_mean))
     means = {"source_mean": source_mean, "target_mean": target_mean}
     if kind == "c3":
-        return FeatureMap(kind, **means, noise_variance=torch.tensor(noise_variance, dtype=torch.float64))
+        return FeatureMap(kind, means | {"noise_variance": torch.tensor(noise_variance, dtype=torch.float64)})
     if kind == "mean_shift":
-        return FeatureMap(kind, **means)
+        return FeatureMap(kind, means)
     spread = _trace(source, "source", source_mean, source_count)
     scale = math.sqrt(_trace(target, "target", target_mean, target_count) / (spread + epsilon))
     total = torch.zeros_like(source_mean)
     for unit in _chunks(source, "source", len(source_mean), source_count):
         total += _restretched(unit, source_mean, target_mean, scale).sum(dim=0)
     stretch = torch.tensor(scale, dtype=torch.float64)
-    return FeatureMap(kind, **means, scale=stretch, output_mean=total / source_count)
+    return FeatureMap(kind, means | {"scale": stretch, "output_mean": total / source_count})
+
+
+def _noise(rows: torch.Tensor, seed: int, *, variance: float) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
+    drawn = torch.randn(rows.shape, generator=rng, dtype=torch.float64).to(rows.device)
+    return drawn * math.sqrt(variance)
 
 
 def _restretched(
@@ -222,15 +205,6 @@ def _chunks(stream: Stream, name: str, width: int | None, expected: int | None) 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"The kind of a feature map must be one of {list(KINDS)}. Got {kind!r} instead.")
-
-
-def _check_statistics(kind: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    _check_kind(kind)
-    if sorted(tensors) != sorted(_STATISTICS[kind]):
-        raise ValueError(
-            f"A feature map of kind {kind!r} needs the statistics {sorted(_STATISTICS[kind])}. "
-            f"Got {sorted(tensors)} instead. Fit it again."
-        )
 
 
 def _wide_dtype(features: torch.Tensor) -> torch.dtype:

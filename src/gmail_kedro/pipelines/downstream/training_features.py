@@ -93,7 +93,7 @@ class FeatureSource:
             self.adapter,
             sides=sides,
             map_kind=self.feature_map.kind,
-            map_tensors=self.feature_map.tensors(),
+            map_tensors=self.feature_map.statistics,
         )
 
     def _teacher(self) -> TowerEncoder:
