@@ -1,10 +1,11 @@
-"""`kedro run --params` is read by the parser of `gmail-kedro`."""
+"""`kedro run --params` is read by the parser of `gmail-kedro`, whose commands are those of `kedro gmail`."""
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from gmail_kedro import cli
+from gmail_kedro.commands import main
 
 STRINGS = {
     "run_id=007,set=2026_11_27": {"run_id": "007", "set": "2026_11_27"},
@@ -47,3 +48,21 @@ def test_kedros_own_command_is_left_as_it_is():
     assert isinstance(run, click.Command) and run is not cli.run
     assert [option.name for option in run.params] == [option.name for option in cli.run.params]
     assert all(option.callback is not cli._parse for option in run.params)
+
+
+def test_the_commands_of_gmail_kedro_are_a_group_beside_kedros_own():
+    assert set(cli.cli.commands) == {"run", "gmail"}
+    shown = CliRunner().invoke(cli.cli, ["gmail", "--help"])
+    named = {"demo", "compare", "run", "table", "study", "links", "import-runs", "code", "preflight", "convert", "set"}
+    assert shown.exit_code == 0 and all(f"  {name} " in shown.output for name in named)
+    assert cli.cli.commands["gmail"].commands.keys() == named
+    looks = {"make", "verify", "regenerate", "subset", "stats", "sheet", "card"}
+    assert cli.cli.commands["gmail"].commands["set"].commands.keys() == looks
+
+
+def test_what_a_command_finds_wrong_is_its_exit_code_either_way(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(cli.cli, ["gmail", "set", "stats", "none"]).exit_code == 1
+    assert main(["set", "stats", "none"]) == 1
+    assert caplog.text.count("FileNotFoundError: No Kedro project here. Change into the folder") == 2
+    assert main(["set", "stats"]) == 2 and main(["nothing"]) == 2 and main(["--help"]) == 0

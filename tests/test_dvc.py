@@ -98,19 +98,29 @@ def test_adding_a_set_makes_no_other_stale(project: Path):
 def test_bytecode_and_comments_make_nothing_stale_and_code_does(project: Path):
     cache = project / "src/gmail_kedro/models/__pycache__"
     cache.mkdir(exist_ok=True)
-    (cache / "flux.cpython-311.pyc").write_bytes(b"bytecode")
+    (cache / "known.cpython-311.pyc").write_bytes(b"bytecode")
     assert stale_stages(project).isdisjoint({"code", "generation@first", "generation@second"})
-    flux = project / "src/gmail_kedro/models/generators/flux.py"
-    before = flux.read_text()
+    generators = project / "src/gmail_kedro/models/generators/known_generators.py"
+    before = generators.read_text()
+    catalog = project / "conf/base/catalog.yml"
+    entries = catalog.read_text()
     try:
-        flux.write_text(f"{before}# a comment\n")
+        generators.write_text(f"{before}# a comment\n")
         told = dvc(project, "repro", "generation@first")
         assert "Running stage 'code'" in told and "Running stage 'generation@" not in told
-        flux.write_text(f"{before}\nNEW = 1\n")
+        generators.write_text(f"{before}\nNEW = 1\n")
+        dvc(project, "repro", "code")
+        assert stale_sets(project) == {"generation@first", "generation@second"}
+        generators.write_text(before)
+        catalog.write_text(entries.replace("layer: generated set", "layer: another") + "# a comment\n")
+        dvc(project, "repro", "code")
+        assert stale_sets(project) == set()
+        catalog.write_text(entries.replace("data/02_intermediate/${_set}", "data/02_intermediate/other_${_set}"))
         dvc(project, "repro", "code")
         assert stale_sets(project) == {"generation@first", "generation@second"}
     finally:
-        flux.write_text(before)
+        catalog.write_text(entries)
+        generators.write_text(before)
         dvc(project, "repro", "code")
     assert stale_sets(project) == set()
 

@@ -1,6 +1,5 @@
 """The reproduction as DVC stages: what a change makes stale, and that nothing else is run. The runs are stand-ins."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ if words != ["code"]:
 settings = dict(word.split("=", 1) for word in words if "=" in word)
 name = settings.get("--pipeline", words[0])
 of_set = dict(part.split("=", 1) for part in settings.get("--params", "set=").split(",")).get("set")
-corpora = ("mini_world", "mini_flickr", "mini_long_captions")
+corpora = ("mini_world", "mini_flickr", "mini_long_captions", "mini_scienceqa", "mini_mmmu")
 stages = ("generation", "mini_world", "pairing", "report", "run", "tables")
 made = {{"code": [f"code/{{stage}}.txt" for stage in stages],
          "mini_world": [f"01_raw/{{corpus}}/world.json" for corpus in corpora],
@@ -48,10 +47,14 @@ Repro = Callable[..., list[str]]
 
 
 def edit(project: Path, name: str, change: Callable[[dict], object]) -> None:
-    path = project / "conf/base" / name
+    path = project / name
     content = yaml.safe_load(path.read_text())
     change(content)
     path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def runs_of(stages: dict) -> dict[str, list[str]]:
+    return stages["vars"][-1]["reproduce"]
 
 
 @pytest.fixture
@@ -67,10 +70,10 @@ def project(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -
         command.write_text(script.format(python=sys.executable))
         command.chmod(0o755)
     few = {"mini_sd_first": ["clipcap_base"], "mini_sd": ["eq1"], "mini_sd_from_clipcap": ["eq1_tuned", "rank_2_tuned"]}
-    edit(tmp_path, "experiments.yml", lambda all_: all_.update(reproduce=dict.fromkeys(all_["reproduce"], []) | few))
+    edit(tmp_path, "dvc.yaml", lambda all_: runs_of(all_).update(dict.fromkeys(runs_of(all_), []) | few))
     edit(
         tmp_path,
-        "sets.yml",
+        "conf/base/sets.yml",
         lambda all_: all_.update(sets={name: all_["sets"][name] for name in ("mini_sd", "mini_flux")}),
     )
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
@@ -105,26 +108,26 @@ def test_a_change_runs_its_own_stages_and_no_others(project: Path, repro: Repro)
     def change_rank(experiments: dict) -> None:
         experiments["runs"]["rank_2_tuned"]["alignment.lora.rank"] = 3
 
-    edit(project, "experiments.yml", change_rank)
+    edit(project, "conf/base/experiments.yml", change_rank)
     assert "rank_2_tuned-0" in (ran := repro()) and set(ran) <= {"rank_2_tuned-0", "--pipeline=tables"}
 
     def add_row(experiments: dict) -> None:
         experiments["runs"]["rank_9"] = {"alignment.lora.rank": 9}
-        experiments["reproduce"]["mini_sd"].append("rank_9")
 
-    edit(project, "experiments.yml", add_row)
+    edit(project, "conf/base/experiments.yml", add_row)
+    edit(project, "dvc.yaml", lambda all_: runs_of(all_)["mini_sd"].append("rank_9"))
     assert repro() == ["rank_9-0", "--pipeline=tables"]
 
     def change_base(experiments: dict) -> None:
         experiments["runs"]["clipcap_base"]["downstream.training.steps"] = 7
 
-    edit(project, "experiments.yml", change_base)
+    edit(project, "conf/base/experiments.yml", change_base)
     assert repro()[:1] == ["clipcap_base-0"]
 
 
 def test_more_seeds_run_only_what_is_new(project: Path, repro: Repro):
     repro()
-    edit(project, "seeds.yml", lambda all_: all_.update(seeds=[0, 1]))
+    edit(project, "conf/base/seeds.yml", lambda all_: all_.update(seeds=[0, 1]))
     again = repro()
     assert sorted(again[:-1]) == ["clipcap_base-1", "eq1-1", "eq1_tuned-1", "rank_2_tuned-1"]
     assert again[-1] == "--pipeline=tables"
@@ -156,21 +159,31 @@ def test_make_repro_runs_everything_once_and_says_what_failed(project: Path):
     assert make() == (0, [])
 
 
-def test_the_lists_name_runs_that_stand_on_what_their_stage_waits_for(repository: Path):
-    experiments = yaml.safe_load((repository / "conf/base/experiments.yml").read_text())
-    stages = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
-    lists = {stage["matrix"]["name"][12:-1]: stage["deps"] for stage in stages.values() if "matrix" in stage}
-    assert lists.keys() == experiments["reproduce"].keys()
-    for group, names in experiments["reproduce"].items():
-        waits = " ".join(lists[group]) + " "
-        for name in names:
-            row = experiments["runs"][name]
-            assert f"data/03_primary/{row.get('set', 'mini_sd')} " in waits, name
-            start = f"data/06_models/repro/{row['starts_from']}-" if "starts_from" in row else None
-            assert start in waits if start else "data/06_models" not in waits, name
-    defined = json.dumps(experiments["reproduce"])
-    tables = yaml.safe_load((repository / "conf/base/tables.yml").read_text())["tables"]
-    used = {row["run"] for table in tables.values() for row in table["rows"].values()}
-    assert all(f'"{name}"' in defined for name in used)
-    needed = used | {row["starts_from"] for row in experiments["runs"].values() if "starts_from" in row}
-    assert {name for names in experiments["reproduce"].values() for name in names} <= needed
+def test_the_stages_are_the_runs_of_the_tables_by_what_they_wait_for(repository: Path):
+    """Rows are declared once, in experiments.yml; what dvc.yaml says of them is what follows from there."""
+    base = {
+        name: yaml.safe_load((repository / f"conf/base/{name}.yml").read_text()) for name in ("experiments", "tables")
+    }
+    content = yaml.safe_load((repository / "dvc.yaml").read_text())
+    runs = base["experiments"]["runs"]
+    used = {row["run"] for table in base["tables"]["tables"].values() for row in table["rows"].values()}
+    bases = {runs[name]["starts_from"] for name in used if "starts_from" in runs[name]}
+    expected: dict[str, set[str]] = {}
+    for name in used | bases:
+        expected.setdefault(waits_for(runs[name], is_base=name in bases), set()).add(name)
+    stages = [stage for stage in content["stages"].values() if "matrix" in stage]
+    found = {stage["matrix"]["name"].removeprefix("${reproduce.")[:-1]: stage["deps"] for stage in stages}
+    assert {group: set(names) for group, names in runs_of(content).items()} == expected
+    assert found.keys() == expected.keys()
+    for group, deps in found.items():
+        first = next(iter(expected[group]))
+        assert f"data/03_primary/{runs[first].get('set', 'mini_sd')}" in deps, group
+        start = runs[first].get("starts_from")
+        starts = [dep for dep in deps if dep.startswith("data/06_models")]
+        assert starts == ([f"data/06_models/repro/{start}-${{item.seed}}"] if start else []), group
+
+
+def waits_for(row: dict, *, is_base: bool) -> str:
+    """Returns the list of dvc.yaml that a run belongs into: its set, and what it goes on from."""
+    start = row.get("starts_from", "").removesuffix("_base")
+    return row.get("set", "mini_sd") + ("_first" if is_base else "") + (f"_from_{start}" if start else "")

@@ -1,4 +1,8 @@
-"""Kedro's commands for this project: ``kedro run`` as it is, but ``--params`` is read as ``gmail-kedro`` reads it."""
+"""Kedro's commands for this project: ``kedro run`` with our reading of ``--params``, and ``kedro gmail``.
+
+A command of this group called ``run`` takes the place of Kedro's own (kedro 1.7). That is wanted of the first; it is
+why the commands of ``gmail-kedro``, which has a ``run`` too, are a group of their own.
+"""
 
 import copy
 from typing import Any
@@ -6,6 +10,7 @@ from typing import Any
 import click
 from kedro.framework.cli.project import run as kedro_run
 
+from gmail_kedro.commands.command_line import gmail
 from gmail_kedro.configuration.settings_text import nest, parse_settings
 
 
@@ -33,3 +38,4 @@ def _with_our_params(option: click.Parameter) -> click.Parameter:
 run = copy.copy(kedro_run)
 run.params = [_with_our_params(option) for option in kedro_run.params]
 cli.add_command(run)
+cli.add_command(gmail)

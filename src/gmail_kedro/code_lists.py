@@ -1,53 +1,102 @@
-"""What code a stage of dvc.yaml hangs on: every module that its pipelines import, by a hash of what it does.
+"""What code a stage of dvc.yaml hangs on: all that its pipelines' nodes and datasets import, and how they are wired.
 
 A stage depends on its list and not on folders: a folder leaves out what is imported from elsewhere and holds what is
-not. Comments, docstrings and layout are not in the hash, so they make nothing stale.
+not. Which modules begin a list is not said here either: the registry knows the nodes, and the catalog the datasets.
+Comments, docstrings and layout are not in the hashes, so they make nothing stale.
 """
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "gmail_kedro"
-# Of every stage; what they import is not.
+# Of every stage; what they import is not: hooks look at every room, and change no result.
 WIRING = ("settings", "hooks.catalog_hooks", "hooks.run_hooks", "definitions", "configuration")
+# They import every node of a pipeline; a list has the lines of its own nodes in their place.
+REGISTRATION = re.compile(r"pipeline_registry|pipelines\.\w+(\.pipeline)?|mini\.\w+\.pipeline")
 WEIGHTS = "mini/weights"  # dependencies of their own
-STAGES: dict[str, tuple[str, ...]] = {
-    "mini_world": ("pipelines.mini_world", "datasets.mini_world"),
-    "generation": (
-        "pipelines.generation",
-        "datasets.mini_world",
-        "datasets.blocks",
-        "datasets.folder",
-        "datasets.image_shards",
-    ),
-    "pairing": ("pipelines.pairing", "datasets.blocks"),
-    "run": (
-        *(f"pipelines.{name}" for name in ("alignment", "classification", "diagnostics", "downstream", "evaluation")),
-        *(f"pipelines.{name}" for name in ("reporting", "transfer", "vision_language")),
-        "commands.runs",
-        "datasets",
-    ),
-    "tables": ("pipelines.reporting", "datasets.folder"),
-    "report": ("pipelines.reporting", "datasets.folder"),
+CATALOG = "conf/base/catalog*.yml"
+STAGES: dict[str, tuple[str, ...]] = {  # the registered pipelines that the commands of a stage run
+    "mini_world": ("mini_world",),
+    "generation": ("generation",),
+    "pairing": ("pairing",),
+    "run": ("align", "experiment", "transfer", "vision_language"),
+    "tables": ("tables",),
+    "report": ("report",),
 }
-WITHOUT = {"run": ("pipelines.reporting.reproduction_nodes",)}  # they come after the runs
+COMMANDS: dict[str, tuple[str, ...]] = {"run": ("commands.runs",)}  # what else decides on their results
 
 
-def code_list(source: Path, roots: Iterable[str], without: Iterable[str] = ()) -> str:
-    """Returns a line for every file that roots import, directly or not: its hash, and its path in the package.
+def write_code_lists(root: Path, folder: Path) -> None:
+    """Writes the list of every stage, as ``<stage>.txt``.
+
+    Args:
+        root: The project, whose package is the one that is installed.
+        folder: Where they go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    catalog = read_catalog(root)
+    for stage in STAGES:
+        lines = [*code_lines(root / "src" / PACKAGE, stage_roots(stage, catalog)), *wiring_lines(stage, catalog)]
+        (folder / f"{stage}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_catalog(root: Path) -> dict[str, Any]:
+    """Returns the entries of the base profile's catalog, and its names that begin with a low line, as they stand."""
+    import yaml
+
+    contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(root.glob(CATALOG))]
+    return {name: entry for content in contents for name, entry in content.items()}
+
+
+def stage_roots(stage: str, catalog: Mapping[str, Any]) -> set[str]:
+    """Returns the modules of a stage's nodes and of the datasets that they read and write, without the package's name.
+
+    Args:
+        stage: One of ``STAGES``.
+        catalog: The entries by name.
+    """
+    functions = {node.func.__module__ for node in _nodes(stage)}
+    kinds = [entry["type"] for entry in _entries(stage, catalog).values() if isinstance(entry, dict)]
+    datasets = {kind.rpartition(".")[0] for kind in kinds}
+    ours = {name for name in functions | datasets if name.startswith(f"{PACKAGE}.")}
+    return {name.removeprefix(f"{PACKAGE}.") for name in ours} | set(COMMANDS.get(stage, ()))
+
+
+def wiring_lines(stage: str, catalog: Mapping[str, Any]) -> list[str]:
+    """Returns a line for every node of a stage and for every entry of the catalog that it uses.
+
+    Args:
+        stage: One of ``STAGES``.
+        catalog: The entries by name.
+    """
+    nodes = {f"node {node.name}": str(node) for node in _nodes(stage)}
+    entries = {f"catalog {name}": entry for name, entry in _entries(stage, catalog).items()}
+    return sorted(
+        f"{name} {_hash(json.dumps(what, sort_keys=True).encode())}" for name, what in (nodes | entries).items()
+    )
+
+
+def code_lines(source: Path, roots: Iterable[str]) -> list[str]:
+    """Returns a line for every file that roots import, directly or not: its path in the package, and its hash.
 
     Args:
         source: The package's folder.
-        roots: Modules of the package, without its name; a package stands for all its modules.
-        without: Modules that are left out, with what only they import; a package stands for all its modules.
+        roots: Modules of the package, without its name.
+
+    Raises:
+        ValueError: If there is no such module.
     """
     modules = {_name(path.relative_to(source)): path for path in source.rglob("*.py")}
-    for out in without:
-        modules = {name: path for name, path in modules.items() if not f"{name}.".startswith(f"{out}.")}
+    modules = {name: path for name, path in modules.items() if not REGISTRATION.fullmatch(name)}
+    if absent := sorted(set(roots) - modules.keys()):
+        raise ValueError(f"The stages of dvc.yaml hang on modules that must be in {source}. There is no {absent}.")
     reached: set[str] = set()
-    waiting = [name for root in roots for name in modules if name == root or name.startswith(f"{root}.")]
+    waiting = list(roots)
     while waiting:
         name = waiting.pop()
         if name not in reached:
@@ -57,21 +106,24 @@ def code_list(source: Path, roots: Iterable[str], without: Iterable[str] = ()) -
     files = {modules[name] for name in reached}
     rooms = {source / path.relative_to(source).parts[0] for path in files} - files
     files |= {path for room in rooms for path in room.rglob("*") if _is_data(path.relative_to(source), path)}
-    lines = sorted(f"{path.relative_to(source).as_posix()} {_hash(path)}" for path in files)
-    return "\n".join(lines) + "\n"
+    return sorted(f"{path.relative_to(source).as_posix()} {_hash(_content(path))}" for path in files)
 
 
-def write_code_lists(source: Path, folder: Path) -> None:
-    """Writes the list of every stage, as ``<stage>.txt``.
+def _nodes(stage: str) -> list[Any]:
+    from gmail_kedro.pipeline_registry import register_pipelines
 
-    Args:
-        source: The package's folder.
-        folder: Where they go.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for stage, roots in STAGES.items():
-        lines = code_list(source, roots, WITHOUT.get(stage, ()))
-        (folder / f"{stage}.txt").write_text(lines, encoding="utf-8")
+    pipelines = register_pipelines()
+    return [node for name in STAGES[stage] for node in pipelines[name].nodes]
+
+
+def _entries(stage: str, catalog: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries that a stage's nodes use, and the texts that entries refer to, such as ``_run``."""
+    used = {name for node in _nodes(stage) for name in (*node.inputs, *node.outputs)}
+    return {
+        name: {key: value for key, value in entry.items() if key != "metadata"} if isinstance(entry, dict) else entry
+        for name, entry in catalog.items()
+        if name in used or (name.startswith("_") and isinstance(entry, str))
+    }
 
 
 def _name(path: Path) -> str:
@@ -100,12 +152,17 @@ def _imports(path: Path, name: str, modules: Iterable[str]) -> Iterator[str]:
     yield from (outer for end in range(len(parts)) if (outer := ".".join(parts[:end])) in modules)
 
 
-def _hash(path: Path) -> str:
+def _content(path: Path) -> bytes:
+    """Returns a file's bytes; of Python only what is done, not what is said about it."""
     content = path.read_bytes()
-    if path.suffix == ".py":
-        tree = ast.parse(content)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                node.body = node.body[1:] if ast.get_docstring(node) is not None else node.body
-        content = ast.dump(tree).encode()
+    if path.suffix != ".py":
+        return content
+    tree = ast.parse(content)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return ast.dump(tree).encode()
+
+
+def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

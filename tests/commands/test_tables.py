@@ -29,17 +29,16 @@ def commands_of(project: Project, *numbers: int) -> list[str]:
 
 def dvc_commands() -> set[str]:
     """The commands of every stage of dvc.yaml, as DVC fills them in from the files that it names."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    base = {
-        name: yaml.safe_load((ROOT / f"conf/base/{name}.yml").read_text()) for name in ("sets", "experiments", "seeds")
-    }
+    stages_file = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    base = {name: yaml.safe_load((ROOT / f"conf/base/{name}.yml").read_text()) for name in ("sets", "seeds")}
+    reproduce = stages_file["vars"][-1]["reproduce"]
     found = set()
-    for stage in stages.values():
+    for stage in stages_file["stages"].values():
         if "foreach" in stage:
             for key in base["sets"]["sets"]:
                 found.add(stage["do"]["cmd"].replace("${key}", key))
         elif "matrix" in stage:
-            names = base["experiments"]["reproduce"][stage["matrix"]["name"].removeprefix("${reproduce.")[:-1]]
+            names = reproduce[stage["matrix"]["name"].removeprefix("${reproduce.")[:-1]]
             for name, seed in itertools.product(names, base["seeds"]["seeds"]):
                 found.add(stage["cmd"].replace("${item.name}", name).replace("${item.seed}", str(seed)))
         else:
@@ -99,7 +98,7 @@ def project(tmp_path, monkeypatch):
         name = parameters.get("run_id") or f"{pipelines[0]} {parameters.get('set', '')}".strip()
         started.append(name)
         if pipelines == ["mini_world"]:
-            for corpus in ("mini_world", "mini_flickr", "mini_long_captions"):
+            for corpus in ("mini_world", "mini_flickr", "mini_long_captions", "mini_scienceqa", "mini_mmmu"):
                 leave(f"01_raw/{corpus}/world.json")
         elif pipelines == ["generation"]:
             made = SetDescription("f", {"generator": parameters["generation"]["generator"]}, 1, 0, {})

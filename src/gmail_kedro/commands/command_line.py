@@ -1,151 +1,171 @@
-"""The `gmail-kedro` command: named runs, whole tables and studies, finished sets, preflight, published captioners.
+"""`gmail-kedro`, and the same as `kedro gmail`: what kedro, dvc and mlflow cannot say.
 
 A plain ``kedro run`` does one run. What it cannot say is "these runs, one after the other, without paying the start-up
-of the libraries each time" (``runs``, ``tables``, ``studies``), what is no run: "is this set whole?" (``sets``), "is
-everything here?" (``preflight``), and taking over a published captioner.
+of the libraries each time" (``run``, ``compare``, ``table``, ``study``, ``demo``), what is no run: "is this set whole?"
+(``set``), "is everything here?" (``preflight``), and taking over a published captioner (``convert``).
+
+Whatever a command needs is imported when it is given: ``--help`` must not wait for torch.
 """
 
-import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.code_lists import write_code_lists
-from gmail_kedro.commands import runs, sets, studies, tables
-from gmail_kedro.commands.project import Project, find_root
-from gmail_kedro.configuration.settings_text import nest, parse_settings
-from gmail_kedro.preflight import command as preflight
+import click
+
+from gmail_kedro.commands.project import env_option, find_root, open_project, params_option
+from gmail_kedro.commands.sets import set_
 from gmail_kedro.redaction import redact
 
 CODE = "data/code"
-Act = Callable[[argparse.Namespace], int | None]
+
+
+class _Commands(click.Group):
+    """Commands whose errors are a line and not a traceback, and whose result is the exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Gives the command; click alone would end with 0 whatever it returns."""
+        try:
+            code = super().invoke(context)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            logging.getLogger(__name__).error("%s: %s", type(error).__name__, redact(str(error)))
+            code = 1
+        context.exit(code or 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    options = _parser().parse_args(arguments)
     try:
-        return options.act(options) or 0
-    except Exception as error:
-        logging.getLogger(__name__).error("%s: %s", type(error).__name__, redact(str(error)))
-        return 1
+        gmail.main(None if arguments is None else list(arguments), prog_name="gmail-kedro")
+    except SystemExit as end:  # so ends every command of click
+        return end.code if isinstance(end.code, int) else 1
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gmail-kedro", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add(commands, "demo", _demo, "the whole of GMAIL on the mini world, and its baselines")
-    compare = _add(commands, "compare", _compare, "runs of experiments.yml on the stored pairs")
-    compare.add_argument("runs", nargs="*", help="run ids; all of them when none is named")
-    run = _add(commands, "run", _run, "one cell of the reproduction: a run of experiments.yml and a seed")
-    run.add_argument("name", help="the run; it becomes repro/NAME-SEED")
-    run.add_argument("--seed", type=int, default=0, help="its training seed")
-    table = _add(commands, "table", _table, "all that tables need: sets, pairs, runs; what is done is not run again")
-    table.add_argument("tables", type=int, nargs="*", metavar="N", help="their numbers; all when none is given")
-    table.add_argument("--dry-run", action="store_true", help="only list the commands, in an order to run them in")
-    study = _add(commands, "study", _study, "variants over several seeds, from conf/base/study.yml")
-    study.add_argument("name", help="the study; runs that are done are not run again")
-    study.add_argument("--seeds", default=None, help="comma-separated, to share the work between processes")
-    _add(commands, "links", _links, "where MLflow compares the runs of each table of the reproduction")
-    _add(commands, "import-runs", _import_runs, "bring into MLflow the records of runs that could not be written to it")
-    commands.add_parser("code", help="what code each stage of dvc.yaml hangs on: data/code").set_defaults(act=_code)
-    sets.add_parser(commands).set_defaults(act=_set)
-    preflight.add_parser(commands).set_defaults(act=_preflight)
-    _add_convert(commands)
-    return parser
+@click.group(cls=_Commands)
+def gmail() -> None:
+    """Named runs, whole tables and studies, finished sets, preflight, published captioners."""
 
 
-def _add(commands: Any, name: str, act: Act, words: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=words)
-    command.add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
-    command.set_defaults(act=act)
-    return command
+@gmail.command()
+@env_option
+def demo(env: str | None) -> None:
+    """The whole of GMAIL on the mini world, and its baselines."""
+    from gmail_kedro.commands import runs
 
-
-def _add_convert(commands: Any) -> None:
-    convert = commands.add_parser("convert", help="a published captioner as a folder for downstream.pretrained")
-    convert.add_argument("kind", choices=["clipcap"], help="whose layout the file has")
-    convert.add_argument("file", type=Path, help="the checkpoint")
-    convert.add_argument("folder", type=Path, help="where the captioner goes")
-    convert.add_argument("--encoder", required=True, help="the encoder it was trained with, by its zoo name")
-    convert.add_argument("--normalize", choices=["yes", "no"], help="on unit embeddings? default: as published")
-    convert.add_argument("--language-model", default="gpt2", help="the language model it was trained with")
-    convert.add_argument("--language-model-path", default=None, help="a local folder of its weights")
-    convert.set_defaults(act=_convert)
-
-
-def _project(options: argparse.Namespace) -> Project:
-    given = nest(parse_settings(getattr(options, "params", "")))
-    return Project(find_root(), getattr(options, "env", None), given)
-
-
-def _demo(options: argparse.Namespace) -> None:
-    project = _project(options)
+    project = open_project(env)
     runs.run_pipelines(project, runs.DATA_PIPELINES, {})
     runs.run_experiments(project, project.define("experiments")["demo"])
 
 
-def _compare(options: argparse.Namespace) -> None:
-    runs.run_experiments(_project(options), options.runs)
+@gmail.command()
+@click.argument("names", nargs=-1, metavar="[RUN]...")
+@env_option
+def compare(names: tuple[str, ...], env: str | None) -> None:
+    """Runs of experiments.yml on the stored pairs; all of them when none is named."""
+    from gmail_kedro.commands import runs
+
+    runs.run_experiments(open_project(env), names)
 
 
-def _run(options: argparse.Namespace) -> None:
-    runs.run_cell(_project(options), options.name, options.seed)
+@gmail.command()
+@click.argument("name")
+@click.option("--seed", type=int, default=0, help="its training seed")
+@env_option
+def run(name: str, seed: int, env: str | None) -> None:
+    """One cell of the reproduction: a run of experiments.yml and a seed; it becomes repro/NAME-SEED."""
+    from gmail_kedro.commands import runs
+
+    runs.run_cell(open_project(env), name, seed)
 
 
-def _table(options: argparse.Namespace) -> None:
-    tables.run_tables(_project(options), options.tables, dry_run=options.dry_run)
+@gmail.command()
+@click.argument("numbers", type=int, nargs=-1, metavar="[N]...")
+@click.option("--dry-run", is_flag=True, help="only list the commands, in an order to run them in")
+@env_option
+def table(numbers: tuple[int, ...], dry_run: bool, env: str | None) -> None:
+    """All that tables need: sets, pairs, runs; what is done is not run again. All tables when none is given."""
+    from gmail_kedro.commands.tables import run_tables
+
+    run_tables(open_project(env), numbers, dry_run=dry_run)
 
 
-def _study(options: argparse.Namespace) -> None:
-    studies.run_study(_project(options), options.name, options.seeds)
+@gmail.command()
+@click.argument("name")
+@click.option("--seeds", default=None, help="comma-separated, to share the work between processes")
+@env_option
+def study(name: str, seeds: str | None, env: str | None) -> None:
+    """Variants over several seeds, from conf/base/study.yml; runs that are done are not run again."""
+    from gmail_kedro.commands.studies import run_study
+
+    run_study(open_project(env), name, seeds)
 
 
-def _code(_: argparse.Namespace) -> None:
-    root = find_root()
-    write_code_lists(root / "src/gmail_kedro", root / CODE)
-
-
-def _set(options: argparse.Namespace) -> int:
-    return options.look(_project(options), options)
-
-
-def _preflight(options: argparse.Namespace) -> int:
-    project = _project(options)
-    titles = {number: table["title"] for number, table in project.define("tables")["tables"].items()}
-    return preflight.run_preflight(project.root, project.group, titles, options)
-
-
-def _links(options: argparse.Namespace) -> None:
+@gmail.command()
+@env_option
+def links(env: str | None) -> None:
+    """Where MLflow compares the runs of each table of the reproduction."""
     from gmail_kedro.hooks.tracking_hooks import EXPERIMENT
     from gmail_kedro.tracking.table_links import project_links
 
-    project = _project(options)
+    project = open_project(env)
     definitions = project.define("tables")["tables"]
     sys.stdout.write(project_links(project.root, EXPERIMENT, definitions, reproduction=project.reproduction))
 
 
-def _import_runs(options: argparse.Namespace) -> int:
-    from gmail_kedro.commands.records import import_runs
+@gmail.command("import-runs")
+@env_option
+def import_runs(env: str | None) -> int:
+    """Bring into MLflow the records of runs that could not be written to it."""
+    from gmail_kedro.commands import records
 
-    return import_runs(_project(options))
+    return records.import_runs(open_project(env))
 
 
-def _convert(options: argparse.Namespace) -> None:
+@gmail.command()
+def code() -> None:
+    """What code each stage of dvc.yaml hangs on: data/code."""
+    from gmail_kedro.code_lists import write_code_lists
+
+    root = find_root()
+    write_code_lists(root, root / CODE)
+
+
+@gmail.command()
+@click.option("--table", "tables", type=int, multiple=True, help="a table of the paper; again for more; default: all")
+@click.option("--json", "as_json", is_flag=True, help="JSON in place of the text")
+@env_option
+@params_option
+def preflight(tables: tuple[int, ...], as_json: bool, env: str | None, params: str) -> int:
+    """What of a profile's weights, corpora, tools and disk is here? Exit code 1 where anything is missing."""
+    from gmail_kedro.preflight.report import run_preflight
+
+    project = open_project(env, params)
+    titles = {number: table["title"] for number, table in project.define("tables")["tables"].items()}
+    return run_preflight(project.root, project.profile, project.group, titles, tables, as_json=as_json)
+
+
+@gmail.command()
+@click.argument("kind", type=click.Choice(["clipcap"]))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--encoder", required=True, help="the encoder it was trained with, by its name")
+@click.option("--normalize", type=click.Choice(["yes", "no"]), help="on unit embeddings? default: as published")
+@click.option("--language-model", default="gpt2", help="the language model it was trained with")
+@click.option("--language-model-path", default=None, help="a local folder of its weights")
+def convert(kind: str, file: Path, folder: Path, normalize: str | None, **names: Any) -> None:
+    """A published captioner as a folder for downstream.pretrained."""
     from gmail_kedro.models.captioners.clipcap_checkpoint import convert_clipcap
 
-    convert_clipcap(
-        options.file,
-        options.folder,
-        encoder=options.encoder,
-        normalize=None if options.normalize is None else options.normalize == "yes",
-        language_model=options.language_model,
-        language_model_path=options.language_model_path,
-    )
-    sys.stdout.write(f"The captioner is in {options.folder}. Use it: --params=downstream.pretrained={options.folder}\n")
+    convert_clipcap(file, folder, normalize=None if normalize is None else normalize == "yes", **names)
+    sys.stdout.write(f"The captioner is in {folder}. Use it: --params=downstream.pretrained={folder}\n")
 
+
+gmail.add_command(set_)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,10 +5,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import click
+
+from gmail_kedro.configuration.settings_text import nest, parse_settings
 from gmail_kedro.definitions import read_definitions
 from gmail_kedro.params.names import check_name
 
 BASE = "base"
+env_option = click.option("--env", default=None, help="the profile in conf/, as in kedro run --env")
+params_option = click.option("--params", default="", help="as in kedro run --params")
 SETS = "data/02_intermediate"
 
 
@@ -103,3 +108,17 @@ def find_root() -> Path:
     if root is None:
         raise FileNotFoundError("No Kedro project here. Change into the folder that holds pyproject.toml and conf/.")
     return Path(root)
+
+
+def open_project(env: str | None = None, params: str = "") -> Project:
+    """Returns the project of the working directory.
+
+    Args:
+        env: See ``Project``.
+        params: Runtime parameters, as after ``kedro run --params``.
+
+    Raises:
+        FileNotFoundError: As ``find_root``.
+        ParameterError: If the parameters cannot be read.
+    """
+    return Project(find_root(), env, nest(parse_settings(params)))

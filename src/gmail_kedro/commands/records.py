@@ -10,9 +10,6 @@ from gmail_kedro.redaction import redact
 def import_runs(project: Project) -> int:
     """Brings every record that waits into the store; returns 1 if one of them cannot be imported.
 
-    Args:
-        project: The project.
-
     Raises:
         RuntimeError: If the store cannot be used; the records stay.
     """

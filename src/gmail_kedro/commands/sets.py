@@ -1,32 +1,24 @@
 """``gmail-kedro set``: what a person does with a generated set.
 
-======================  ================================================================================
-make NAME               makes the set that sets.yml declares under this name, or goes on with it
-verify NAME             reads every byte and holds it against the manifest
-regenerate NAME KEY     makes one picture again and compares it with the stored one
-subset NAME NEW         copies a part of a set as a set of its own
-stats NAME              counts, sizes, prompts, quarantine, brightness, near-duplicates
-sheet NAME              a contact sheet of pictures beside their photographs
-card NAME               writes the set's card again, as the generation pipeline does
-======================  ================================================================================
-
-NAME is the set's folder in ``data/02_intermediate``, or a path. A set that is not declared is made by
+A set is named by its folder in ``data/02_intermediate`` or by its path. One that is not declared in sets.yml is made by
 ``kedro run --pipeline=generation``.
 """
 
-import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gmail_kedro.commands.declared_sets import make_set
-from gmail_kedro.commands.project import Project
-from gmail_kedro.generated_sets.set_folder import GeneratedSet, open_set
+import click
+
+from gmail_kedro.commands.project import Project, env_option, open_project, params_option
 from gmail_kedro.whole_files import atomic_write, known_write
+
+if TYPE_CHECKING:
+    from gmail_kedro.generated_sets.set_folder import GeneratedSet
 
 logger = logging.getLogger(__name__)
 SHEETS = "data/08_reporting/sets"
@@ -35,47 +27,31 @@ PROBLEMS_SHOWN = 20
 DPI = 110
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
-    """Returns the parser of ``set``, added to a command line with its own commands; ``look`` is what they do.
-
-    Args:
-        commands: What ``add_subparsers`` returned.
-    """
-    group = commands.add_parser("set", help="make a declared set, or look into a finished one: verify, subset, …")
-    actions = group.add_subparsers(dest="action", required=True)
-    added = {}
-    for name, (function, words) in ACTIONS.items():
-        added[name] = actions.add_parser(name, help=words)
-        added[name].add_argument("name", metavar="NAME", help="the set: its folder in data/02_intermediate, or a path")
-        added[name].set_defaults(look=function)
-    added["regenerate"].add_argument("key", metavar="KEY", help="caption_id/sample_index")
-    added["subset"].add_argument("new", metavar="NEW", help="name of the new set")
-    added["subset"].add_argument("--photographs", type=int, help="keep the first so many photographs")
-    added["subset"].add_argument(
-        "--captions", type=Path, help="keep the captions with the ids in this file, one a line"
-    )
-    added["subset"].add_argument("--samples", type=int, help="keep the first so many pictures of each caption")
-    added["stats"].add_argument("--json", action="store_true", help="JSON in place of the table")
-    added["sheet"].add_argument("--count", type=int, default=24, help="pictures on the sheet")
-    for name in ("make", "regenerate", "subset", "sheet", "card"):
-        added[name].add_argument("--env", default=None, help="the profile in conf/, as in kedro run --env")
-    for name in ("regenerate", "subset", "sheet", "card"):
-        added[name].add_argument("--params", default="", help="as in kedro run --params: the weights, the corpus")
-    return group
+@click.group("set")
+def set_() -> None:
+    """Make a declared set, or look into a finished one: its folder in data/02_intermediate, or a path."""
 
 
-def make(project: Project, options: argparse.Namespace) -> int:
-    """Makes a set of ``sets.yml``, or goes on with it."""
-    make_set(project, options.name)
+@set_.command()
+@click.argument("name")
+@env_option
+def make(name: str, env: str | None) -> int:
+    """Make a set that sets.yml declares, or go on with it."""
+    from gmail_kedro.commands.runs import make_set
+
+    make_set(open_project(env), name)
     return 0
 
 
-def verify(project: Project, options: argparse.Namespace) -> int:
-    """Prints what is wrong with a set; returns 1 if anything is."""
+@set_.command()
+@click.argument("name")
+def verify(name: str) -> int:
+    """Read every byte and hold it against the manifest; the exit code is 1 if anything is wrong."""
     from gmail_kedro.generated_sets.verify import verify_set
     from gmail_kedro.pipelines.generation.card import check_card
 
-    folder = project.folder(options.name)
+    project = open_project()
+    folder = project.folder(name)
     result = verify_set(folder, project.root / PAIRS / folder.name / "pairs.parquet")
     problems = [*result.problems, *check_card(folder)]
     read = (
@@ -83,9 +59,9 @@ def verify(project: Project, options: argparse.Namespace) -> int:
         f"{result.seconds:.1f} s"
     )
     if not problems:
-        _say(f"The set {options.name} is whole: {read}.")
+        _say(f"The set {name} is whole: {read}.")
         return 0
-    _say(f"The set {options.name} has {len(problems)} problems ({read}):")
+    _say(f"The set {name} has {len(problems)} problems ({read}):")
     for problem in problems[:PROBLEMS_SHOWN]:
         _say(f"- {problem.place}: {problem.what}.\n  {problem.repair}")
     if len(problems) > PROBLEMS_SHOWN:
@@ -93,23 +69,30 @@ def verify(project: Project, options: argparse.Namespace) -> int:
     return 1
 
 
-def regenerate(project: Project, options: argparse.Namespace) -> int:
-    """Makes one picture again from its row and prints how far it is from the stored one; returns 1 if it differs."""
+@set_.command()
+@click.argument("name")
+@click.argument("key")
+@env_option
+@params_option
+def regenerate(name: str, key: str, env: str | None, params: str) -> int:
+    """Make one image again, KEY is caption_id/sample_index, and compare it; the exit code is 1 if it differs."""
     from gmail_kedro.generated_sets.image_difference import compare_images
     from gmail_kedro.generated_sets.image_maker import ImageMaker
+    from gmail_kedro.generated_sets.set_folder import open_set
     from gmail_kedro.params.generation import GenerationParams
     from gmail_kedro.params.run import RunParams
     from gmail_kedro.pipelines.generation.nodes import build_generator, settings_of
 
-    finished = open_set(project.folder(options.name))
-    row = finished.row(options.key)
-    stored = finished.read(options.key)
+    project = open_project(env, params)
+    finished = open_set(project.folder(name))
+    row = finished.row(key)
+    stored = finished.read(key)
     settings = dict(finished.images.description.settings)
-    params = _with(GenerationParams(**project.group("generation")), settings)
+    generation = _with(GenerationParams(**project.group("generation")), settings)
     run = _with(RunParams(**project.group("run")), settings)
-    now = settings_of(params)
+    now = settings_of(generation)
     changed = {name: value for name, value in now.items() if settings.get(name) != value}
-    maker = ImageMaker(partial(build_generator, params, run), now)
+    maker = ImageMaker(partial(build_generator, generation, run), now)
     made = maker.make(row, 0)  # its seed is already that of its retry
     if not (stored and made.jpeg):
         raise ValueError(f"There is nothing to compare: {made.facts.get('detail', row['reason'])}.")
@@ -117,74 +100,92 @@ def regenerate(project: Project, options: argparse.Namespace) -> int:
     for name, value in changed.items():
         _say(f"{name} was {settings.get(name)}; it is {value}.")
     if "revision" in changed:
-        _say_changed_weights(finished, params)
+        _say_changed_weights(finished, generation)
     if settings.get("precision") == "auto" and found.verdict != "identical":
         _say("The set was made with precision auto: float32 on one machine, bfloat16 on another.")
     distance = f"largest difference {found.max_difference}, mean {found.mean_difference:.3f} of 255"
-    _say(f"{options.key} of {finished.name}, made again: {found.verdict} ({distance}).")
+    _say(f"{key} of {finished.name}, made again: {found.verdict} ({distance}).")
     return 1 if found.verdict == "different" else 0
 
 
-def subset(project: Project, options: argparse.Namespace) -> int:
-    """Copies a part of a set as a set of its own, with its card."""
+@set_.command()
+@click.argument("name")
+@click.argument("new")
+@click.option("--photographs", type=int, help="keep the first so many real images")
+@click.option("--captions", type=click.Path(path_type=Path), help="keep the captions with the ids in this file")
+@click.option("--samples", type=int, help="keep the first so many images of each caption")
+@env_option
+@params_option
+def subset(name: str, new: str, env: str | None, params: str, **limits: Any) -> int:
+    """Copy a part of a set as a set of its own, NEW, with its card."""
+    from gmail_kedro.generated_sets.set_folder import open_set
     from gmail_kedro.generated_sets.subset import choose_rows, copy_subset
 
-    origin = open_set(project.folder(options.name))
-    limits = (options.photographs, options.captions, options.samples)
-    if limits == (None, None, None):
+    project = open_project(env, params)
+    origin = open_set(project.folder(name))
+    if not any(limit is not None for limit in limits.values()):
         raise ValueError("Say what to keep: --photographs N, --captions FILE or --samples N.")
-    ids = None if options.captions is None else options.captions.read_text(encoding="utf-8").split("\n")
+    file = limits["captions"]
+    ids = None if file is None else file.read_text(encoding="utf-8").split("\n")
     rows = choose_rows(
         origin.manifest,
-        real_image_count=options.photographs,
+        real_image_count=limits["photographs"],
         caption_ids=None if ids is None else [line for line in ids if line],
-        samples_per_caption=options.samples,
+        samples_per_caption=limits["samples"],
     )
-    made = copy_subset(origin, rows, project.folder(options.new))
+    made = copy_subset(origin, rows, project.folder(new))
     _write_card(project, made, _generator_entry(project, origin))
     _say(f"The set {made.name} has {len(made.manifest):,} of the {len(origin.manifest):,} pictures of {origin.name}.")
     return 0
 
 
-def stats(project: Project, options: argparse.Namespace) -> int:
-    """Prints the statistics of a set as a table or as JSON."""
+@set_.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="JSON in place of the table")
+def stats(name: str, as_json: bool) -> int:
+    """Counts, sizes, prompts, quarantine, brightness, near-duplicates."""
+    from gmail_kedro.generated_sets.set_folder import open_set
     from gmail_kedro.generated_sets.set_statistics import measure_images, set_statistics
     from gmail_kedro.reporting.set_card import statistics_table
 
-    finished = open_set(project.folder(options.name))
+    finished = open_set(open_project().folder(name))
     figures = measure_images(finished.images, finished.made["key"].tolist())
     statistics = set_statistics(finished, figures)
-    _say(json.dumps(statistics, indent=1) if options.json else statistics_table(statistics))
+    _say(json.dumps(statistics, indent=1) if as_json else statistics_table(statistics))
     return 0
 
 
-def sheet(project: Project, options: argparse.Namespace) -> int:
-    """Writes a contact sheet to ``data/08_reporting/sets``."""
-    finished = open_set(project.folder(options.name))
+@set_.command()
+@click.argument("name")
+@click.option("--count", type=int, default=24, help="images on the sheet")
+@env_option
+@params_option
+def sheet(name: str, count: int, env: str | None, params: str) -> int:
+    """A contact sheet of images beside their real images, in data/08_reporting/sets."""
+    from gmail_kedro.generated_sets.set_folder import open_set
+
+    project = open_project(env, params)
+    finished = open_set(project.folder(name))
     path = project.root / SHEETS / f"{finished.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    _draw(project, finished, options.count).savefig(path, dpi=DPI)
+    _draw(project, finished, count).savefig(path, dpi=DPI)
     _say(f"The contact sheet is {path}.")
     return 0
 
 
-def card(project: Project, options: argparse.Namespace) -> int:
-    """Writes a set's card again: ``card.json``, ``README.md`` and ``samples.png`` in its folder."""
-    finished = open_set(project.folder(options.name))
+@set_.command()
+@click.argument("name")
+@env_option
+@params_option
+def card(name: str, env: str | None, params: str) -> int:
+    """Write the set's card again: card.json, README.md and samples.png in its folder."""
+    from gmail_kedro.generated_sets.set_folder import open_set
+
+    project = open_project(env, params)
+    finished = open_set(project.folder(name))
     _write_card(project, finished, _generator_entry(project, finished))
     _say(f"The card of {finished.name} is in {finished.folder}.")
     return 0
-
-
-ACTIONS: dict[str, tuple[Callable[[Project, argparse.Namespace], int], str]] = {
-    "make": (make, "make a set that sets.yml declares, or go on with it"),
-    "verify": (verify, "read every byte and hold it against the manifest"),
-    "regenerate": (regenerate, "make one picture again and compare it with the stored one"),
-    "subset": (subset, "copy a part of a set as a set of its own"),
-    "stats": (stats, "counts, sizes, prompts, quarantine, brightness, near-duplicates"),
-    "sheet": (sheet, "a contact sheet of pictures beside their photographs"),
-    "card": (card, "write the set's card again"),
-}
 
 
 def _with(params: Any, settings: Mapping[str, Any]) -> Any:
@@ -192,7 +193,7 @@ def _with(params: Any, settings: Mapping[str, Any]) -> Any:
     return params.replace(**{name: settings[name] for name in params.leaves() if name in settings})
 
 
-def _generator_entry(project: Project, finished: GeneratedSet) -> dict[str, Any]:
+def _generator_entry(project: Project, finished: "GeneratedSet") -> dict[str, Any]:
     """Returns what the set's own card says of the generator, or what the weights here say where there is no card."""
     from gmail_kedro.params.generation import GenerationParams
     from gmail_kedro.pipelines.generation.card import describe_generator, read_card
@@ -207,7 +208,7 @@ def _generator_entry(project: Project, finished: GeneratedSet) -> dict[str, Any]
     return describe_generator(finished, params)
 
 
-def _write_card(project: Project, finished: GeneratedSet, generator: Mapping[str, Any]) -> None:
+def _write_card(project: Project, finished: "GeneratedSet", generator: Mapping[str, Any]) -> None:
     from gmail_kedro.pipelines.generation.card import CARD_FILE, PAGE_FILE, SAMPLE_COUNT, SHEET_FILE, card_of
     from gmail_kedro.reporting.set_card import set_card_page
 
@@ -222,7 +223,7 @@ def _write_card(project: Project, finished: GeneratedSet, generator: Mapping[str
         _draw(project, finished, SAMPLE_COUNT).savefig(partial, dpi=DPI, format="png")
 
 
-def _draw(project: Project, finished: GeneratedSet, count: int) -> Any:
+def _draw(project: Project, finished: "GeneratedSet", count: int) -> Any:
     from kedro.io import DatasetError
 
     from gmail_kedro.pipelines.generation.card import draw_samples
@@ -235,7 +236,7 @@ def _draw(project: Project, finished: GeneratedSet, count: int) -> Any:
     return draw_samples(finished, photographs, count)
 
 
-def _say_changed_weights(finished: GeneratedSet, params: Any) -> None:
+def _say_changed_weights(finished: "GeneratedSet", params: Any) -> None:
     from gmail_kedro.generated_sets.image_difference import changed_files
     from gmail_kedro.models.generators.known_generators import generator_files
     from gmail_kedro.pipelines.generation.card import CARD_FILE, read_card

@@ -31,6 +31,7 @@ def run_study(project: Project, name: str, seeds: str | None) -> None:
         runs.run_pipelines(project, runs.DATA_PIPELINES, nest(study["shared"]))
     for seed in study["seeds"] if seeds is None else [int(seed) for seed in seeds.split(",")]:
         for variant, changes in study["variants"].items():
+            # the last file that its pipelines write: what is there was run to the end
             if (reports / f"{variant}-{seed}" / study["done_when"]).is_file():
                 continue
             run_id = f"study/{name}/{variant}-{seed}"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from gmail_kedro.commands import runs
-from gmail_kedro.commands.declared_sets import find_set, make_command, make_set
 from gmail_kedro.commands.project import Project
+from gmail_kedro.commands.runs import find_set, make_command, make_set
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.reporting.table_definitions import Table, read_tables
 
@@ -41,11 +41,6 @@ class Step:
 def run_tables(project: Project, numbers: Sequence[int], *, dry_run: bool) -> None:
     """Runs what tables need and is not there, and fills them; or only lists the commands.
 
-    Args:
-        project: The project.
-        numbers: Of the tables; all when empty.
-        dry_run: Whether nothing is run.
-
     Raises:
         ValueError: If a number is no table of the profile, or a table names a run or a set that is not there.
     """
@@ -62,12 +57,7 @@ def run_tables(project: Project, numbers: Sequence[int], *, dry_run: bool) -> No
 
 
 def list_steps(tables: Sequence[Table], steps: Sequence[Step]) -> str:
-    """Returns the commands as lines of a shell script.
-
-    Args:
-        tables: The tables they are for.
-        steps: The commands in their order.
-    """
+    """Returns the commands as lines of a shell script."""
     lines = [f"# Table {table.number}: {table.title}" for table in tables]
     lines += [f"{step.command}  # {'done; ' if step.is_done() else ''}{step.about}" for step in steps]
     return "\n".join(lines) + "\n"
@@ -75,10 +65,6 @@ def list_steps(tables: Sequence[Table], steps: Sequence[Step]) -> str:
 
 def plan_tables(project: Project, tables: Sequence[Table]) -> list[Step]:
     """Returns every command that tables need, each after those that it waits for.
-
-    Args:
-        project: The project.
-        tables: The tables.
 
     Raises:
         ValueError: If a table names a run, or a run a set, that the profile does not have.
@@ -163,7 +149,7 @@ def _last(project: Project) -> Step:
     return Step(
         command=f"kedro run{project.option} --pipeline=tables",
         about="all tables, from what was run",
-        is_done=lambda: False,
+        is_done=lambda: False,  # it takes a second, and follows whatever was run
         start=partial(runs.run_pipelines, project, ["tables"], {}),
     )
 

@@ -129,16 +129,14 @@ def _settings_of(where: str, name: str, content: Any) -> Iterator[tuple[str, Any
 
 
 def _check_experiments(profile: Profile, where: str, content: Mapping[str, Any]) -> None:
-    lists = {"demo": content.get("demo"), **_mapping(f"{where}reproduce", content.get("reproduce"))}
-    for key, names in lists.items():
-        for name in names or ():
-            _refuse_unknown(f"{where}{key}: ", name, profile.runs)
+    for name in content.get("demo") or ():
+        _refuse_unknown(f"{where}demo: ", name, profile.runs)
     for name, row in _mapping(f"{where}runs", content.get("runs")).items():
         check_name(f"{where}the name of a run", name, dots=False)
         _check_row(profile, f"{where}runs.{name}: ", row, OF_A_RUN)
         for key in {"starts_from", "like"} & (row or {}).keys():
             _refuse_unknown(f"{where}runs.{name}.{key}: ", row[key], profile.runs)
-    for key in content.keys() - {"demo", "reproduce", "runs"}:  # rows that others are made of by anchors
+    for key in content.keys() - {"demo", "runs"}:  # rows that others are made of by anchors
         _check_row(profile, f"{where}{key}: ", content[key], OF_A_RUN)
 
 

@@ -1,18 +1,59 @@
 """What a look at the machine found, as text for a terminal and as JSON."""
 
+import json
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from gmail_kedro.preflight.checks import Finding, disk_gb, gpu_hours
-from gmail_kedro.preflight.requirements import Requirements, TableNeeds
+from gmail_kedro.preflight.checks import Finding, check_machine, disk_gb, gpu_hours
+from gmail_kedro.preflight.requirements import FILE, Configuration, Requirements, TableNeeds, read_requirements
 
+BASE = "base"
 TITLES = {"weights": "Weights", "corpus": "Corpora", "tool": "Tools", "gpu": "GPU", "disk": "Disk"}
 UNNAMED = {"gpu": "GPU with {}", "disk": "disk {}"}
 WIDTH = 120
 INDENT = " " * 12
 HOURS_A_DAY = 24
+
+
+def run_preflight(
+    root: Path,
+    profile: str,
+    configuration: Configuration,
+    titles: Mapping[int, str],
+    asked: Sequence[int],
+    *,
+    as_json: bool,
+) -> int:
+    """Prints what is here and what is not; returns 1 if anything that the tables need is missing.
+
+    Args:
+        root: The project.
+        profile: Name of the profile.
+        configuration: Returns a parameter group of the profile by name.
+        titles: Of the tables, by number.
+        asked: Numbers of tables; all when empty.
+        as_json: JSON in place of the text.
+
+    Raises:
+        FileNotFoundError: If the profile says nowhere what it needs.
+        ValueError: If a table is not in the profile.
+    """
+    requirements = read_requirements(root / "conf" / profile / FILE)
+    tables = sorted(set(asked or requirements.tables))
+    findings = check_machine(requirements, tables, root, cache(configuration))  # composing it takes a second
+    summary = summarize(requirements, tables, findings, titles)
+    if as_json:
+        sys.stdout.write(json.dumps({"profile": profile, **summary}, indent=1) + "\n")
+    else:
+        sys.stdout.write(render(requirements, tables, findings, profile=profile))
+        words = [str(number) for number in asked] + (["--env", profile] if profile != BASE else [])
+        sys.stdout.write(f"\nTheir commands, in order: {' '.join(['gmail-kedro table --dry-run', *words])}\n")
+    return 0 if summary["is_complete"] else 1
 
 
 def summarize(

@@ -14,78 +14,46 @@ Configuration = Callable[[str], Mapping[str, Any]]  # a parameter group by its n
 
 @dataclass(frozen=True)
 class Weights:
-    """A model's weights.
+    """A model's weights."""
 
-    Attributes:
-        gb: Size of the files that are loaded, in GB.
-        instead: Names of the zoo that can take its place.
-        licence: Terms that bind whoever uses them; empty where nothing beyond a notice is asked.
-        gated: Whether the hub hands them out only to who accepted the terms and is logged in.
-    """
-
-    gb: float
-    instead: tuple[str, ...] = ()
-    licence: str = ""
-    gated: bool = False
+    gb: float  # of the files that are loaded
+    instead: tuple[str, ...] = ()  # names of models that can take its place
+    licence: str = ""  # terms that bind whoever uses them; empty where nothing beyond a notice is asked
+    gated: bool = False  # the hub hands them out only to who accepted the terms and is logged in
 
 
 @dataclass(frozen=True)
 class CorpusFiles:
-    """A corpus, a benchmark or a classification set on disk.
-
-    Attributes:
-        gb: Size on disk, in GB.
-        files: How many files each pattern, seen from the project, must have at least.
-        home: Where it comes from.
-        made_by: The pipeline that makes it, where nothing has to be brought.
-    """
+    """A corpus, a benchmark or a classification set on disk."""
 
     gb: float
-    files: Mapping[str, int] = field(default_factory=dict)
-    home: str = ""
-    made_by: str = ""
+    files: Mapping[str, int] = field(default_factory=dict)  # how many each pattern, seen from the project, must have
+    home: str = ""  # where it comes from
+    made_by: str = ""  # the pipeline that makes it, where nothing has to be brought
 
 
 @dataclass(frozen=True)
 class Work:
-    """A piece of computation.
+    """A piece of computation."""
 
-    Attributes:
-        gpu_hours: Expected time on one GPU.
-        gpu_gib: GPU memory it needs, in GiB; 0 where no GPU is needed.
-        gb: Disk its results take, in GB.
-        origin: Where the three figures come from: ``paper``, ``measured`` or ``assumed``, and how.
-        is_shared: Whether several tables use the result of one, as of a generated set.
-    """
-
-    gpu_hours: float
-    gpu_gib: float
-    gb: float
-    origin: str
-    is_shared: bool = False
+    gpu_hours: float  # on one GPU
+    gpu_gib: float  # GPU memory; 0 where no GPU is needed
+    gb: float  # its results on disk
+    origin: str  # of the three figures: paper, measured or assumed, and how
+    is_shared: bool = False  # several tables use the result of one, as of a generated set
 
 
 @dataclass(frozen=True)
 class TableNeeds:
-    """What one table of the paper needs.
-
-    Attributes:
-        encoders: Names of encoders in the zoo.
-        generators: Names of generators.
-        language_models: Names of language models.
-        vision_language_models: Names of vision-language models.
-        corpora: Keys of ``corpora``: trained on, or measured on.
-        tools: Of ``TOOLS``: what metrics and taggers need beside Python.
-        work: How often each key of ``work`` is done.
-    """
+    """What one table of the paper needs."""
 
     encoders: tuple[str, ...] = ()
     generators: tuple[str, ...] = ()
     language_models: tuple[str, ...] = ()
     vision_language_models: tuple[str, ...] = ()
-    corpora: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
-    work: Mapping[str, int] = field(default_factory=dict)
+    corpora: tuple[str, ...] = ()  # trained on, or measured on
+    tools: tuple[str, ...] = ()  # of TOOLS: what metrics and taggers need beside Python
+    work: Mapping[str, int] = field(default_factory=dict)  # how often each piece is done
 
     def models(self) -> list[tuple[str, str]]:
         """Returns kind and name of every model."""
@@ -94,17 +62,9 @@ class TableNeeds:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a profile needs.
+    """What a profile needs: models, corpora and work by name, tables by number."""
 
-    Attributes:
-        weights_folder: Where weights that come from no hub lie: a folder or file for each, by its name in the zoo.
-        weights: Models by their name in the zoo.
-        corpora: Corpora by the name of their catalog entry.
-        work: Pieces of computation by name.
-        tables: Tables by number.
-    """
-
-    weights_folder: str
+    weights_folder: str  # where weights that come from no hub lie: a folder or file for each, by its model's name
     weights: Mapping[str, Weights]
     corpora: Mapping[str, CorpusFiles]
     work: Mapping[str, Work]

@@ -103,7 +103,7 @@ def pretrain_clip(
         return {"loss": contrast + read, "contrast": contrast, "reading": read}
 
     def after_step(index: int, row: dict[str, float]) -> None:
-        with torch.no_grad():
+        with torch.no_grad():  # CLIP's ceiling of the temperature
             model.logit_scale.clamp_(0, np.log(100))
         if (index + 1) % 200 == 0:
             logger.info("clip step %d: %s", index + 1, {k: round(v, 3) for k, v in row.items()})

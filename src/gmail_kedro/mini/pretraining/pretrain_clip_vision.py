@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
 
 logger = logging.getLogger(__name__)
-READ_LAYER = -2
+READ_LAYER = -2  # the layer that LLaVA takes its patches from, so it must show what they show
 
 
 def build_clip_vision(embed_dim: int) -> "CLIPVisionModelWithProjection":

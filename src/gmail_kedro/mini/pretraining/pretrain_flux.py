@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T5_TOKENS, T5_WIDTH, CLIP_WIDTH = 28, 96, 48
-GUIDANCE_RANGE = (2.0, 6.0)
+GUIDANCE_RANGE = (2.0, 6.0)  # the scales it will be told: a distilled model knows no others
 READING_WEIGHT = 0.1
 READING_STEPS = 400
 LEARNING_RATE = 2e-3
@@ -204,6 +204,7 @@ def _ask_teacher(
     unet, text_encoder = pipeline.unet.eval(), pipeline.text_encoder.eval()
     blank = text_encoder(empty).last_hidden_state
     answers = []
+    # with and without the caption in one batch, as a sampler does: half the calls
     with fast_arithmetic(torch.device("cpu"), precision="auto"):
         for rows in torch.arange(count).split(SCENES_AT_ONCE):
             states = text_encoder(tokens[rows]).last_hidden_state

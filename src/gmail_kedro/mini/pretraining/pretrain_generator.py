@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TEXT_WIDTH, PROMPT_TOKENS = 128, 32
-CAPTION_DROPOUT = 0.1
-DRAWING_STEPS = 3500
+CAPTION_DROPOUT = 0.1  # for classifier-free guidance: the network must also know what it draws without a caption
+DRAWING_STEPS = 3500  # the first stage; see _noise_level
 OBEYING_NOISE = 1.5
-READING_FROM = 8500
+READING_FROM = 8500  # the third stage; see _train_unet
 READING_WEIGHT = 0.1
 READING_STEPS = 1500
-FLOW_SHIFT = 3.0
+FLOW_SHIFT = 3.0  # spends the few sampling steps at high noise, where the caption is obeyed
 
 
 def pretrain_generator(

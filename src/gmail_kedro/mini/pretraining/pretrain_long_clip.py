@@ -85,7 +85,7 @@ def pretrain_long_clip(
     torch.manual_seed(seed)
     config = long_clip_config(len(tokenizer))
     model = CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=True)
-    model.visual.load_state_dict(openai_names(vision))
+    model.visual.load_state_dict(openai_names(vision))  # strict: a name that is wrong must not leave random weights
     pool = draw_pool(load_scans("train"), count=scene_count, seed=seed + 45)
     scenes = Pictured(pool.scenes, torch.from_numpy(pool.pixels).permute(0, 3, 1, 2))
     facts = {"seed": str(seed), "scenes": str(scene_count), "steps": str(steps[0])}

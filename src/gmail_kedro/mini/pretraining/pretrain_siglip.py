@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 SIGLIP_CONTEXT, TEXTS_PER_SCENE = 64, 4
 PIXEL_MEAN = PIXEL_DEVIATION = (0.5, 0.5, 0.5)
-FIRST_SCALE, FIRST_BIAS = 10.0, -10.0
+FIRST_SCALE, FIRST_BIAS = 10.0, -10.0  # SigLIP's: nearly all pairs are negative, and the loss must begin near that
 WIDTH, SIDE = 64, 128
-SEEING_CYCLES = 2
+SEEING_CYCLES = 2  # of the learning rate: one warm restart
 
 
 def siglip_config(vocab_size: int) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def pretrain_synclr(
     project = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU(), torch.nn.Linear(WIDTH, WIDTH))
     optimizer = build_adamw([*tower.parameters(), *project.parameters()], learning_rate=2e-3, weight_decay=0.05)
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(60, steps))
+    # whole captions at once, so that every image has its positives in the batch
     captions_at_once = batch_size // IMAGES_PER_CAPTION
 
     def step(index: int) -> dict[str, torch.Tensor]:

@@ -46,6 +46,7 @@ def draw_questions(split: str, *, kind: str, count: int, seed: int) -> list[Ques
     if kind not in KINDS:
         raise ValueError(f"The kind of questions must be one of {list(KINDS)}. Got {kind!r} instead.")
     is_open = kind == "open"
+    # far from the seeds that training scenes are drawn with, and other scenes for each kind
     pool = draw_pool(load_scans(split), count=count, seed=seed + 7000 + int(is_open))
     rng = stream_rng(seed, Stream.QUESTIONS, int(is_open))
     questions = []

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gmail_kedro.commands import declared_sets
+from gmail_kedro.commands import runs
 from gmail_kedro.commands.project import Project
-from gmail_kedro.commands.weights import OF_A_RUN, OF_A_SET, find_paths
+from gmail_kedro.commands.runs import OF_A_RUN, OF_A_SET, find_paths
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_a_set_is_pointed_at_its_generators_weights(project, monkeypatch):
         assert kinds == OF_A_SET
         return {"generation.generator_path": "weights/flux_dev"} if "generation.generator" in settings else {}
 
-    monkeypatch.setattr(declared_sets, "find_paths", found)
-    assert declared_sets.find_set(project, "coco_flux")["generation.generator_path"] == "weights/flux_dev"
-    assert declared_sets.find_set(project, "coco") == {"set": "coco", "corpus": "coco_karpathy"}
+    monkeypatch.setattr(runs, "find_paths", found)
+    assert runs.find_set(project, "coco_flux")["generation.generator_path"] == "weights/flux_dev"
+    assert runs.find_set(project, "coco") == {"set": "coco", "corpus": "coco_karpathy"}
 
 
 def test_a_profile_without_requirements_has_no_such_folder(project):
