@@ -129,7 +129,7 @@ def import_runs(env: str | None) -> int:
 @gmail.command()
 def code() -> None:
     """What code each stage of dvc.yaml hangs on: data/code."""
-    from gmail_kedro.code_lists import write_code_lists
+    from gmail_kedro.commands.code_lists import write_code_lists
 
     root = find_root()
     write_code_lists(root, root / CODE)

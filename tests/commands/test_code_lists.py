@@ -10,7 +10,7 @@ import yaml
 
 from gmail_kedro.pipeline_registry import register_pipelines
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/gmail_kedro"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 COMMANDS = {name: stage.get("do", stage) for name, stage in STAGES.items() if name != "code"}
@@ -23,7 +23,7 @@ def graph() -> grimp.ImportGraph:
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from gmail_kedro.code_lists import write_code_lists
+    from gmail_kedro.commands.code_lists import write_code_lists
 
     folder = tmp_path_factory.mktemp("code")
     write_code_lists(ROOT, folder)
@@ -106,7 +106,7 @@ def test_the_lists_hold_wiring_data_and_entries_and_nothing_that_comes_later(lis
 
 @pytest.mark.reliability(28)
 def test_comments_change_no_hash_and_code_data_and_entries_do(tmp_path: Path):
-    from gmail_kedro.code_lists import code_lines, read_catalog, stage_roots, wiring_lines
+    from gmail_kedro.commands.code_lists import code_lines, read_catalog, stage_roots, wiring_lines
 
     source, entries = tmp_path / "gmail_kedro", read_catalog(ROOT)
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("weights", "__pycache__"))
@@ -139,7 +139,7 @@ def test_comments_change_no_hash_and_code_data_and_entries_do(tmp_path: Path):
 
 
 def test_a_stage_cannot_hang_on_a_module_that_is_not_there():
-    from gmail_kedro.code_lists import code_lines
+    from gmail_kedro.commands.code_lists import code_lines
 
     with pytest.raises(ValueError, match=r"There is no \['pipelines.gone'\]"):
         code_lines(SOURCE, {"pipelines.gone", "definitions"})
