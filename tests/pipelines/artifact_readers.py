@@ -32,7 +32,7 @@ from gmail_kedro.models.vision_language.vision_language_model import VisionFeatu
 from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.pipelines.generation.card import check_card
 from gmail_kedro.reporting.finished_runs import find_runs, read_runs
-from gmail_kedro.reporting.report_files import read_picture
+from gmail_kedro.reporting.report_files import read_png
 
 CPU = torch.device("cpu")
 WORLDS = {"mini_world": "corpus", "mini_flickr": "flickr_corpus", "mini_long_captions": "long_caption_corpus"}
@@ -187,7 +187,7 @@ def cell(written: Written, path: Path) -> None:
 
 
 def figure(written: Written, path: Path) -> object:
-    return read_picture(path)
+    return read_png(path)
 
 
 def build_llava() -> tuple[VisionLanguageModel, dict[str, VisionTower]]:

@@ -47,7 +47,7 @@ def test_a_measure_of_other_photographs_is_left_out():
     baseline = pd.concat([items(values), items(values[:30], "digit_acc1", IMAGES[10:])])
     comparison, _ = compare_items(run, baseline, scores(), scores(), "ours", "frozen")
     assert list(comparison["tests"]) == ["cider"]
-    with pytest.raises(ValueError, match="no measure on the same photographs"):
+    with pytest.raises(ValueError, match="no measure on the same images"):
         compare_items(items(values), items(values, "rouge_l"), scores(), scores(), "ours", "frozen")
 
 

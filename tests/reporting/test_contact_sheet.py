@@ -42,5 +42,5 @@ def test_long_captions_are_wrapped_and_cut_with_a_mark():
 
 
 def test_an_empty_sheet_is_refused():
-    with pytest.raises(ValueError, match="no picture for a contact sheet"):
+    with pytest.raises(ValueError, match="no image for a contact sheet"):
         draw_contact_sheet([], "the title")

@@ -16,7 +16,7 @@ from gmail_kedro.pipelines.reporting.nodes import compare_items
 from gmail_kedro.reporting import charts, contact_sheet, run_figures
 from gmail_kedro.reporting.paper_tables import tables_markdown
 from gmail_kedro.reporting.plain_text import command, markdown
-from gmail_kedro.reporting.report_page import Gallery, Picture, render_markdown, render_page
+from gmail_kedro.reporting.report_page import Gallery, PageFigure, render_markdown, render_page
 from gmail_kedro.reporting.run_summary import summarize
 from gmail_kedro.reporting.set_card import set_card, set_card_page
 from gmail_kedro.reporting.study_tables import study_markdown
@@ -113,7 +113,7 @@ def test_front_matter_gives_back_the_name(name: str):
 def test_the_page_shows_a_name_as_it_is(name: str):
     cells = reproductions.result_table().assign(row=lambda table: table["row"] + name, title=name, corpus=name)
     svg = charts.as_svg(charts.draw_cost([name], [1.0], [1.0], name), name, title=name)
-    page = render_page(cells, [Gallery(name, name, (Picture(name, name, svg=svg),))], {1: name})
+    page = render_page(cells, [Gallery(name, name, (PageFigure(name, name, svg=svg),))], {1: name})
     assert "onload=alert(1)&gt;" in page and "<svg onload" not in page
 
 

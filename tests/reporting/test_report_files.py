@@ -14,7 +14,7 @@ from gmail_kedro.reporting.report_files import (
     missing_steps,
     read_history,
     read_items,
-    read_picture,
+    read_png,
     read_report,
 )
 
@@ -105,7 +105,7 @@ def test_a_figure_with_a_changed_byte_is_not_shown(tmp_path: Path):
     ):
         assert shown()[0].data and not shown()[0].missing
         whole = path.read_bytes()
-        assert read_picture(path).size[0] > 0
+        assert read_png(path).size[0] > 0
         changed = bytearray(whole)
         changed[len(whole) // 2] ^= 1
         for damage in (bytes(changed), whole[: len(whole) // 2], b""):

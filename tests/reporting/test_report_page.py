@@ -13,7 +13,7 @@ import pytest
 from gmail_kedro.params.report import ReportParams
 from gmail_kedro.reporting.finished_runs import read_runs
 from gmail_kedro.reporting.report_figures import build_galleries
-from gmail_kedro.reporting.report_page import Picture, label, render_markdown, render_page, shown_tables
+from gmail_kedro.reporting.report_page import PageFigure, label, render_markdown, render_page, shown_tables
 
 from .reproductions import LAWS, NO_SPICE, PARAMETERS, cell, result_table, write_reproduction
 
@@ -98,16 +98,14 @@ def test_every_row_shows_its_status_its_protocol_and_where_it_comes_from(reader:
 def test_what_could_not_be_drawn_says_why(tmp_path: Path):
     (tmp_path / "repro").mkdir()
     galleries = build_galleries(result_table(), [], tmp_path, {}, ReportParams(**PARAMETERS | {"cost_table": 13}))
-    pictures = [picture for gallery in galleries for picture in gallery.pictures]
-    assert [picture.title for picture in pictures if not picture.missing] == [
-        "image → text R@1"
-    ]  # from the tables alone
-    missing = {picture.missing for picture in pictures}
+    figures = [figure for gallery in galleries for figure in gallery.figures]
+    assert [figure.title for figure in figures if not figure.missing] == ["image → text R@1"]  # from the tables alone
+    missing = {figure.missing for figure in figures}
     assert "the results have no table 13" in missing
     assert "none of the runs frozen, gmail has left tsne.png" in missing
     assert "— none of the runs frozen, gmail has left tsne.png" in render_page(result_table(), galleries, {})
-    with pytest.raises(ValueError, match="a chart, a picture, or a reason"):
-        Picture("t-SNE", "")
+    with pytest.raises(ValueError, match="a chart, an image, or a reason"):
+        PageFigure("t-SNE", "")
 
 
 def test_a_run_that_left_part_of_its_files_is_read_and_other_folders_are_not(tmp_path: Path):

@@ -55,8 +55,8 @@ def test_too_few_points_have_no_plane_and_the_figure_says_so(rows: np.ndarray):
 
 
 def test_no_pair_and_no_shared_photograph_is_said():
-    assert "No photograph is held out" in texts_of(draw_pairs([], [], []))
-    assert "no photograph in common" in texts_of(draw_captions([], {"run": []}, []))
+    assert "No image is held out" in texts_of(draw_pairs([], [], []))
+    assert "no image in common" in texts_of(draw_captions([], {"run": []}, []))
 
 
 def test_the_title_over_a_single_photograph_is_not_cut():

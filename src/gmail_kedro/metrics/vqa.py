@@ -50,7 +50,7 @@ class VqaResult:
 
 
 def scienceqa_result(responses: Mapping[str, str], questions: Mapping[str, VqaQuestion]) -> VqaResult:
-    """Scores answers to ScienceQA; with the questions that have a picture it is IMG accuracy.
+    """Scores answers to ScienceQA; with the questions that have an image it is IMG accuracy.
 
     Example:
         >>> scienceqa_result({"7": "B"}, {"7": VqaQuestion(("red", "blue"), ("B",))}).accuracy
@@ -72,7 +72,7 @@ def mmmu_result(
 
     Args:
         responses: What the model wrote, by question id; None where it was not asked (choices that are several
-            pictures), which is guessed.
+            images), which is guessed.
         questions: The questions, by id.
         seed: Seeds the guesses.
 

@@ -181,7 +181,7 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
     lines = [
         f"# {run} against {baseline}",
         "",
-        "Paired over the same photographs: difference with its 95 % bootstrap interval, and the p-value of a paired "
+        "Paired over the same images: difference with its 95 % bootstrap interval, and the p-value of a paired "
         f"permutation test, not corrected for the {len(comparison['tests'])} measures. **One training seed each**: "
         "this says nothing about other seeds; `gmail-kedro study` does.",
         "",

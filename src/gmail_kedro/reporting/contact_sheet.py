@@ -38,7 +38,7 @@ def draw_contact_sheet(cells: Sequence[SheetCell], title: str, *, columns: int =
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if not cells:
-        raise ValueError("There is no picture for a contact sheet; the set has none that was made.")
+        raise ValueError("There is no image for a contact sheet; the set has none that was made.")
     columns = min(columns, len(cells))
     rows = math.ceil(len(cells) / columns)
     width = 3.1 if cells[0].real is not None else 1.9

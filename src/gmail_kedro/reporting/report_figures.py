@@ -9,8 +9,8 @@ import pandas as pd
 from gmail_kedro.params.report import ReportParams
 from gmail_kedro.reporting import charts
 from gmail_kedro.reporting.finished_runs import FinishedRun
-from gmail_kedro.reporting.report_files import DamagedReportError, read_picture
-from gmail_kedro.reporting.report_page import Gallery, Picture, data_uri, label
+from gmail_kedro.reporting.report_files import DamagedReportError, read_png
+from gmail_kedro.reporting.report_page import Gallery, PageFigure, data_uri, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +44,8 @@ def build_galleries(
     """
     return [
         Gallery(
-            "Generated pictures",
-            "Photographs of each set beside the pictures generated from their captions.",
+            "Generated images",
+            "Real images of each set beside those generated from their captions.",
             _samples(sets),
             wide=True,
         ),
@@ -76,44 +76,44 @@ def build_galleries(
     ]
 
 
-def _chart(title: str, caption: str, name: str, draw: "Callable[..., Figure]", *content: Any) -> Picture:
+def _chart(title: str, caption: str, name: str, draw: "Callable[..., Figure]", *content: Any) -> PageFigure:
     """Draws ``draw(*content, title)``; a chart that refuses its content is a figure that says why it is missing."""
     try:
-        return Picture(title, caption, svg=charts.as_svg(draw(*content, title), name, title=title))
+        return PageFigure(title, caption, svg=charts.as_svg(draw(*content, title), name, title=title))
     except ValueError as reason:
-        return Picture(title, caption, missing=str(reason))
+        return PageFigure(title, caption, missing=str(reason))
 
 
-def _stored(path: Path, title: str, caption: str) -> Picture:
-    """Takes a picture from its file; one that is damaged is a figure that says so."""
+def _stored(path: Path, title: str, caption: str) -> PageFigure:
+    """Takes a figure from its file; one that is damaged is a figure that says so."""
     try:
-        return Picture(title, caption, data=data_uri(read_picture(path)))
+        return PageFigure(title, caption, data=data_uri(read_png(path)))
     except DamagedReportError as reason:
-        return Picture(title, caption, missing=str(reason))
+        return PageFigure(title, caption, missing=str(reason))
 
 
-def _or_missing(pictures: list[Picture], title: str, why: str) -> tuple[Picture, ...]:
-    return tuple(pictures) or (Picture(title, "", missing=why),)
+def _or_missing(figures: list[PageFigure], title: str, why: str) -> tuple[PageFigure, ...]:
+    return tuple(figures) or (PageFigure(title, "", missing=why),)
 
 
-def _samples(sets: Path) -> tuple[Picture, ...]:
-    pictures = [
+def _samples(sets: Path) -> tuple[PageFigure, ...]:
+    figures = [
         _stored(path, f"Set {path.parent.name}", "The grid of the set's card.")
         for path in sorted(sets.glob("*/samples.png"))
     ]
-    return _or_missing(pictures, "Samples", f"no generated set in {sets.name} has a card with samples.png")
+    return _or_missing(figures, "Samples", f"no generated set in {sets.name} has a card with samples.png")
 
 
-def _planes(runs: Sequence[FinishedRun], names: Sequence[str]) -> tuple[Picture, ...]:
-    pictures = [
+def _planes(runs: Sequence[FinishedRun], names: Sequence[str]) -> tuple[PageFigure, ...]:
+    figures = [
         _stored(run.tsne, f"Run {run.name}, seed {run.seed}", ONE_SEED)
         for run in _first_of(runs, names)
         if run.tsne is not None
     ]
-    return _or_missing(pictures, "t-SNE", f"none of the runs {', '.join(names)} has left tsne.png")
+    return _or_missing(figures, "t-SNE", f"none of the runs {', '.join(names)} has left tsne.png")
 
 
-def _gap(cells: pd.DataFrame, runs: Sequence[FinishedRun], table: int) -> tuple[Picture, ...]:
+def _gap(cells: pd.DataFrame, runs: Sequence[FinishedRun], table: int) -> tuple[PageFigure, ...]:
     rows = cells[cells["table"] == table].drop_duplicates("row")
     first = {run.name: run for run in _first_of(runs, list(rows["run"])) if run.gap}
     gaps = {row.row: first[row.run].gap for row in rows.itertuples() if row.run in first}
@@ -125,34 +125,34 @@ def _gap(cells: pd.DataFrame, runs: Sequence[FinishedRun], table: int) -> tuple[
     )
 
 
-def _scaling(cells: pd.DataFrame, laws: Mapping[str, Any], params: ReportParams) -> tuple[Picture, ...]:
-    pictures = []
+def _scaling(cells: pd.DataFrame, laws: Mapping[str, Any], params: ReportParams) -> tuple[PageFigure, ...]:
+    figures = []
     for column in params.scaling_columns:
         rows = cells[(cells["table"] == params.scaling_table) & (cells["column"] == column)]
         points = rows.dropna(subset=["generated_image_count", "ours"])
         law = laws.get(str(params.scaling_table), {}).get(column, {"claim": "no law was fitted"})
         caption = f"{_seeds(points['seed_count'])} {law['claim'][:1].upper()}{law['claim'][1:]}."
-        pictures.append(_chart(label(column), caption, f"scaling-{column}", charts.draw_scaling, points, law))
-    return tuple(pictures)
+        figures.append(_chart(label(column), caption, f"scaling-{column}", charts.draw_scaling, points, law))
+    return tuple(figures)
 
 
-def _curves(runs: Sequence[FinishedRun], names: Sequence[str]) -> tuple[Picture, ...]:
-    pictures = []
+def _curves(runs: Sequence[FinishedRun], names: Sequence[str]) -> tuple[PageFigure, ...]:
+    figures = []
     for kind, title in TRAININGS.items():
         histories = {run.name: run.histories[kind] for run in _first_of(runs, names) if kind in run.histories}
         histories = {name: history for name, history in histories.items() if "loss" in history and len(history)}
         if histories:
-            pictures.append(_chart(title, ONE_SEED, f"training-{kind}", charts.draw_curves, histories))
-    return _or_missing(pictures, "Training", f"none of the runs {', '.join(names)} has left a training history")
+            figures.append(_chart(title, ONE_SEED, f"training-{kind}", charts.draw_curves, histories))
+    return _or_missing(figures, "Training", f"none of the runs {', '.join(names)} has left a training history")
 
 
-def _cost(cells: pd.DataFrame, table: int) -> tuple[Picture, ...]:
-    pictures = []
+def _cost(cells: pd.DataFrame, table: int) -> tuple[PageFigure, ...]:
+    figures = []
     for column, rows in cells[cells["table"] == table].groupby("column", sort=False):
         content = (list(rows["row"]), list(rows["ours"]), list(rows["paper"]))
         caption = _seeds(rows["seed_count"])
-        pictures.append(_chart(label(str(column)), caption, f"cost-{column}", charts.draw_cost, *content))
-    return _or_missing(pictures, "Cost", f"the results have no table {table}")
+        figures.append(_chart(label(str(column)), caption, f"cost-{column}", charts.draw_cost, *content))
+    return _or_missing(figures, "Cost", f"the results have no table {table}")
 
 
 def _seeds(counts: pd.Series) -> str:

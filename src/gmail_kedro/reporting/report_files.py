@@ -88,7 +88,7 @@ def missing_steps(history: pd.DataFrame) -> str:
     return ""
 
 
-def read_picture(path: Path) -> "Image":
+def read_png(path: Path) -> "Image":
     """Returns a figure that was written as PNG.
 
     Raises:
@@ -97,10 +97,10 @@ def read_picture(path: Path) -> "Image":
     from PIL import Image
 
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            picture.verify()  # every part of a PNG has a checksum; load() alone does not look at all of them
-        with Image.open(path) as picture:  # Pillow leaves an image unusable after verify()
-            picture.load()
-        return picture
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()  # every part of a PNG has a checksum; load() alone does not look at all of them
+        with Image.open(path) as image:  # Pillow leaves an image unusable after verify()
+            image.load()
+        return image
     except (OSError, SyntaxError, ValueError) as error:  # Pillow has no error of its own
         raise DamagedReportError(path, error) from error

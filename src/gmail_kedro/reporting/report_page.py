@@ -72,11 +72,11 @@ FACTS = {
     "git_commit": "commit",
 }
 HASH_LENGTH = 10  # characters shown of a commit or of a set's hash
-PICTURE_WIDTH = 1400  # pixels; wider pictures are made smaller
+IMAGE_WIDTH = 1400  # pixels; wider images are made smaller
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageFigure:
     """A figure of the page, or the reason why it is not there."""
 
     title: str
@@ -92,7 +92,7 @@ class Picture:
             ValueError: If there is not exactly one of chart, image and reason.
         """
         if sum(bool(content) for content in (self.svg, self.data, self.missing)) != 1:
-            raise ValueError(f"The figure {self.title!r} must be a chart, a picture, or a reason why it is missing.")
+            raise ValueError(f"The figure {self.title!r} must be a chart, an image, or a reason why it is missing.")
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,14 @@ class Gallery:
 
     title: str
     text: str
-    pictures: tuple[Picture, ...]
+    figures: tuple[PageFigure, ...]
     wide: bool = False  # whether each takes the whole width
 
 
 def data_uri(image: "Image") -> str:
     """Returns an image as a data URI, in WebP and no wider than a page needs."""
-    if image.width > PICTURE_WIDTH:
-        image = image.resize((PICTURE_WIDTH, round(image.height * PICTURE_WIDTH / image.width)))
+    if image.width > IMAGE_WIDTH:
+        image = image.resize((IMAGE_WIDTH, round(image.height * IMAGE_WIDTH / image.width)))
     stream = io.BytesIO()
     image.convert("RGB").save(stream, "WEBP", quality=88)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,7 +1,7 @@
 """The figures of one run: Figures 2 and 3 of the paper (images side by side, both modalities in one plane), spectra.
 
 Each is a ``Figure`` of its own and no ``pyplot``, which would keep every figure of a process open. What cannot be drawn
-is a figure of one sentence: a run of hours does not end for a picture.
+is a figure of one sentence: a run of hours does not end for a figure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def draw_pairs(real: Sequence["Image"], generated: Sequence["Image"], captions: 
 
     count = len(real)
     if not count:
-        return _say_why("No photograph is held out, so there is no pair to show.")
+        return _say_why("No image is held out, so there is no pair to show.")
     figure = Figure(figsize=(max(1.75 * count, 5.2), 4.6), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     for column, (real_image, generated_image, caption) in enumerate(zip(real, generated, captions, strict=True)):
@@ -63,7 +63,7 @@ def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str
     from matplotlib.figure import Figure
 
     if not images:
-        return _say_why("The runs have no photograph in common, so there is no caption to compare.")
+        return _say_why("The runs have no image in common, so there is no caption to compare.")
     figure = Figure(figsize=(max(2.1 * len(images), 4.5), 2.5 + 0.6 * len(captions)), layout="constrained")
     axes = figure.subplots(1, len(images), squeeze=False)[0]
     for column, (axis, image, note) in enumerate(zip(axes, images, notes, strict=True)):
@@ -72,7 +72,7 @@ def draw_captions(images: Sequence["Image"], captions: Mapping[str, Sequence[str
         said = [f"{run}:\n{fill(texts[column] or '(nothing)', 26)}" for run, texts in captions.items()]
         axis.set_xlabel("\n\n".join(said), fontsize=7.5)
         axis.set(xticks=[], yticks=[])
-    figure.suptitle("Real photographs and what each run says of them", fontsize=11)
+    figure.suptitle("Real images and what each run says of them", fontsize=11)
     return figure
 
 

@@ -96,7 +96,7 @@ def compare_items(
         )
     tests = compare_two_runs(items, baseline_items)
     if not tests:
-        raise ValueError(f"The runs {run_id!r} and {baseline!r} have no measure on the same photographs.")
+        raise ValueError(f"The runs {run_id!r} and {baseline!r} have no measure on the same images.")
     comparison = {
         "run": run_id,
         "baseline": baseline,
