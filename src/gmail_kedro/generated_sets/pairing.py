@@ -155,7 +155,7 @@ class _Pairing:
     def _join(self, block: pa.RecordBatch) -> pa.RecordBatch:
         was_made = pc.fill_null(pc.equal(block["status"], MADE), False).to_numpy(zero_copy_only=False)
         self._refuse(block, ~was_made, f"was not made (its status is neither {MADE!r} nor {QUARANTINED!r})")
-        rows = self._find_captions(block)
+        rows = self._find_captions(block)  # int64 [B], of the captions table
         self._refuse_repeats(block, rows)
         index = self._index
         self._refuse_differences(block, "image_id", "image_id", index.image_hash[rows])
@@ -164,7 +164,7 @@ class _Pairing:
         if self._sharing is not None:
             is_alien = ~self._sharing.is_source(rows)
             self._refuse(block, is_alien, "shows a prompt that another caption's image stands for")
-            of_image, rows = self._sharing.members(rows)
+            of_image, rows = self._sharing.members(rows)  # both int64 [P]: one a pair, P >= B
             captions = take_rows(self._sharing.texts, rows)
             columns = *captions.columns, block["key"].take(pa.array(of_image))
         pairs = self._with_split(*columns)
@@ -196,7 +196,7 @@ class _Pairing:
     def _refuse_repeats(self, block: pa.RecordBatch, rows: np.ndarray) -> None:
         samples = block["sample_index"].to_numpy()
         for sample in np.unique(samples).tolist():
-            # A bit a caption and sample: repeats are found across blocks without keeping the ids.
+            # A byte a caption and sample: repeats are found across blocks without keeping the ids.
             seen = self._seen.setdefault(sample, np.zeros(len(self._order), dtype=bool))
             chosen = np.flatnonzero(samples == sample)
             is_repeat = np.zeros(len(rows), dtype=bool)
