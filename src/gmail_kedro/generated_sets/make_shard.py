@@ -29,8 +29,8 @@ from gmail_kedro.generated_sets.quality import (
     forget_verdict,
     hash_image,
 )
-from gmail_kedro.generated_sets.shard_images import SetDescription, describe_set, quarantine_path, shard_path
-from gmail_kedro.generated_sets.shards import QUARANTINE, ShardError, index_shard, read_image, write_shard
+from gmail_kedro.generated_sets.shard_images import SetDescription, describe_set, shard_path, write_judged
+from gmail_kedro.generated_sets.shards import QUARANTINE, ShardError, index_shard, read_image
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageGenerator, ImageRecord
 from gmail_kedro.params.quality import QualityParams
@@ -108,12 +108,7 @@ class ShardMaker:
                     judge.accept(looked)
         if not self.folder.is_dir():  # a writer would make it, on whatever lies under a disk that is gone
             raise FileNotFoundError(f"The folder {self.folder} is gone. Bring its disk back and start again: {RESUME}")
-        fingerprint, is_written = self.description.shards[shard_id], False
-        # Before the shard, whose header says how many are refused: a shard that is there has its quarantine.
-        if quarantined:
-            is_written = write_shard(quarantine_path(self.folder, shard_id), fingerprint, quarantined)
-        path = shard_path(self.folder, shard_id)
-        is_written |= write_shard(path, fingerprint, accepted, quarantined_count=len(refused))
+        is_written = write_judged(self.folder, shard_id, self.description.shards[shard_id], accepted, quarantined)
         return MadeShard(is_written, len(rows), made_count, reused_count, refused)
 
     @cached_property

@@ -7,7 +7,7 @@ there in its place. Both name the settings, the gate that the images passed, and
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,9 @@ from gmail_kedro.generated_sets.shards import (
     read_facts,
     read_image,
     remake,
+    write_shard,
 )
+from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.whole_files import atomic_write
 
 COMPLETE_FILE = "set.json"
@@ -97,6 +99,18 @@ def shard_path(folder: Path, shard_id: str) -> Path:
 def quarantine_path(folder: Path, shard_id: str) -> Path:
     """Returns where the refused images of a shard are, if there are any."""
     return shard_path(folder, f"{QUARANTINE}/{shard_id}")
+
+
+def write_judged(
+    folder: Path, shard_id: str, fingerprint: str, accepted: Sequence[ImageRecord], refused: Sequence[ImageRecord]
+) -> bool:
+    """Writes a shard and, if any image was refused, its quarantine; says whether a file is another than before."""
+    is_written = False
+    # Before the shard, whose header says how many are refused: a shard that is there has its quarantine.
+    if refused:
+        is_written = write_shard(quarantine_path(folder, shard_id), fingerprint, refused)
+    path = shard_path(folder, shard_id)
+    return write_shard(path, fingerprint, accepted, quarantined_count=len(refused)) or is_written
 
 
 def missing_shards(folder: Path, description: SetDescription) -> list[str]:

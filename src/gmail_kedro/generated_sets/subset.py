@@ -1,15 +1,15 @@
 """Shrinks a complete set to a smaller one by copying images; nothing is generated."""
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from gmail_kedro.generated_sets.manifest import QUARANTINED
+from gmail_kedro.generated_sets.manifest import QUARANTINED, build_manifest
 from gmail_kedro.generated_sets.set_folder import (
     CAPTIONS_FILE,
     MANIFEST_FILE,
@@ -24,11 +24,10 @@ from gmail_kedro.generated_sets.shard_images import (
     SetDescription,
     ShardImages,
     describe_set,
-    quarantine_path,
-    shard_path,
     write_description,
+    write_judged,
 )
-from gmail_kedro.generated_sets.shards import ShardError, jpeg_sha256, read_shard, write_shard
+from gmail_kedro.generated_sets.shards import ShardError, jpeg_sha256, read_image
 from gmail_kedro.generated_sets.tables import write_parquet
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.whole_files import atomic_folder, known_write
@@ -97,13 +96,13 @@ def copy_subset(origin: GeneratedSet, rows: pd.DataFrame, folder: Path) -> Gener
         raise FileExistsError(f"{folder} is there already. Choose another name, or delete it first.")
     # The set does not say its shard size; only the last shard of a lane is smaller.
     shard_size = int(origin.manifest["shard_id"].value_counts().max())
-    rows = rows.assign(shard_id=number_shards(rows["shard_id"], shard_size), origin=rows["shard_id"])
+    rows = rows.assign(shard_id=number_shards(rows["shard_id"], shard_size))
     plan = origin.plan[origin.plan["key"].isin(rows["key"])].assign(shard_id=rows["shard_id"].to_numpy())
     described = origin.images.description
     with atomic_folder(folder) as partial:  # open_set must never see a set that is being copied
         images = _copy_images(origin, rows, describe_set(plan, described.settings, described.quality), partial)
         write_parquet(partial / PLAN_FILE, plan)
-        write_parquet(partial / MANIFEST_FILE, _place(rows.drop(columns="origin"), images))
+        write_parquet(partial / MANIFEST_FILE, build_manifest(plan, images))
         for name in (CAPTIONS_FILE, UNREADABLE_FILE):
             if (origin.folder / name).is_file():
                 with known_write(partial / name) as copy:
@@ -126,16 +125,12 @@ def number_shards(shard_ids: "pd.Series[str]", shard_size: int) -> "pd.Series[st
 
 def _copy_images(origin: GeneratedSet, rows: pd.DataFrame, wanted: SetDescription, home: Path) -> ShardImages:
     folder, truncated_count = home / SHARD_FOLDER, 0
-    records = _read_records(origin, rows)
     with tqdm(total=len(rows), unit="image", disable=None) as progress:
         for name, part in rows.groupby("shard_id", sort=False):
-            copied = list(islice(records, len(part)))
+            copied = [_read_record(origin, row) for row in part.to_dict("records")]
             accepted = [record for record in copied if "reason" not in record.facts]
             refused = [record for record in copied if "reason" in record.facts]
-            if refused:
-                write_shard(quarantine_path(folder, str(name)), wanted.shards[str(name)], refused)
-            path = shard_path(folder, str(name))
-            write_shard(path, wanted.shards[str(name)], accepted, quarantined_count=len(refused))
+            write_judged(folder, str(name), wanted.shards[str(name)], accepted, refused)
             truncated_count += sum(record.facts["truncated"] for record in copied)
             progress.update(len(copied))
     reasons = rows.loc[rows["status"] == QUARANTINED, "reason"].value_counts()
@@ -148,27 +143,12 @@ def _copy_images(origin: GeneratedSet, rows: pd.DataFrame, wanted: SetDescriptio
     return ShardImages(folder, closed)
 
 
-def _read_records(origin: GeneratedSet, rows: pd.DataFrame) -> Iterator[ImageRecord]:
-    """Yields the images of the rows, which carry their shard in the origin as ``origin``, in their order."""
-    for shard_id, part in rows.groupby("origin", sort=False):
-        wanted = dict(zip(part["key"].tolist(), part["sha256"].tolist(), strict=True))
-        path, quarantine = (place(origin.images.folder, str(shard_id)) for place in (shard_path, quarantine_path))
-        refused = {record.key: record for record in read_shard(quarantine)} if quarantine.is_file() else {}
-        # Read once in order and never indexed: a shard of a thousand images is not held in memory.
-        accepted = (record for record in read_shard(path) if record.key in wanted)
-        for key in part["key"].tolist():
-            record = refused[key] if key in refused else next(accepted, None)
-            if record is None or record.key != key or jpeg_sha256(record.jpeg) != wanted[key]:
-                raise ShardError(path, f"image {key!r}", "it is not the one in the manifest")
-            yield record
-
-
-def _place(rows: pd.DataFrame, images: ShardImages) -> pd.DataFrame:
-    refused = images.quarantined
-    places = [refused[key].place if key in refused else images.locate(key) for key in rows["key"].tolist()]
-    return rows.assign(
-        shard=[f"{place.shard_id}.tar" for place in places], offset=[place.offset for place in places]
-    ).reset_index(drop=True)
+def _read_record(origin: GeneratedSet, row: Mapping[Any, Any]) -> ImageRecord:
+    path = origin.images.folder / row["shard"]
+    record = read_image(path, row["key"], row["offset"])
+    if jpeg_sha256(record.jpeg) != row["sha256"]:
+        raise ShardError(path, f"image {row['key']!r}", "it is not the one in the manifest")
+    return record
 
 
 def _check_limit(what: str, limit: int, there: int) -> None:
