@@ -1,4 +1,8 @@
-"""Training state on disk: the newest and the one before, each with its checksum, never pickled."""
+"""Training state on disk: the newest and the one before, each with its checksum, never pickled.
+
+Two states are kept because one can be lost: a process that is killed while it writes leaves the one before, and so does
+a disk that damages the newest. A state is of one run alone: it names all that the run depends on, and refuses another.
+"""
 
 import glob
 import json
@@ -64,7 +68,7 @@ class Checkpoint:
         Raises:
             OSError: If the disk refuses; the state before is kept.
         """
-        tensors = {"rng": torch.get_rng_state()}
+        tensors = {"rng": torch.get_rng_state()}  # dropout draws from it; all else is a function of the step's index
         for index, parameter in enumerate(trainable_parameters(optimizer)):
             tensors[f"parameter.{index}"] = parameter
             for name, value in optimizer.state[parameter].items():
@@ -99,7 +103,7 @@ class Checkpoint:
             ValueError: If the checkpoint belongs to another configuration; names the first key that differs.
         """
         tensors, state = self._read()
-        self._refuse_foreign(state["fingerprint"])
+        self._refuse_foreign(state["fingerprint"])  # before anything is changed
         torch.set_rng_state(tensors["rng"])
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for index, parameter in enumerate(trainable_parameters(optimizer)):
@@ -113,6 +117,7 @@ class Checkpoint:
         if early_stopping is not None and state["early_stopping"]:
             kept = {name: tensor for name, tensor in tensors.items() if name.startswith("best.")}
             early_stopping.load_state(state["early_stopping"], kept)
+        # A LambdaLR is its counter; the rates follow from it and are set by hand, for nothing calls step here.
         schedule.last_epoch = state["schedule"]
         for group, base, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
             group["lr"] = base * factor(schedule.last_epoch)
@@ -127,7 +132,7 @@ class Checkpoint:
             path.unlink(missing_ok=True)
 
     def _write(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        if self.path.exists():
+        if self.path.exists():  # at no moment are both states gone
             os.replace(self.path, self.previous)
         try:
             write_tensors(self.path, tensors, state)
@@ -149,7 +154,7 @@ class Checkpoint:
             if damages:
                 said = self.path, state["step"]
                 logger.warning("The checkpoint %s is damaged: the one before is taken, after step %d.", *said)
-            os.replace(path, self.path)
+            os.replace(path, self.path)  # or the next writing would move the damaged one over the whole one
             return tensors, state
         raise damages[0]
 

@@ -21,7 +21,7 @@ class CostMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._start = _energy_counters(device)
-        if device.type == "cuda":
+        if device.type == "cuda":  # or the peak would be that of an earlier training in this process
             torch.cuda.reset_peak_memory_stats(device)
         else:
             with contextlib.suppress(OSError):
@@ -45,7 +45,7 @@ class CostMeter:
         if peak is not None:
             facts["peak_bytes"] = float(peak)
         end = _energy_counters(self._device)
-        if self._start and end.keys() == self._start.keys():
+        if self._start and end.keys() == self._start.keys():  # no figure rather than a part of one
             facts["energy_joules"] = sum(_spent(self._start[name], end[name]) for name in end)
         return facts
 
@@ -84,4 +84,4 @@ def _gpu_counter(device: torch.device) -> dict[str, tuple[float, float]]:
 
 def _spent(start: tuple[float, float], end: tuple[float, float]) -> float:
     joules = end[0] - start[0]
-    return joules if joules >= 0 else joules + end[1]
+    return joules if joules >= 0 else joules + end[1]  # the counter has started again at 0

@@ -135,6 +135,7 @@ class _ActorPool:
                 "(ray status shows what is there), or set run.device."
             )
         preparing = sum(task is None for _, task in self._busy.values())
+        # An actor takes its time to load a model, so none is started for a job that a starting one will take.
         for _ in range(min(room - len(self._busy), waiting - preparing)):
             actor = self._actor_class.remote(self._build_worker)
             self._busy[actor.prepare.remote()] = actor, None
@@ -153,7 +154,7 @@ class _ActorPool:
                 self._put_back(task)
             return {}
         except RayTaskError as error:
-            raise error.cause from error
+            raise error.cause from error  # what the job raised, as it would be raised here
         if self._count_waiting(1):
             following = self._waiting.popleft()
             self._busy[actor.run.remote(following.job)] = actor, following
@@ -172,7 +173,7 @@ class _ActorPool:
                 "Finished shards are kept. See the logs of the Ray session; lower the batch size and start again."
             )
         logger.warning("The worker of job %d was lost; the job is redone (loss %d).", task.index, losses)
-        self._waiting.appendleft(replace(task, losses=losses))
+        self._waiting.appendleft(replace(task, losses=losses))  # first: the results after it wait for it
 
 
 class _Actor:

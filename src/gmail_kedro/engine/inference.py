@@ -67,7 +67,7 @@ class FeatureStore:
                 return features
         features = compute()
         _write(path, facts, features)
-        shutil.rmtree(self.parts_of(facts), ignore_errors=True)
+        shutil.rmtree(self.parts_of(facts), ignore_errors=True)  # after the whole entry is on disk
         return features
 
     def parts_of(self, facts: dict[str, str]) -> Path:
@@ -223,7 +223,7 @@ def _encode_unique(
     kind: str,
     read: Callable[[str], bytes],
 ) -> torch.Tensor:
-    unique = list(dict.fromkeys(items))
+    unique = list(dict.fromkeys(items))  # a real image stands in as many pairs as it has captions
     facts = {
         "kind": kind,
         "encoder": encoder.fingerprint,
@@ -332,4 +332,4 @@ def _refuse_others(path: Path, computed_from: dict[str, str], facts: dict[str, s
 
 
 def _bad_rows(features: torch.Tensor) -> torch.Tensor:
-    return ~torch.isfinite(features).all(1) | (features.norm(dim=1) == 0)
+    return ~torch.isfinite(features).all(1) | (features.norm(dim=1) == 0)  # neither has a direction

@@ -49,7 +49,7 @@ def build_schedule(
     Raises:
         ValueError: If the kind is unknown.
     """
-    cycle = max(1, math.ceil((steps - warmup_steps) / restarts))
+    cycle = max(1, math.ceil((steps - warmup_steps) / restarts))  # rounded up: or a last short cycle would begin
     after_warmup = {
         "constant": lambda step: 1.0,
         "linear": lambda step: max(0.0, 1 - step / max(1, steps - warmup_steps)),
@@ -94,7 +94,7 @@ class EarlyStopping:
     def evaluate(self, step: int, parameters: list[torch.nn.Parameter]) -> float:
         """Validates after ``step`` steps and returns the loss; one that is not finite is never the best."""
         loss = self.validate()
-        if loss < self.best:
+        if loss < self.best:  # false for NaN, too
             self.best, self.best_step, self.worse_count = loss, step, 0
             self._best_weights = [parameter.detach().clone() for parameter in parameters]
         else:
@@ -115,6 +115,7 @@ class EarlyStopping:
 
     def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Returns what a resumed run must know: numbers, and the best weights by name."""
+        # "bad_looks" is what checkpoints on disk call the count.
         facts = {"best": self.best, "best_step": self.best_step, "bad_looks": self.worse_count}
         return facts, {f"best.{index}": tensor for index, tensor in enumerate(self._best_weights)}
 

@@ -24,6 +24,7 @@ class Stopped(SystemExit):
 def stopping_at_once() -> Iterator[None]:
     """SIGTERM and Ctrl-C end its body with ``Stopped``, wherever it is; a second one ends the process at once."""
 
+    # Raised in the middle of anything: what writes files does so under a temporary name, so nothing half is left.
     def stop() -> None:
         raise Stopped
 

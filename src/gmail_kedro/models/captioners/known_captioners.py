@@ -13,7 +13,8 @@ from gmail_kedro.models.weight_sources import look_up
 
 # By the name that `downstream.model` and captioner.json have for it. An entry needs a subclass of Captioner: `caption`
 # where it reads more than the prefix, `save_pretrained` and `from_folder` where it stores more than mapper and language
-# model. Its training examples are made in pipelines/downstream/captioners.py; `downstream.model` must allow its name.
+# model. Its training examples are made in pipelines/downstream/captioner_training.py; `downstream.model` must allow
+# its name.
 CAPTIONERS: dict[str, type[Captioner]] = {"clipcap": Captioner, "ifcap": IfcapCaptioner}
 
 

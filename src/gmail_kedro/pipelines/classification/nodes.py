@@ -55,8 +55,8 @@ def score_classification(
     for name, one in found.items():
         task = one.task
         prompts = [template.format(label) for label in task.classes for template in task.templates]
-        texts = encode_texts(encoder, prompts, encoding).view(len(task.classes), len(task.templates), -1)
-        image = encode_images(encoder, one.images, list(task.labels), encoding)
+        texts = encode_texts(encoder, prompts, encoding).view(len(task.classes), len(task.templates), -1)  # [C, T, D]
+        image = encode_images(encoder, one.images, list(task.labels), encoding)  # [N, D]
         image = image if feature_map.kind == "none" else feature_map.target(image)
         labels = torch.tensor(list(task.labels.values()))
         results[name] = classification_result(image, zero_shot_weights(texts), labels)
@@ -98,6 +98,7 @@ def score_linear_probe(
         sides = {split: (splits.images, labels) for split, labels in splits.labels.items()}
         sides["test"] = (one.images, one.task.labels)
         features = {
+            # Before the projection, as CLIP's own linear probes.
             split: encode_images(encoder, images, list(labels), encoding, view="pooled").numpy()
             for split, (images, labels) in sides.items()
         }
@@ -134,9 +135,9 @@ def fine_tune(
 
     device, fingerprint = resolve_device(run.device), ""
     states, counts = {}, {}
-    histories = [pd.DataFrame({"set": [], "step": [], "loss": []})]
+    histories = [pd.DataFrame({"set": [], "step": [], "loss": []})]  # the columns of a history without any set
     for name, one in _chosen(class_sets, corpus, params, evaluation).items():
-        encoder = real_route(adapter, run, device)
+        encoder = real_route(adapter, run, device)  # a fresh one each time: it is trained in place
         fingerprint = encoder.fingerprint
         guard_route(encoder, one.training().images)
         states[name], history = fine_tune_on(one, encoder, checkpoints, params, run)

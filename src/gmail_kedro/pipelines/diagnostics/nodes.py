@@ -170,6 +170,7 @@ def draw_tsne_figure(gap_embeddings: GapEmbeddings, gap_scores: dict[str, Any], 
 
     views, count = gap_embeddings.stored, params.tsne_count
     before, after = [
+        # Both clouds in one plane; the planes of before and after have nothing in common but their points.
         tsne_plane(torch.cat([real[:count], generated[:count]]).numpy(), seed=params.seed)
         for real, generated in ((views.real, views.before), (views.real_after, views.after))
     ]
@@ -208,7 +209,7 @@ def _score_views(
     from gmail_kedro.method.probe import probe_interval
     from gmail_kedro.metrics.statistics import bootstrap_interval
 
-    count, seed, folds = params.bootstrap_count, params.seed, min(5, len(groups))
+    count, seed, folds = params.bootstrap_count, params.seed, min(5, len(groups))  # a fold holds out whole images
     scores: dict[str, float] = {}
     intervals: dict[str, Any] = {}
     times = {"before": (views.before, views.real), "after": (views.after, views.real_after)}

@@ -28,6 +28,7 @@ def write_captions(
     model = load_captioner(captioner, device=device)
     starts = range(0, len(benchmark.image), run.image_batch_size)
     texts: list[str] = []
+    # Whatever the run trains in: beams that are nearly equal would be decided by rounding.
     with fast_arithmetic(device, precision="float32"):
         for start in tqdm(starts, desc="Captioning", disable=None):
             part = benchmark.image[start : start + run.image_batch_size].to(device)
@@ -50,6 +51,7 @@ def score_captions(
     references: dict[str, list[str]] = {image_id: [] for image_id in benchmark.image_ids}
     for caption, index in zip(benchmark.captions, benchmark.text_image_index.tolist(), strict=True):
         references[benchmark.image_ids[index]].append(caption)
+    # Facts of a caption are known only where a grammar made it; SPICE needs Java and a parser for the same.
     added = {"scene_tuples": _scene_tuples(predictions, references, corpus)} if params.scene_tuples else {}
     return score_texts(predictions, references, corpus, params, feature_store=feature_store, added=added)
 

@@ -41,6 +41,7 @@ def plan_transfer(
             corpus.name,
             long_caption_corpus.name,
         )
+    # The benchmarks' own sizes, whatever the run's own evaluation is cut to.
     whole = evaluation.replace(split=SPLIT, image_count=None)
     facts = {
         "flickr": {"corpus": flickr_corpus.name, "split": SPLIT, "trained_picture_count": 0},

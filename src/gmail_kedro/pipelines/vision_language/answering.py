@@ -67,6 +67,7 @@ class Answering:
         return self._answer(QuestionImages(questions), ids, prompts, what="Answering")
 
     def _answer(self, source: ImageSource, keys: Sequence[str], prompts: Sequence[str], *, what: str) -> list[str]:
+        # Each image is looked at once, so nothing is kept.
         tokens = open_tokens(self.model, self.tower, source, list(keys), origin="real", cache_gib=0)
         size = self.params.answer_batch_size
         texts: list[str] = []
@@ -88,7 +89,7 @@ def ask_all(
     """
     askable = [question for question in questions if not any(IMAGE[:-1] in option for option in question.options)]
     texts: dict[str, str] = {}
-    for has_image in (True, False):
+    for has_image in (True, False):  # a batch has images throughout or none
         part = [question for question in askable if (question.image is not None) == has_image]
         written = answering.answer(part, [prompt_of(question) for question in part])
         texts |= {question.question_id: text for question, text in zip(part, written, strict=True)}
