@@ -55,7 +55,7 @@ class CaptionBlocks:
         whole = [column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in columns]
         place = self._schema.get_field_index("caption")
         texts, undecodable = decode_texts(whole[place])
-        texts = clean_captions(texts)
+        texts = clean_captions(texts)  # first: a caption of white space alone is a blank one
         # What is not UTF-8 is null by now, and must not be counted again as absent.
         decodable = np.ones(len(texts), bool)
         decodable[undecodable] = False

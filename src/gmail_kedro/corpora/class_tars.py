@@ -34,6 +34,7 @@ def read_class_tars(folder: Path, *, name: str, metric: str) -> LabelledImages:
     """
     folder = Path(folder)
     classes, templates = (_lines(folder / file, name) for file in (CLASSES_FILE, TEMPLATES_FILE))
+    # CLIP_benchmark writes {c} where open_clip's templates, and ours, have {}.
     templates = tuple(template.replace("{c}", "{}") for template in templates)
     images, labels = _read_split(folder / TEST, name, len(classes), prefix="")
 

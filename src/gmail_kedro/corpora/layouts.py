@@ -85,6 +85,7 @@ def read_corpus(
     found = LAYOUTS[layout](**options, name=name, home=protocol.home)
     if found.captions.empty and not found.skipped.counts:
         raise ValueError(f"The files of the corpus {name!r} hold no entry: {_show(places)}. Fill or name others.")
+    # Before the protocol: of a split that is left out, too, so that a broken file is told whatever is taken of it.
     found.skipped.check(taken=len(found.captions), limit=skip_limit, name=name)
     if protocol.first_to_test and "position" not in found.captions and found.skipped.counts:
         raise ValueError(
