@@ -14,7 +14,7 @@ from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
 from gmail_kedro.models.encoders.classifier import Classifiers, load_classifier
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower, put_text_tower
-from gmail_kedro.models.stored_models import CHECKSUMS_FILE, check_folder, finish_folder
+from gmail_kedro.models.stored_models import CHECKSUMS_FILE, check_folder, finish_folder, open_folder, save_weights
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student
 from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
@@ -132,3 +132,16 @@ def test_a_folder_of_another_tool_is_taken_and_said(folder, caplog):
     with caplog.at_level(logging.WARNING):
         assert check_folder(folder, remedy=REMEDY) == first
     assert "has no files.json, so its files are not checked" in caplog.text
+
+
+def test_a_folder_opens_with_its_recipe_and_one_hash_or_not_at_all(tmp_path):
+    with pytest.raises(MissingWeightsError, match=r"no mapper at .*expected recipe\.json.*Train it again"):
+        open_folder(tmp_path, "recipe.json", what="mapper", remedy=REMEDY)
+    save_weights(tmp_path / "part" / "weights.safetensors", {"a": torch.eye(3)[:, :2].T})  # a view
+    finish_folder(tmp_path, "recipe.json", {"kind": "test"})
+    facts, fingerprint = open_folder(tmp_path, "recipe.json", what="mapper", remedy=REMEDY)
+    assert facts == {"kind": "test"} and fingerprint == check_folder(tmp_path, remedy=REMEDY)
+    (tmp_path / CHECKSUMS_FILE).unlink()  # as an earlier version left it: nothing says that the recipe was cut
+    (tmp_path / "recipe.json").write_text('{"kind": ')
+    with pytest.raises(DamagedFileError, match=r"recipe\.json is damaged: it is no JSON.*Train it again"):
+        open_folder(tmp_path, "recipe.json", what="mapper", remedy=REMEDY)
