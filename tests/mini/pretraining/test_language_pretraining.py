@@ -83,7 +83,7 @@ def test_a_tiny_llava_keeps_its_tower_and_is_loaded(texts, tmp_path):
         "mini_llava", str(tmp_path / "llava"), encoder=encoder, settings=settings(), device=CPU
     )
     for name, value in tower.vision_model.state_dict().items():
-        assert torch.equal(loaded.tower.state_dict()[name], value), name
+        assert torch.equal(loaded.vision_tower.state_dict()[name], value), name
     again = pretrain_llava(tower, tokenizer, steps=2, work=tmp_path / "other", **common)
     pairs = zip(model.state_dict().values(), again.state_dict().values(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)

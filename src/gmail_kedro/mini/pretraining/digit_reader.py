@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import INKS, Scene, draw_pool
 
@@ -120,8 +119,7 @@ def train_reader(*, steps: int, scene_count: int, batch_size: int, seed: int) ->
         terms = [F.cross_entropy(a.float(), b) for a, b in zip(logits, targets, strict=True)]
         return {"loss": torch.stack(terms).sum()}
 
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(step, optimizer, schedule, steps=steps, clip_norm=5.0)
+    run_training(step, optimizer, schedule, name="digit reader", steps=steps, clip_norm=5.0)
     return reader.eval()
 
 

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.digit_reader import Reading
+from gmail_kedro.mini.pretraining.run_training import run_training
 
 BLUR = 0.5
 
@@ -74,6 +73,5 @@ def train_latent_reader(latents: torch.Tensor, truth: Reading, *, steps: int, se
         blur = BLUR * rng.random((128, 1, 1, 1)) * rng.standard_normal((128, *latents.shape[1:]))
         return {"loss": reader.loss(latents[rows] + torch.from_numpy(blur.astype(np.float32)), truth, rows).mean()}
 
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(step, optimizer, schedule, steps=steps, clip_norm=5.0)
+    run_training(step, optimizer, schedule, name="latent reader", steps=steps, clip_norm=5.0)
     return reader.eval().requires_grad_(False)

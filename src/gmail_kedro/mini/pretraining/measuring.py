@@ -13,6 +13,7 @@ from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
 from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, paired_difference
 from gmail_kedro.mini.pretraining.digit_reader import NO_DIGIT, load_reader
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import describe
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import Scene, ScenePool, draw_pool
@@ -172,7 +173,6 @@ def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
     from PIL import Image
 
     from gmail_kedro.engine.batches import batch_rows
-    from gmail_kedro.engine.loop import fit
     from gmail_kedro.engine.optim import build_adamw, build_schedule
 
     pool, captions = captioned_pool("train", TUNING_PAIRS)
@@ -191,8 +191,7 @@ def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
         logits, target = logit_scale.exp() * image @ text.T, torch.arange(len(rows))
         return {"loss": (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2}
 
-    with fast_arithmetic(CPU, precision="auto"):
-        fit(step, optimizer, schedule, steps=TUNING_STEPS, clip_norm=1.0)
+    run_training(step, optimizer, schedule, name="clip on real pairs", steps=TUNING_STEPS)
     for weight in weights:
         weight.requires_grad_(False)
 

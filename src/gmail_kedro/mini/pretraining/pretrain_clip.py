@@ -1,7 +1,6 @@
 """Trains the mini CLIP from web-style texts: a stock open_clip ViT and text tower, packaged as the hub does."""
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.reading_heads import ReadingHeads, digits_on_patches, scene_facts
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import web_text
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import IMAGE_SIZE, ScenePool, draw_pool
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from open_clip import CustomTextCLIP
     from transformers import PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
 
 CONTEXT_LENGTH, WEB_TOKENS = 77, 28
 PIXEL_MEAN, PIXEL_DEVIATION = (0.78, 0.72, 0.66), (0.27, 0.27, 0.29)
@@ -102,25 +99,23 @@ def pretrain_clip(
         read = reading.loss(image, patch_tokens, facts[rows], patches[rows])
         return {"loss": contrast + read, "contrast": contrast, "reading": read}
 
-    def after_step(index: int, row: dict[str, float]) -> None:
-        with torch.no_grad():  # CLIP's ceiling of the temperature
-            model.logit_scale.clamp_(0, np.log(100))
-        if (index + 1) % 200 == 0:
-            logger.info("clip step %d: %s", index + 1, {k: round(v, 3) for k, v in row.items()})
+    @torch.no_grad()
+    def clamp_scale(_: int) -> None:
+        model.logit_scale.clamp_(0, np.log(100))  # CLIP's ceiling of the temperature
 
     model.visual.output_tokens = True
     full_mask = model.text.attn_mask
     model.text.attn_mask = full_mask[:WEB_TOKENS, :WEB_TOKENS]  # web texts are short: do not pay for 77 tokens
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=stop_after,
-            clip_norm=1.0,
-            checkpoint=Checkpoint(work / "clip.safetensors", {"steps": str(steps), "seed": str(seed)}, every=500),
-            on_step=after_step,
-        )
+    run_training(
+        step,
+        optimizer,
+        schedule,
+        name="clip",
+        steps=stop_after,
+        every=200,
+        checkpoint=Checkpoint(work / "clip.safetensors", {"steps": str(steps), "seed": str(seed)}, every=500),
+        after_step=clamp_scale,
+    )
     model.text.attn_mask, model.visual.output_tokens = full_mask, False
     return model.eval()
 

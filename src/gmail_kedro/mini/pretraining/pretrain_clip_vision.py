@@ -1,6 +1,5 @@
 """Trains the mini CLIP vision tower in transformers' format: what LLaVA takes, in the mini CLIP's embedding space."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,12 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.pretraining.reading_heads import ReadingHeads
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.pretraining.training_examples import copying_loss, draw_examples, standardize
 from gmail_kedro.mini.world.scenes import IMAGE_SIZE
 from gmail_kedro.models.weight_sources import mute_transformers
@@ -21,7 +19,6 @@ from gmail_kedro.models.weight_sources import mute_transformers
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
 
-logger = logging.getLogger(__name__)
 READ_LAYER = -2  # the layer that LLaVA takes its patches from, so it must show what they show
 
 
@@ -74,16 +71,8 @@ def pretrain_clip_vision(
         return {"loss": copied + read, "copying": copied, "reading": read}
 
     facts = {"steps": str(steps), "seed": str(seed), "scenes": str(scene_count)}
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=steps,
-            clip_norm=1.0,
-            checkpoint=Checkpoint(work / "clip_vision.safetensors", facts, every=200),
-            on_step=log_losses(logger, "clip vision", every=100),
-        )
+    checkpoint = Checkpoint(work / "clip_vision.safetensors", facts, every=200)
+    run_training(step, optimizer, schedule, name="clip vision", steps=steps, checkpoint=checkpoint)
     return model.eval()
 
 

@@ -5,17 +5,15 @@ the transformer predicts, in one pass, the velocity that the mini Stable Diffusi
 without the caption), at a guidance scale it is told. The teacher is asked once a scene and never again.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
@@ -24,6 +22,7 @@ from gmail_kedro.mini.pretraining.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretraining.pretrain_flux_vae import copy_vae
 from gmail_kedro.mini.pretraining.pretrain_generator import FLOW_SHIFT, PROMPT_TOKENS
 from gmail_kedro.mini.pretraining.pretrain_vae import LATENT_CHANNELS, encode_latents
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.pretraining.tokenizers import sample_texts, train_t5_tokenizer
 from gmail_kedro.mini.pretraining.weight_average import swap_averages, update_averages
 from gmail_kedro.mini.world.scans import load_scans
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel, StableDiffusionPipeline
     from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5EncoderModel
 
-logger = logging.getLogger(__name__)
 
 T5_TOKENS, T5_WIDTH, CLIP_WIDTH = 28, 96, 48
 GUIDANCE_RANGE = (2.0, 6.0)  # the scales it will be told: a distilled model knows no others
@@ -283,11 +281,14 @@ def _train_transformer(
         reading = (reader.loss(drawn, prompts.truth, rows) * told).sum() / told.sum().clamp_min(1)
         return {"loss": flow + READING_WEIGHT * reading, "flow": flow, "reading": reading}
 
-    def after_step(index: int, row: dict[str, Any]) -> None:
-        update_averages(optimizer, index)
-        log_losses(logger, "flux", every=100)(index, row)
-
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(step, optimizer, schedule, steps=steps, clip_norm=1.0, checkpoint=checkpoint, on_step=after_step)
+    run_training(
+        step,
+        optimizer,
+        schedule,
+        name="flux",
+        steps=steps,
+        checkpoint=checkpoint,
+        after_step=lambda index: update_averages(optimizer, index),
+    )
     swap_averages(optimizer)
     student.train(False)

@@ -1,6 +1,5 @@
 """Trains the autoencoder of the mini FLUX: a quarter of the mini Stable Diffusion's size, in the same latent space."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,16 +7,14 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.pretrain_vae import LATENT_CHANNELS, to_unit
+from gmail_kedro.mini.pretraining.run_training import run_training
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-logger = logging.getLogger(__name__)
 
 LATENT_BLUR = 0.1
 ENCODING_WEIGHT = 0.01
@@ -71,14 +68,6 @@ def copy_vae(
         return {"loss": error + ENCODING_WEIGHT * likelihood, "decoding": error, "encoding": likelihood}
 
     facts = {"steps": str(steps), "seed": str(seed)}
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=steps,
-            clip_norm=1.0,
-            checkpoint=Checkpoint(work / "flux_vae.safetensors", facts, every=500),
-            on_step=log_losses(logger, "flux vae", every=200),
-        )
+    checkpoint = Checkpoint(work / "flux_vae.safetensors", facts, every=500)
+    run_training(step, optimizer, schedule, name="flux vae", steps=steps, every=200, checkpoint=checkpoint)
     return vae.eval()

@@ -4,7 +4,6 @@ The result is an ordinary ``StableDiffusionPipeline``: f=4 autoencoder with 16 l
 U-Net on the 8x8 latent grid, a CLIP text encoder and a flow-matching multistep scheduler.
 """
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,12 @@ import numpy as np
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.generator_prompts import PROMPTS_PER_SCENE, Prompts, draw_prompts
 from gmail_kedro.mini.pretraining.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretraining.pretrain_vae import LATENT_CHANNELS, encode_latents, train_vae
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.pretraining.weight_average import swap_averages, update_averages
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import draw_pool
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
 
 TEXT_WIDTH, PROMPT_TOKENS = 128, 32
 CAPTION_DROPOUT = 0.1  # for classifier-free guidance: the network must also know what it draws without a caption
@@ -186,12 +183,16 @@ def _train_unet(
         reading = (reader.loss(drawn, prompts.truth, rows) * told).sum() / told.sum().clamp_min(1)
         return {"loss": flow + READING_WEIGHT * reading, "flow": flow, "reading": reading}
 
-    def after_step(index: int, row: dict[str, float]) -> None:
-        update_averages(optimizer, index)
-        log_losses(logger, "unet", every=200)(index, row)
-
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(step, optimizer, schedule, steps=steps, clip_norm=1.0, checkpoint=checkpoint, on_step=after_step)
+    run_training(
+        step,
+        optimizer,
+        schedule,
+        name="unet",
+        steps=steps,
+        every=200,
+        checkpoint=checkpoint,
+        after_step=lambda index: update_averages(optimizer, index),
+    )
     swap_averages(optimizer)
     unet.eval()
     text_encoder.eval()

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gmail_kedro.engine.loop import fit
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import describe, web_text
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
@@ -59,8 +58,7 @@ def pretrain_language_model(
         batch = batch[:, : int((batch != IGNORED).sum(1).max())]
         return {"loss": model(input_ids=batch.clamp_min(0), labels=batch).loss}
 
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(step, optimizer, schedule, steps=steps, clip_norm=1.0)
+    run_training(step, optimizer, schedule, name="gpt2", steps=steps)
     return model.eval()
 
 

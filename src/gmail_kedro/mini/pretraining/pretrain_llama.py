@@ -1,6 +1,5 @@
 """Trains the mini language models, LLaMA-3's layout and LLaMA-2's, on conversations about scenes drawn in words."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.dialogues import draw_dialogue, draw_in_words
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import describe
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
@@ -24,7 +22,6 @@ from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Chat, Conversa
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-logger = logging.getLogger(__name__)
 LLAMA_3_THETA, LLAMA_2_THETA = 500_000.0, 10_000.0
 MAX_POSITIONS = 512
 TURNS = 3
@@ -108,16 +105,15 @@ def run_steps(
     """
     optimizer = build_adamw(parameters, learning_rate=rate, weight_decay=0.01)
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(50, steps))
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            lambda index: {"loss": loss_of(stream_rng(seed, Stream.LLAMA, index))},
-            optimizer,
-            schedule,
-            steps=steps,
-            clip_norm=1.0,
-            checkpoint=checkpoint,
-            on_step=log_losses(logger, name, every=25),
-        )
+    run_training(
+        lambda index: {"loss": loss_of(stream_rng(seed, Stream.LLAMA, index))},
+        optimizer,
+        schedule,
+        name=name,
+        steps=steps,
+        every=25,
+        checkpoint=checkpoint,
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from gmail_kedro.mini.pretraining.long_texts import (
     tokenize_long_captions,
     tokenize_web_texts,
 )
-from gmail_kedro.mini.pretraining.training_examples import Training, matching_loss, run_training, standardize
+from gmail_kedro.mini.pretraining.training_examples import Training, matching_loss, standardize
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import IMAGE_SIZE, Scene, draw_pool
 from gmail_kedro.models.encoders.long_clip import stretch_clip
@@ -150,7 +150,7 @@ def _learn_short(
         which = rng.integers(0, TEXTS_PER_SCENE, training.batch_size)
         return {"loss": matching_loss(targets[rows], model.encode_text(tokens[rows, which]), _scale(model))}
 
-    run_training(step, optimizer, schedule, training, "short clip")
+    training.run(step, optimizer, schedule, name="short clip")
     model.text.attn_mask = full_mask
 
 
@@ -175,7 +175,7 @@ def _learn_long(
         short = matching_loss(coarse, model.encode_text(short_tokens[rows, which]), _scale(model), SMOOTHING)
         return {"loss": long + short, "long": long, "short": short}
 
-    run_training(step, optimizer, schedule, training, "long clip")
+    training.run(step, optimizer, schedule, name="long clip")
 
 
 def main_components(features: torch.Tensor, count: int) -> torch.Tensor:

@@ -20,7 +20,6 @@ from gmail_kedro.mini.pretraining.training_examples import (
     copying_loss,
     draw_examples,
     narrow_targets,
-    run_training,
     standardize,
     widen_start,
 )
@@ -128,7 +127,7 @@ def _learn_to_see(trunk: Any, examples: TrainingExamples, training: Training) ->
         read = heads.loss(image, patch_tokens, examples.facts[rows], examples.patches[rows])
         return {"loss": copied + read, "copying": copied, "reading": read}
 
-    run_training(step, optimizer, schedule, training, "siglip seeing")
+    training.run(step, optimizer, schedule, name="siglip seeing")
 
 
 def _learn_to_read(
@@ -149,7 +148,7 @@ def _learn_to_read(
         text = model.encode_text(tokens[rows, rng.integers(0, TEXTS_PER_SCENE, training.batch_size)])
         return {"loss": sigmoid_loss(images[rows], text, model.logit_scale.exp(), model.logit_bias)}
 
-    run_training(step, optimizer, schedule, training, "siglip reading")
+    training.run(step, optimizer, schedule, name="siglip reading")
 
 
 def _pixels(images: torch.Tensor) -> torch.Tensor:

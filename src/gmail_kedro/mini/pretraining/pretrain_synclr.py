@@ -14,11 +14,10 @@ import torch.nn.functional as F
 
 from gmail_kedro.checksums import read_tensors, write_tensors
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.pretraining.training_examples import (
     copying_loss,
     embed_pixels,
@@ -86,16 +85,8 @@ def pretrain_synclr(
         return {"loss": contrast + copied, "contrast": contrast, "copying": copied}
 
     facts = {"steps": str(steps), "seed": str(seed), "captions": str(len(pictures))}
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=steps,
-            clip_norm=1.0,
-            checkpoint=Checkpoint(work / "synclr.safetensors", facts, every=200),
-            on_step=log_losses(logger, "synclr", every=100),
-        )
+    checkpoint = Checkpoint(work / "synclr.safetensors", facts, every=200)
+    run_training(step, optimizer, schedule, name="synclr", steps=steps, checkpoint=checkpoint)
     return tower.eval()
 
 

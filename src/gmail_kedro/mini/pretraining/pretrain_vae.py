@@ -1,21 +1,18 @@
 """Trains the autoencoder of the mini Stable Diffusion: f=4, 16 latent channels, standardised latents."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit, log_losses
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
-from gmail_kedro.hardware import fast_arithmetic
+from gmail_kedro.mini.pretraining.run_training import run_training
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-logger = logging.getLogger(__name__)
 
 LATENT_CHANNELS = 16
 KL_WEIGHT = 1e-5
@@ -43,16 +40,8 @@ def train_vae(images: torch.Tensor, *, steps: int, batch_size: int, seed: int, w
         error = (rebuilt - batch).square().mean() + 0.5 * (rebuilt - batch).abs().mean()
         return {"loss": error + KL_WEIGHT * posterior.kl().mean()}
 
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=steps,
-            clip_norm=1.0,
-            checkpoint=Checkpoint(work / "vae.safetensors", {"steps": str(steps), "seed": str(seed)}, every=500),
-            on_step=log_losses(logger, "vae", every=200),
-        )
+    checkpoint = Checkpoint(work / "vae.safetensors", {"steps": str(steps), "seed": str(seed)}, every=500)
+    run_training(step, optimizer, schedule, name="vae", steps=steps, every=200, checkpoint=checkpoint)
     _whiten_latents(vae.eval(), images[:2048])
     return vae
 

@@ -1,20 +1,20 @@
 """What the mini CLIP teaches the other mini encoders: training scenes, its embeddings, and the loss to copy them."""
 
-import logging
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import StepFunction, fit, log_losses
+from gmail_kedro.engine.loop import StepFunction
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.pretraining.reading_heads import digits_on_patches, scene_facts
+from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.scans import load_scans
 from gmail_kedro.mini.world.scenes import Scene, draw_pool
-
-logger = logging.getLogger(__name__)
 
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PATCH = 4
@@ -56,33 +56,9 @@ class Training:
     seed: int
     checkpoint: Checkpoint
 
-
-def run_training(
-    step: StepFunction,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    training: Training,
-    name: str,
-) -> None:
-    """Runs one stage of training, or what is left of it.
-
-    Args:
-        step: Maps a step's index to its losses.
-        optimizer: Updates its own parameters.
-        schedule: Its learning rate.
-        training: How long, and where the state is kept.
-        name: What is trained, for the log.
-    """
-    with fast_arithmetic(torch.device("cpu"), precision="auto"):
-        fit(
-            step,
-            optimizer,
-            schedule,
-            steps=training.steps,
-            clip_norm=1.0,
-            checkpoint=training.checkpoint,
-            on_step=log_losses(logger, name, every=50),
-        )
+    def run(self, step: StepFunction, optimizer: Optimizer, schedule: LambdaLR, *, name: str) -> None:
+        """Runs the stage, or what is left of it."""
+        run_training(step, optimizer, schedule, name=name, steps=self.steps, every=50, checkpoint=self.checkpoint)
 
 
 def draw_examples(teacher: ImageTextEncoder, *, scene_count: int, seed: int) -> TrainingExamples:
