@@ -65,12 +65,6 @@ class Kind:
     name_setting: str
 
 
-def _find_vision_language_flaw(name: str, place: Path) -> str:
-    # A LLaVA that is put together here has no weights of its own, only a language model's.
-    language_model = VISION_LANGUAGE_MODELS[name].language_model
-    return find_language_model_flaw(language_model, place) if language_model else find_llava_flaw(name, place)
-
-
 KINDS = {
     "encoders": Kind("encoder", ENCODERS, find_encoder_flaw, "run.encoder_path", "run.encoder"),
     "generators": Kind(
@@ -86,7 +80,7 @@ KINDS = {
     "vision_language_models": Kind(
         "vision-language model",
         VISION_LANGUAGE_MODELS,
-        _find_vision_language_flaw,
+        find_llava_flaw,
         "vision_language.model_path",
         "vision_language.model",
     ),

@@ -39,11 +39,7 @@ class CaptionMemory:
     nouns: list[list[str]]  # of each caption, in order and as often as they occur
 
     def __post_init__(self) -> None:
-        """Refuses parts of different lengths, and features that float16 cannot hold.
-
-        Raises:
-            ValueError: In these cases.
-        """
+        """Refuses parts of different lengths, and features that float16 cannot hold, by a ``ValueError``."""
         if not len(self.features) == len(self.captions) == len(self.nouns):
             raise ValueError(
                 f"A caption memory has one row a caption. Got {len(self.features)} rows of features, "
@@ -143,11 +139,9 @@ class EntityFilter:
     """Which nouns of the retrieved captions are named in the hard prompt (frequency-based entity filtering)."""
 
     captions: int  # retrieved captions whose nouns are counted
-    kind: (
-        str  # count: at least `threshold` times; adaptive: more often than mean + alpha * standard deviation of counts
-    )
-    threshold: int
-    alpha: float
+    kind: str  # count or adaptive
+    threshold: int  # how often a noun must occur, for count
+    alpha: float  # adaptive keeps what occurs more often than the counts' mean + alpha * their standard deviation
     limit: int  # most nouns in a prompt
 
     def keep(self, nouns: Sequence[str]) -> list[str]:

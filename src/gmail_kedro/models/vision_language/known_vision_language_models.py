@@ -26,6 +26,7 @@ from gmail_kedro.models.vision_language.language_models import (
     VICUNA_7B,
     VICUNA_13B,
     build_language_model,
+    find_language_model_flaw,
     load_whole,
     source_of,
 )
@@ -172,9 +173,11 @@ def _refuse_other_parts(name: str, source: str | Path, config: "LlavaConfig") ->
 
 
 def find_llava_flaw(name: str, place: Path) -> str:
-    """Returns what keeps the named whole LLaVA from being loaded from a folder, or nothing; no weights are read."""
+    """Returns what keeps the named model's weights from being loaded from a folder, or nothing; none are read."""
     from transformers import LlavaConfig
 
+    if language_model := VISION_LANGUAGE_MODELS[name].language_model:  # put together here: it has no other weights
+        return find_language_model_flaw(language_model, place)
     if flaw := find_folder_flaw(place, MODEL_FILES):
         return flaw
     try:
