@@ -66,6 +66,8 @@ def test_a_run_does_not_take_the_folder_of_something_else(taken: str):
     ("given", "told"),
     [
         ({"run_idd": "x"}, "no 'run_idd'. Did you mean run_id"),
+        ({"runid": "x"}, "no 'runid'. Did you mean run_id"),
+        ({"pairng": {"val_fraction": 0.5}}, "no 'pairng'. Did you mean pairing"),
         ({"alignmnt": {"steps": 3}}, "no 'alignmnt'. Did you mean alignment"),
         (
             {"alignment": {"training": {"stepz": 3}}},
@@ -119,6 +121,7 @@ def test_a_command_line_that_names_what_is_not_there_is_refused(given: dict[str,
         ("base/sets.yml", {"sets": {"a/b": {}}}, "the name of a set must be a name"),
         ("base/sets.yml", {"sets": {"mini_sd": {"parms": "x=1"}}}, "mini_sd: there is no 'parms'. Did you mean params"),
         ("base/sets.yml", {"sets": {"mini_sd": {"params": "generation.stepz=1"}}}, "mini_sd.params: .*stepz"),
+        ("base/sets.yml", {"sets": {"mini_sd": {"params": "aligment.lora.rank=2"}}}, "mean alignment.lora.rank"),
         ("base/sets.yml", {"sets": {"mini_sd": {"params": {"generation.steps": "x"}}}}, "must be a valid integer"),
         ("base/study.yml", {"screen__seeds": ["a"]}, "screen.seeds must be a list of integers"),
         ("base/study.yml", {"screen__variant": {}}, "screen: there is no 'variant'. Did you mean variants"),

@@ -32,7 +32,7 @@ class GenerationParams(Parameters):
     # last two.
     variant: Literal["none", "deepcache", "lcm", "turbo", "attention_broadcast", "taylorseer"]
     batch_size: PositiveInt  # images denoised at once
-    shard_size: PositiveInt  # images in one tar shard
+    shard_size: PositiveInt  # images in one tar shard, which is there whole or not at all: a kill costs one
     jpeg_quality: JpegQuality  # real COCO images are JPEG too
 
     @model_validator(mode="after")
