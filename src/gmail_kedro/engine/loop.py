@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.cost import CostMeter
+from gmail_kedro.engine.cost_meter import CostMeter
 from gmail_kedro.engine.optim import EarlyStopping, build_adamw, build_schedule, trainable_parameters
 from gmail_kedro.engine.stopping import stopping_between_steps
 from gmail_kedro.hardware import fast_arithmetic

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gmail_kedro.engine import cost
+from gmail_kedro.engine import cost_meter
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.cost import CostMeter
+from gmail_kedro.engine.cost_meter import CostMeter
 from gmail_kedro.engine.loop import fit, train
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.params.training import TrainingParams
@@ -56,7 +56,7 @@ def write_counter(folder, joules):
 
 @pytest.mark.parametrize(("start", "end", "spent"), [(10, 35.5, 25.5), (990, 5, 15)])
 def test_energy_is_the_difference_of_the_counter_also_across_its_end(tmp_path, monkeypatch, start, end, spent):
-    monkeypatch.setattr(cost, "POWERCAP", tmp_path)
+    monkeypatch.setattr(cost_meter, "POWERCAP", tmp_path)
     write_counter(tmp_path, start)
     meter = CostMeter(CPU)
     write_counter(tmp_path, end)
@@ -64,6 +64,6 @@ def test_energy_is_the_difference_of_the_counter_also_across_its_end(tmp_path, m
 
 
 def test_without_a_counter_there_is_no_energy_and_not_zero(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost, "POWERCAP", tmp_path)
-    monkeypatch.setattr(cost, "PROCESS", tmp_path)
+    monkeypatch.setattr(cost_meter, "POWERCAP", tmp_path)
+    monkeypatch.setattr(cost_meter, "PROCESS", tmp_path)
     assert CostMeter(CPU).facts() == {}
