@@ -31,7 +31,7 @@ class CatalogHooks:
     def after_catalog_created(self, catalog: CatalogProtocol) -> None:
         """Measures on the corpus itself where the catalog names no ``benchmark_corpus``."""
         if BENCHMARK not in catalog and "corpus" in catalog:
-            catalog[BENCHMARK] = catalog["corpus"]
+            catalog[BENCHMARK] = catalog["corpus"]  # the same object, so that a corpus in memory is read once
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:

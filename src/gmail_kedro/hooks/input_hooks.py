@@ -37,6 +37,7 @@ class InputHooks:
             ValueError: For anything else.
         """
         refuse_splitting(str(run_params.get("runner")))
+        # Before missing inputs: the default begins with a pipeline that would write over one's own corpus.
         refuse_writing_photographs(pipeline, catalog)
         refuse_missing(pipeline, catalog, pipelines)
         refuse_small_split(pipeline, catalog)
@@ -121,7 +122,7 @@ def refuse_small_split(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
 
 def refuse_other_student(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     """Refuses a generated set beside a student of another one, where the pipeline finds both on disk."""
-    from gmail_kedro.models.student.student import refuse_other_set
+    from gmail_kedro.models.student.student import refuse_other_set  # takes torch's seconds
 
     if {ADAPTER, GENERATED_IMAGES} <= pipeline.inputs():
         refuse_other_set(catalog[ADAPTER].load(), catalog[GENERATED_IMAGES].load().identity)

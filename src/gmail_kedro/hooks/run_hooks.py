@@ -83,6 +83,7 @@ class CheckpointHooks:
         """Remembers what is to be stored before the node's training state may go."""
         self._checkpoints, self._unsaved = inputs.get(CHECKPOINTS), set(outputs)
 
+    # After the others have copied or shown what was saved: if one of them fails, the state is still there.
     @hook_impl(trylast=True)
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Deletes the state after the last output."""

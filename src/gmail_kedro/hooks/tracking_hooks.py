@@ -104,6 +104,7 @@ class TrackingHooks:
         """Lets the plug-in name the metrics of its own kinds of datasets."""
         self._plugin.after_catalog_created(catalog, conf_catalog, conf_creds, parameters, save_version, load_versions)
 
+    # After every refusal and the lock: a run that was refused must leave nothing in the store.
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         """Starts the run, and records its tags and the parameter groups that the pipeline uses."""
@@ -128,6 +129,7 @@ class TrackingHooks:
     @hook_impl
     def before_node_run(self, node: Node, catalog: CatalogProtocol, inputs: dict[str, Any], is_async: bool) -> None:
         """Lets the plug-in record the node's parameters, without what is secret in them."""
+        # The plug-in records str(value): a group gives its name there, and its values are recorded one by one above.
         shown = {name: redact(str(value)) for name, value in inputs.items() if name.startswith(PARAMETERS)}
         self._ask_plugin(self._plugin.before_node_run, node, catalog, shown, is_async)
 
@@ -137,6 +139,7 @@ class TrackingHooks:
         journal = self._journal
         if journal is None:
             return
+        # Inputs too: a set or a student made by an earlier run is known only once a node has loaded it.
         for name, value in {**inputs, **outputs}.items():
             if not name.startswith(PARAMETERS):
                 with _warns_instead_of_failing(f"the lineage of {name}"):
