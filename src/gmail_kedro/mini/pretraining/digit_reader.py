@@ -96,14 +96,7 @@ def scene_targets(scenes: list[Scene]) -> Reading:
 
 
 def train_reader(*, steps: int, scene_count: int, batch_size: int, seed: int) -> DigitReader:
-    """Returns a reader trained on real training handwriting.
-
-    Args:
-        steps: Optimizer steps.
-        scene_count: Number of training scenes.
-        batch_size: Scenes a step.
-        seed: Seeds scenes and weights.
-    """
+    """Returns a reader trained on real training handwriting."""
     torch.manual_seed(seed)
     pool = draw_pool(load_scans("train"), count=scene_count, seed=seed + 9)
     images = torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)

@@ -31,23 +31,13 @@ class Prompts:
     truth: Reading
 
     def tokenize(self, tokenizer: "PreTrainedTokenizerBase", *, length: int) -> torch.Tensor:
-        """Returns token ids [N, 4, length], padded and cut as diffusers' pipelines do.
-
-        Args:
-            tokenizer: A tokenizer of the generator.
-            length: Tokens of each text, the end token included.
-        """
+        """Returns token ids [N, 4, length], padded and cut as diffusers' pipelines do."""
         encoded = tokenizer(self.texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return encoded.input_ids.view(*self.names_number.shape, length)
 
 
 def draw_prompts(pool: ScenePool, *, seed: int) -> Prompts:
-    """Returns three captions and one web text for every scene.
-
-    Args:
-        pool: The scenes.
-        seed: Seeds the wording.
-    """
+    """Returns three captions and one web text for every scene."""
     rng = stream_rng(seed, Stream.GENERATOR_PROMPTS)
     texts, names = [], []
     for scene in pool.scenes:

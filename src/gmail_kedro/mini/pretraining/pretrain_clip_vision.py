@@ -43,16 +43,7 @@ def build_clip_vision(embed_dim: int) -> "CLIPVisionModelWithProjection":
 def pretrain_clip_vision(
     teacher: ImageTextEncoder, *, steps: int, scene_count: int, batch_size: int, seed: int, work: Path
 ) -> "CLIPVisionModelWithProjection":
-    """Returns a tower that copies the teacher's image embeddings and reads digits off its next-to-last layer.
-
-    Args:
-        teacher: The mini CLIP.
-        steps: Optimizer steps.
-        scene_count: Number of training scenes.
-        batch_size: Scenes a step.
-        seed: Seeds scenes and weights.
-        work: Folder for the resumable training state.
-    """
+    """Returns a tower that copies the teacher's image embeddings and reads digits off its next-to-last layer."""
     torch.manual_seed(seed)
     examples = draw_examples(teacher, scene_count=scene_count, seed=seed)
     model = build_clip_vision(teacher.embed_dim).train()

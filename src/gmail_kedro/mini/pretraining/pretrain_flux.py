@@ -141,13 +141,7 @@ def build_text_encoders(
 
 
 def assemble_flux(vae: "AutoencoderKL", clip_tokenizer: "PreTrainedTokenizerBase", *, seed: int) -> "FluxPipeline":
-    """Returns a pipeline with an untrained transformer and text encoders.
-
-    Args:
-        vae: The autoencoder.
-        clip_tokenizer: The mini Stable Diffusion's tokenizer.
-        seed: Seeds the texts that the T5 tokenizer counts words in.
-    """
+    """Returns a pipeline with an untrained transformer and text encoders."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
     t5_tokenizer = train_t5_tokenizer(sample_texts(seed=seed), context_length=T5_TOKENS)

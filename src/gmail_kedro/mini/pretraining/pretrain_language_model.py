@@ -23,15 +23,7 @@ IGNORED = -100
 def pretrain_language_model(
     tokenizer: "PreTrainedTokenizerBase", *, steps: int, scene_count: int, batch_size: int, seed: int
 ) -> "GPT2LMHeadModel":
-    """Returns a small GPT-2 that knows captions and web texts and how they end.
-
-    Args:
-        tokenizer: A GPT-2 tokenizer.
-        steps: Optimizer steps.
-        scene_count: Scenes whose texts are read.
-        batch_size: Texts a step.
-        seed: Seeds texts and weights.
-    """
+    """Returns a small GPT-2 that knows captions and web texts and how they end."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(seed)

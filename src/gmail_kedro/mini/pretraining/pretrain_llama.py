@@ -42,16 +42,7 @@ def build_vicuna(tokenizer: "PreTrainedTokenizerBase") -> "LlamaForCausalLM":
 def pretrain_language(
     model: "LlamaForCausalLM", chat: Chat, *, steps: int, batch_size: int, seed: int, checkpoint: Checkpoint
 ) -> "LlamaForCausalLM":
-    """Trains a language model, in place, on captions and on conversations about drawings in words.
-
-    Args:
-        model: Untrained.
-        chat: Its conversations.
-        steps: Optimizer steps.
-        batch_size: Texts a step.
-        seed: Seeds the texts.
-        checkpoint: Where the training state is kept.
-    """
+    """Trains a language model, in place, on captions and on conversations about drawings in words."""
     scans = load_scans("train")
 
     def draw(rng: np.random.Generator) -> Conversation:
@@ -92,17 +83,7 @@ def run_steps(
     checkpoint: Checkpoint,
     name: str,
 ) -> None:
-    """Trains for a number of steps, each with a generator of its own, or what is left of them.
-
-    Args:
-        loss_of: Draws a batch and returns its loss.
-        parameters: What is trained.
-        steps: Optimizer steps.
-        seed: Seeds every step's generator.
-        rate: Largest learning rate.
-        checkpoint: Where the training state is kept.
-        name: What is trained, for the log.
-    """
+    """Trains for a number of steps, each with a generator of its own, or what is left of them."""
     optimizer = build_adamw(parameters, learning_rate=rate, weight_decay=0.01)
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(50, steps))
     run_training(

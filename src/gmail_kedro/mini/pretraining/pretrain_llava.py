@@ -28,12 +28,7 @@ POOL_SEED = 23
 def build_llava(
     tower: "CLIPVisionModelWithProjection", tokenizer: "PreTrainedTokenizerBase"
 ) -> "LlavaForConditionalGeneration":
-    """Returns a LLaVA around a trained tower; projector and language model are untrained.
-
-    Args:
-        tower: The mini CLIP vision tower.
-        tokenizer: Has the token ``<image>``.
-    """
+    """Returns a LLaVA around a trained tower; projector and language model are untrained."""
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     language = build_vicuna(tokenizer)
@@ -64,15 +59,6 @@ def pretrain_llava(
     """Returns a LLaVA that describes training scenes in the words of the web and answers questions about them.
 
     The tower stays as it is; projector and language model learn together, from nothing.
-
-    Args:
-        tower: The mini CLIP vision tower.
-        tokenizer: As ``train_vicuna_tokenizer`` makes it.
-        steps: Optimizer steps.
-        scene_count: Number of training scenes.
-        batch_size: Conversations a step.
-        seed: Seeds scenes and weights.
-        work: Folder for the resumable training state.
     """
     torch.manual_seed(seed)
     model = build_llava(tower, tokenizer)

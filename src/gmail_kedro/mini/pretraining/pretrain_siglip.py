@@ -70,23 +70,13 @@ def pretrain_siglip(
     teacher: ImageTextEncoder,
     tokenizer: "PreTrainedTokenizerBase",
     *,
-    steps: tuple[int, int],
+    steps: tuple[int, int],  # of the image tower, and of the text tower
     scene_count: int,
     batch_size: int,
     seed: int,
     work: Path,
 ) -> "CustomTextCLIP":
-    """Returns a SigLIP: its image tower learns to see from the teacher, then its text tower to read (LiT's order).
-
-    Args:
-        teacher: The mini CLIP.
-        tokenizer: A SigLIP tokenizer.
-        steps: Optimizer steps of the image tower, and of the text tower.
-        scene_count: Number of training scenes.
-        batch_size: Pairs a step.
-        seed: Seeds scenes, texts and weights.
-        work: Folder for the resumable training state.
-    """
+    """Returns a SigLIP: its image tower learns to see from the teacher, then its text tower to read (LiT's order)."""
     from open_clip import CustomTextCLIP
 
     torch.manual_seed(seed)

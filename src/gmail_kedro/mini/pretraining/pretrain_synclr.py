@@ -120,12 +120,6 @@ def change_view(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def draw_generated_images(generator: ImageGenerator, *, caption_count: int, seed: int, work: Path) -> torch.Tensor:
     """Returns four generated pictures of each caption, uint8 [captions, 4, 3, 32, 32]; made once and kept.
 
-    Args:
-        generator: The mini Stable Diffusion.
-        caption_count: Number of captions.
-        seed: Seeds the captions and the noise.
-        work: Folder where the pictures are kept.
-
     Raises:
         DamagedFileError: If kept pictures are not what was written.
     """

@@ -62,13 +62,7 @@ class Training:
 
 
 def draw_examples(teacher: ImageTextEncoder, *, scene_count: int, seed: int) -> TrainingExamples:
-    """Draws training scenes and embeds them with the teacher.
-
-    Args:
-        teacher: The mini CLIP.
-        scene_count: Number of scenes.
-        seed: Seeds the scenes.
-    """
+    """Draws training scenes and embeds them with the teacher."""
     scans = load_scans("train")
     pool = draw_pool(scans, count=scene_count, seed=seed + 21)
     images = torch.from_numpy(pool.pixels).permute(0, 3, 1, 2)
@@ -144,14 +138,7 @@ def standardize(
     mean: tuple[float, ...] = CLIP_MEAN,
     deviation: tuple[float, ...] = CLIP_DEVIATION,
 ) -> torch.Tensor:
-    """Maps uint8 pixels [N, 3, 32, 32] to a tower's input [N, 3, size, size], resized as its preprocessing would.
-
-    Args:
-        images: The pixels.
-        size: Side of the result, in pixels.
-        mean: Mean of each channel.
-        deviation: Deviation of each channel.
-    """
+    """Maps uint8 pixels [N, 3, 32, 32] to a tower's input [N, 3, size, size], resized as its preprocessing would."""
     pixels = images.float() / 255
     if size != images.shape[-1]:
         pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)

@@ -7,12 +7,7 @@ EMA_DECAY = 0.999
 
 @torch.no_grad()
 def update_averages(optimizer: torch.optim.Optimizer, index: int) -> None:
-    """Moves every parameter's running average towards it; call once after each step.
-
-    Args:
-        optimizer: Whose parameters are averaged.
-        index: The step, from 0; early averages forget faster.
-    """
+    """Moves every parameter's running average towards it; call once after each step."""
     decay = min(EMA_DECAY, (index + 1) / (index + 10))
     for group in optimizer.param_groups:
         for parameter in group["params"]:

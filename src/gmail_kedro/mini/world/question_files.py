@@ -15,10 +15,6 @@ MMMU_IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 def scienceqa_files(questions: Sequence[Question], *, split: str) -> dict[str, bytes]:
     """Returns ``problems.json``, ``pid_splits.json`` and ``images/split/id/image.png`` by their paths.
 
-    Args:
-        questions: Questions with options.
-        split: train, val or test.
-
     Raises:
         ValueError: If a question is open: ScienceQA has none.
     """
@@ -47,12 +43,7 @@ def scienceqa_files(questions: Sequence[Question], *, split: str) -> dict[str, b
 
 
 def mmmu_files(questions: Sequence[Question], *, split: str) -> dict[str, bytes]:
-    """Returns ``Subject/split-00000-of-00001.parquet`` for each subject, by its path.
-
-    Args:
-        questions: Questions with options and open ones; their subjects become folders.
-        split: dev or validation.
-    """
+    """Returns ``Subject/split-00000-of-00001.parquet`` for each subject, by its path."""
     import pyarrow as pa
     from pyarrow import parquet
 

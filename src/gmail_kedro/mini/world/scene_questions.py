@@ -60,10 +60,6 @@ def ask(scene: Scene, rng: np.random.Generator) -> list[Question]:
 
     The topics are number, ink, paper, size, position, pattern and comparison, and the sum of the digits
     where there are two. With four choices each, guessing is right one time in four.
-
-    Args:
-        scene: What the picture shows.
-        rng: Source of the wrong choices and of the order.
     """
     questions = [
         _compose("number", "What number is written?", scene.number, _other_numbers(scene), rng),

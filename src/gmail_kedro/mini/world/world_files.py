@@ -43,10 +43,6 @@ def draw_world(params: WorldParams, kind: str = MAIN) -> dict[str, bytes]:
     Each scene depends on the seed, its split and its position in the split alone: a larger world begins with
     the scenes of a smaller one. Training scenes show training handwriting only, test scenes test handwriting only.
 
-    Args:
-        params: How many scenes, and the seed.
-        kind: A key of ``KINDS``.
-
     Raises:
         ValueError: If there is no such kind.
         TypeError: If the parameters are those of another kind.

@@ -84,10 +84,6 @@ KINDS: Mapping[str, WorldKind] = MappingProxyType(
 def find_kind(name: str, params: MiniWorldParams | MiniBenchmarksParams) -> WorldKind:
     """Returns a kind of world by its name.
 
-    Args:
-        name: A key of ``KINDS``.
-        params: What a world of it is to be made from.
-
     Raises:
         ValueError: If there is none of that name; the message lists the known ones.
         TypeError: If the parameters are those of another kind.
