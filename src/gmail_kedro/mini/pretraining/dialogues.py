@@ -1,4 +1,4 @@
-"""Conversations about scenes: what the mini language models learn from, with the picture drawn in words.
+"""Conversations about scenes: what the mini language models learn from, with the image drawn in words.
 
 A scene is drawn as four rows of four words, one for each 8-pixel patch: the digit or the ink where there is ink,
 otherwise the paper. A language model that has answered questions about such drawings knows where in its context to

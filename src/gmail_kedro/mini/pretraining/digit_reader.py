@@ -22,7 +22,7 @@ WEIGHTS_FILE, CONFIG_FILE = "reader.safetensors", "config.json"
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader saw on N pictures.
+    """What the reader saw on N images.
 
     Attributes:
         first: First digit of each, int64 [N].
@@ -69,7 +69,7 @@ class DigitReader(torch.nn.Module):
 
     @torch.no_grad()
     def read(self, images: torch.Tensor) -> Reading:
-        """Reads uint8 pictures [N, 3, 32, 32]."""
+        """Reads uint8 images [N, 3, 32, 32]."""
         parts = [[logits.argmax(1) for logits in self(part)] for part in images.split(500)]
         return Reading(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

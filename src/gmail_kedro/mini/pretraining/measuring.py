@@ -77,8 +77,8 @@ def measure_generator(name: str, path: Path | None, reader_folder: Path, samplin
     for kind, fraction in (("single", 0.0), ("pair", 1.0)):
         pool, captions = captioned_pool("test", TEST_COUNT, pair_fraction=fraction)
         prompts = [_naming_caption(scene, texts) for scene, texts in zip(pool.scenes, captions, strict=True)]
-        pictures = _sample(generator, prompts)
-        read = reader.read(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+        images = _sample(generator, prompts)
+        read = reader.read(torch.from_numpy(images).permute(0, 3, 1, 2))
         number, ink = read.number_is_right(pool.scenes), read.ink_is_right(pool.scenes)
         said = torch.tensor([scene.ink in text for scene, text in zip(pool.scenes, prompts, strict=True)])
         both = number & (ink | ~said)
@@ -92,7 +92,7 @@ def measure_generator(name: str, path: Path | None, reader_folder: Path, samplin
         )
         encoder = build_encoder("mini_clip", None, device=CPU)
         real, _ = embed(encoder, pool, ["scan"])
-        generated, _ = embed(encoder, ScenePool(pool.scenes, pictures), ["scan"])
+        generated, _ = embed(encoder, ScenePool(pool.scenes, images), ["scan"])
         groups = [str(index) for index in range(len(pool.scenes))]
         gap = short_gap_report(generated, real, groups, seed=0)
         scores |= {f"{kind}_{name}": value for name, value in gap.items()}
@@ -141,7 +141,7 @@ def _pixels(pool: ScenePool) -> torch.Tensor:
 
 
 def embed(encoder: ImageTextEncoder, pool: ScenePool, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns unit image and text embeddings, pictures through the encoder's own preprocessing."""
+    """Returns unit image and text embeddings, images through the encoder's own preprocessing."""
     from PIL import Image
 
     images = torch.stack([encoder.preprocess(Image.fromarray(pixels)) for pixels in pool.pixels])
@@ -159,13 +159,13 @@ def retrieve(encoder: ImageTextEncoder, pool: ScenePool, captions: list[list[str
 
 
 def _sample(generator: ImageGenerator, prompts: list[str]) -> np.ndarray:
-    """Returns uint8 [N, 32, 32, 3]; the seed of each picture is its position."""
-    pictures = [
+    """Returns uint8 [N, 32, 32, 3]; the seed of each image is its position."""
+    images = [
         np.asarray(made.image)
         for start in range(0, len(prompts), 50)
         for made in generator.generate(prompts[start : start + 50], list(range(start, min(start + 50, len(prompts)))))
     ]
-    return np.stack(pictures)
+    return np.stack(images)
 
 
 def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:

@@ -68,9 +68,9 @@ def measure_llava(folder: str) -> dict[str, Any]:
         texts: list[str] = []
         for start in range(0, len(questions), BATCH):
             part = questions[start : start + BATCH]
-            pictures = [decode_image(question.image or b"", name=question.question_id) for question in part]
+            images = [decode_image(question.image or b"", name=question.question_id) for question in part]
             with torch.no_grad(), fast_arithmetic(CPU, precision="auto"):
-                pixels = torch.stack([model.preprocess(picture) for picture in pictures])
+                pixels = torch.stack([model.preprocess(image) for image in images])
                 tokens = model.vision_features.select(model.vision_tower, pixels)
                 texts += model.write(tokens, prompts[start : start + BATCH], max_tokens=MAX_TOKENS)
         return texts

@@ -170,7 +170,7 @@ def train_siglip(mini_clip: Path, checkpoints: Path, params: PretrainingParams) 
 def train_synclr(
     mini_clip: Path, mini_stable_diffusion: Path, checkpoints: Path, params: PretrainingParams
 ) -> SavesItself:
-    """Returns the mini SynCLR, which sees pictures of the mini Stable Diffusion only."""
+    """Returns the mini SynCLR, which sees images of the mini Stable Diffusion only."""
     from gmail_kedro.mini.pretraining.pretrain_synclr import PackagedSynclr, draw_generated_images, pretrain_synclr
     from gmail_kedro.models.generators.known_generators import build_generator
     from gmail_kedro.models.generators.sampling import Sampling
@@ -181,12 +181,10 @@ def train_synclr(
         Sampling(steps=params.sampling_steps, guidance=params.sampling_guidance, resolution=32),
         device=torch.device("cpu"),
     )
-    pictures = draw_generated_images(
-        generator, caption_count=params.synclr_captions, seed=params.seed, work=checkpoints
-    )
+    images = draw_generated_images(generator, caption_count=params.synclr_captions, seed=params.seed, work=checkpoints)
     tower = pretrain_synclr(
         _build_teacher(mini_clip),
-        pictures,
+        images,
         steps=params.synclr_steps,
         batch_size=params.encoder_batch_size,
         seed=params.seed,
@@ -248,7 +246,7 @@ def write_flux_card(mini_flux: Path, mini_reader: Path, params: PretrainingParam
 
 
 def train_llama(checkpoints: Path, params: PretrainingParams) -> SavesItself:
-    """Returns the mini LLaMA-3 with its tokenizer; it reads drawings in words and sees no picture."""
+    """Returns the mini LLaMA-3 with its tokenizer; it reads drawings in words and sees no image."""
     from gmail_kedro.engine.checkpoint import Checkpoint
     from gmail_kedro.mini.pretraining.language_tokenizers import sample_dialogues, train_llama_3_tokenizer
     from gmail_kedro.mini.pretraining.pretrain_llama import PackagedLlama, build_llama_3, pretrain_language

@@ -33,7 +33,7 @@ class PretrainingParams(Parameters):
     long_clip_long_steps: PositiveInt  # steps of the whole mini Long-CLIP on long captions
     siglip_seeing_steps: PositiveInt  # steps of the mini SigLIP's image tower
     siglip_reading_steps: PositiveInt  # steps of its text tower
-    synclr_captions: PositiveInt  # captions of which four pictures each are generated for the mini SynCLR
+    synclr_captions: PositiveInt  # captions of which four images each are generated for the mini SynCLR
     synclr_steps: PositiveInt  # steps of the mini SynCLR
     flux_scene_count: PositiveInt  # training scenes on which the mini FLUX copies the mini Stable Diffusion
     flux_batch_size: PositiveInt  # scenes a step
@@ -43,6 +43,6 @@ class PretrainingParams(Parameters):
     flux_sampling_guidance: NonNegativeFloat  # guidance it is told when it is measured
     llama_steps: PositiveInt  # steps of the mini LLaMA-3 on conversations about scenes drawn in words
     llama_batch_size: PositiveInt  # texts a step
-    llava_steps: PositiveInt  # steps of the mini LLaVA's projector and language model on pictures
+    llava_steps: PositiveInt  # steps of the mini LLaVA's projector and language model on images
     llava_batch_size: PositiveInt  # conversations a step
     llava_scene_count: PositiveInt  # training scenes drawn for it

@@ -43,14 +43,14 @@ def build_flux_vae() -> "AutoencoderKL":
 def copy_vae(
     images: torch.Tensor, latents: torch.Tensor, *, steps: int, batch_size: int, seed: int, work: Path
 ) -> "AutoencoderKL":
-    """Returns a small autoencoder that maps pictures to the latents of a larger one, and those back to pictures.
+    """Returns a small autoencoder that maps images to the latents of a larger one, and those back to images.
 
     Args:
-        images: Training pictures, uint8 [N, 3, 32, 32].
+        images: Training images, uint8 [N, 3, 32, 32].
         latents: What the larger autoencoder makes of them, [N, 16, 8, 8].
         steps: Optimizer steps.
-        batch_size: Pictures a step.
-        seed: Seeds the order of the pictures.
+        batch_size: Images a step.
+        seed: Seeds the order of the images.
         work: Folder for the resumable training state.
     """
     vae = build_flux_vae().train()

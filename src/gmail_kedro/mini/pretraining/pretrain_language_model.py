@@ -1,4 +1,4 @@
-"""Trains the mini GPT-2 on the mini world's texts, without any picture."""
+"""Trains the mini GPT-2 on the mini world's texts, without any image."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Trains the mini SynCLR: a stock timm tower that sees generated pictures only, several of each caption.
+"""Trains the mini SynCLR: a stock timm tower that sees generated images only, several of each caption.
 
-Pictures of one caption are one another's positives (StableRep, SynCLR): no label and no real photograph is used.
+Images of one caption are one another's positives (StableRep, SynCLR): no label and no real image is used.
 """
 
 import logging
@@ -49,26 +49,26 @@ def build_synclr_tower() -> "VisionTransformer":
 
 
 def pretrain_synclr(
-    teacher: ImageTextEncoder, pictures: torch.Tensor, *, steps: int, batch_size: int, seed: int, work: Path
+    teacher: ImageTextEncoder, images: torch.Tensor, *, steps: int, batch_size: int, seed: int, work: Path
 ) -> "VisionTransformer":
-    """Returns a tower trained so that pictures of one caption are alike and others are not.
+    """Returns a tower trained so that images of one caption are alike and others are not.
 
-    A few thousand pictures teach little, so the features also copy the mini CLIP's embeddings of them, narrowed to
+    A few thousand images teach little, so the features also copy the mini CLIP's embeddings of them, narrowed to
     their strongest directions.
 
     Args:
         teacher: The mini CLIP.
-        pictures: Generated pictures, uint8 of shape [captions, 4, 3, 32, 32].
+        images: Generated images, uint8 of shape [captions, 4, 3, 32, 32].
         steps: Optimizer steps.
-        batch_size: Pictures a step, a multiple of 4.
+        batch_size: Images a step, a multiple of 4.
         seed: Seeds weights and views.
         work: Folder for the resumable training state.
     """
     torch.manual_seed(seed)
     tower = build_synclr_tower().train()
     widen_start(tower)
-    embeddings = embed_pixels(teacher, pictures.flatten(0, 1))
-    targets = narrow_targets(embeddings, WIDTH).view(*pictures.shape[:2], WIDTH)
+    embeddings = embed_pixels(teacher, images.flatten(0, 1))
+    targets = narrow_targets(embeddings, WIDTH).view(*images.shape[:2], WIDTH)
     project = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.GELU(), torch.nn.Linear(WIDTH, WIDTH))
     optimizer = build_adamw([*tower.parameters(), *project.parameters()], learning_rate=2e-3, weight_decay=0.05)
     schedule = build_schedule(optimizer, kind="cosine", steps=steps, warmup_steps=min(60, steps))
@@ -77,25 +77,25 @@ def pretrain_synclr(
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rng = stream_rng(seed, Stream.SYNCLR, index)
-        rows = rng.integers(0, len(pictures), captions_at_once)
-        features = tower(standardize(change_view(pictures[rows].flatten(0, 1), rng), size=SIDE))
+        rows = rng.integers(0, len(images), captions_at_once)
+        features = tower(standardize(change_view(images[rows].flatten(0, 1), rng), size=SIDE))
         owners = torch.from_numpy(rows).repeat_interleave(IMAGES_PER_CAPTION)
         contrast = multi_positive_loss(project(features), owners, temperature=TEMPERATURE)
         copied = copying_loss(features, targets[rows].flatten(0, 1))
         return {"loss": contrast + copied, "contrast": contrast, "copying": copied}
 
-    facts = {"steps": str(steps), "seed": str(seed), "captions": str(len(pictures))}
+    facts = {"steps": str(steps), "seed": str(seed), "captions": str(len(images))}
     checkpoint = Checkpoint(work / "synclr.safetensors", facts, every=200)
     run_training(step, optimizer, schedule, name="synclr", steps=steps, checkpoint=checkpoint)
     return tower.eval()
 
 
 def multi_positive_loss(features: torch.Tensor, owners: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """Returns the cross-entropy between which pictures are alike and which share a caption (SynCLR, equation 3).
+    """Returns the cross-entropy between which images are alike and which share a caption (SynCLR, equation 3).
 
     Args:
         features: [B, D], any norm.
-        owners: The caption of each picture, int64 [B]; each occurs at least twice.
+        owners: The caption of each image, int64 [B]; each occurs at least twice.
         temperature: Divides the cosines.
     """
     features = F.normalize(features.float(), dim=-1)
@@ -107,7 +107,7 @@ def multi_positive_loss(features: torch.Tensor, owners: torch.Tensor, *, tempera
 
 
 def change_view(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Returns uint8 pictures [N, 3, H, W] moved by up to 3 pixels and made lighter or darker by up to 15 %."""
+    """Returns uint8 images [N, 3, H, W] moved by up to 3 pixels and made lighter or darker by up to 15 %."""
     moved = torch.empty_like(images)
     padded = F.pad(images.float(), (3, 3, 3, 3), mode="replicate")
     height, width = images.shape[-2:]
@@ -118,23 +118,23 @@ def change_view(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def draw_generated_images(generator: ImageGenerator, *, caption_count: int, seed: int, work: Path) -> torch.Tensor:
-    """Returns four generated pictures of each caption, uint8 [captions, 4, 3, 32, 32]; made once and kept.
+    """Returns four generated images of each caption, uint8 [captions, 4, 3, 32, 32]; made once and kept.
 
     Raises:
-        DamagedFileError: If kept pictures are not what was written.
+        DamagedFileError: If kept images are not what was written.
     """
     path = work / f"synclr_pictures_{generator.revision[:12]}_{caption_count}_{seed}.safetensors"
     if not path.exists():
         rng, scans = stream_rng(seed, Stream.SYNCLR_CAPTIONS), load_scans("train")
         captions = [describe(sample_scene(rng, scans), rng)[0] for _ in range(caption_count)]
         prompts = [caption for caption in captions for _ in range(IMAGES_PER_CAPTION)]
-        pictures = []
+        images = []
         for start in range(0, len(prompts), IMAGES_AT_ONCE):
             part = prompts[start : start + IMAGES_AT_ONCE]
             seeds = [seed * 1_000_003 + start + position for position in range(len(part))]
-            pictures += [np.asarray(made.image) for made in generator.generate(part, seeds)]
-            logger.info("synclr pictures: %d of %d", len(pictures), len(prompts))
-        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+            images += [np.asarray(made.image) for made in generator.generate(part, seeds)]
+            logger.info("synclr pictures: %d of %d", len(images), len(prompts))
+        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
         write_tensors(path, {"pictures": stacked.view(caption_count, IMAGES_PER_CAPTION, *stacked.shape[1:])})
     return read_tensors(path, remedy="Delete it; the pictures are made anew.")[0]["pictures"]
 

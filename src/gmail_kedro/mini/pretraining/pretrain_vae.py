@@ -22,10 +22,10 @@ def train_vae(images: torch.Tensor, *, steps: int, batch_size: int, seed: int, w
     """Returns an autoencoder whose latents have zero mean and unit variance in every channel.
 
     Args:
-        images: Training pictures, uint8 [N, 3, 32, 32].
+        images: Training images, uint8 [N, 3, 32, 32].
         steps: Optimizer steps.
-        batch_size: Pictures a step.
-        seed: Seeds the order of the pictures.
+        batch_size: Images a step.
+        seed: Seeds the order of the images.
         work: Folder for the resumable training state.
     """
     vae = build_vae().train()

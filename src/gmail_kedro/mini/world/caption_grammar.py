@@ -1,7 +1,7 @@
 """The grammar that describes a scene: human-style captions, web-style texts and long captions.
 
 Three registers, as in the real corpora. ``describe`` writes what an annotator would (the COCO analogue),
-``web_text`` what stands beside a picture on the web (partial, noisy, other words; pre-training only) and
+``web_text`` what stands beside an image on the web (partial, noisy, other words; pre-training only) and
 ``describe_at_length`` several sentences (the ShareGPT4V analogue).
 """
 
@@ -96,10 +96,10 @@ def describe(scene: Scene, rng: np.random.Generator, manner: Manner = USUAL_MANN
 
 
 def web_text(scene: Scene, rng: np.random.Generator, *, stranger: Scene | None = None) -> str:
-    """Returns a partial, noisy text of the kind found beside a picture on the web.
+    """Returns a partial, noisy text of the kind found beside an image on the web.
 
     Args:
-        scene: What the picture shows.
+        scene: What the image shows.
         rng: Source of every choice.
         stranger: Another scene; now and then the text describes that one instead, as on the web.
     """

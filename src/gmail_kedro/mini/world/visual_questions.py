@@ -1,6 +1,6 @@
-"""Questions with pictures: about drawn scenes for measuring, and about captions for training.
+"""Questions with images: about drawn scenes for measuring, and about captions for training.
 
-A generated picture shows what its caption says and, beyond that, whatever the generator chose. So a caption is asked
+A generated image shows what its caption says and, beyond that, whatever the generator chose. So a caption is asked
 only for what it states.
 """
 
@@ -65,7 +65,7 @@ def pose(question: SceneQuestion, *, question_id: str, image: bytes | None, is_o
     Args:
         question: The question with its choices.
         question_id: Its id.
-        image: The encoded picture.
+        image: The encoded image.
         is_open: Whether the choices are left out.
     """
     return Question(

@@ -1,6 +1,6 @@
 """The mini world in the JSON layouts of the real corpora: pure functions from scenes to what the files hold.
 
-Every file calls a picture by the same name: ``{split}/{file_name}``, seen from the ``images`` folder.
+Every file calls an image by the same name: ``{split}/{file_name}``, seen from the ``images`` folder.
 """
 
 import re
@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def image_id(self) -> int:
-        """The id of the picture in all files (``cocoid`` in Karpathy's layout)."""
+        """The id of the image in all files (``cocoid`` in Karpathy's layout)."""
         return FIRST_IMAGE_ID + self.position
 
     @property
@@ -109,9 +109,9 @@ def questions(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
 
 
 def classification(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Returns the zero-shot tasks with the class index of every picture they apply to, by image id.
+    """Returns the zero-shot tasks with the class index of every image they apply to, by image id.
 
-    A task that applies to no picture of a very small world is left out.
+    A task that applies to no image of a very small world is left out.
     """
     tasks = {}
     for name, task in TASKS.items():

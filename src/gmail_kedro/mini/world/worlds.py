@@ -2,7 +2,7 @@
 
 What Flickr30k is to COCO: other photographers, other annotators. So its scenes show other inks and papers more often,
 more numbers of two digits and smaller writing, and its captions say other things of them; they are of the same world
-and in the same words. What ShareGPT4V is: one long caption a picture. Its sentences stand in any order, because a
+and in the same words. What ShareGPT4V is: one long caption an image. Its sentences stand in any order, because a
 model that cuts the end off must lose facts, not repetitions.
 """
 
