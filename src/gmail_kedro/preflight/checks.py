@@ -41,12 +41,6 @@ def check_machine(
 ) -> list[Finding]:
     """Returns everything that tables need, with whether it is here.
 
-    Args:
-        requirements: What the profile needs.
-        tables: Numbers of tables.
-        root: The project; relative paths are seen from it.
-        configuration: Returns a parameter group of the profile by name.
-
     Raises:
         ValueError: If a number is no table of the profile; lists those there are.
     """
@@ -66,35 +60,19 @@ def check_machine(
 
 
 def weights_in_folder(requirements: Requirements, name: str, root: Path) -> list[Path]:
-    """Returns the files and folders that may be a model's weights in the profile's folder of weights.
-
-    Args:
-        requirements: What the profile needs.
-        name: Name of the model.
-        root: The project.
-    """
+    """Returns the files and folders that may be a model's weights in the profile's folder of weights."""
     folder = root / requirements.weights_folder
     return sorted(folder.glob(f"{name}.*")) + sorted(folder.glob(name))
 
 
 def gpu_hours(requirements: Requirements, tables: Mapping[int, TableNeeds]) -> float:
-    """Returns the expected time of several tables together on one GPU, in hours.
-
-    Args:
-        requirements: What the profile needs.
-        tables: The tables, by number.
-    """
+    """Returns the expected time of several tables together on one GPU, in hours."""
     counts = _work_counts(requirements, tables)
     return sum(requirements.work[name].gpu_hours * count for name, count in counts.items())
 
 
 def disk_gb(requirements: Requirements, tables: Mapping[int, TableNeeds]) -> float:
-    """Returns what the results of several tables together take on disk, in GB.
-
-    Args:
-        requirements: What the profile needs.
-        tables: The tables, by number.
-    """
+    """Returns what the results of several tables together take on disk, in GB."""
     counts = _work_counts(requirements, tables)
     return sum(requirements.work[name].gb * count for name, count in counts.items())
 

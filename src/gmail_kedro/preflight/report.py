@@ -31,14 +31,6 @@ def run_preflight(
 ) -> int:
     """Prints what is here and what is not; returns 1 if anything that the tables need is missing.
 
-    Args:
-        root: The project.
-        profile: Name of the profile.
-        configuration: Returns a parameter group of the profile by name.
-        titles: Of the tables, by number.
-        asked: Numbers of tables; all when empty.
-        as_json: JSON in place of the text.
-
     Raises:
         FileNotFoundError: If the profile says nowhere what it needs.
         ValueError: If a table is not in the profile.
@@ -59,14 +51,7 @@ def run_preflight(
 def summarize(
     requirements: Requirements, tables: Sequence[int], findings: Sequence[Finding], titles: Mapping[int, str]
 ) -> dict[str, Any]:
-    """Returns the findings by table, as they are written to JSON.
-
-    Args:
-        requirements: What the profile needs.
-        tables: The tables that were asked for.
-        findings: What was found for them.
-        titles: Of the tables, by number.
-    """
+    """Returns the findings by table, as they are written to JSON."""
     chosen = {number: requirements.tables[number] for number in tables}
     return {
         "is_complete": all(finding.is_here for finding in findings),
@@ -92,14 +77,7 @@ def render(
     *,
     profile: str,
 ) -> str:
-    """Returns the findings as text: what is here and what is not, by kind; then every table with what it lacks.
-
-    Args:
-        requirements: What the profile needs.
-        tables: The tables that were asked for.
-        findings: What was found for them.
-        profile: Name of the profile.
-    """
+    """Returns the findings as text: what is here and what is not, by kind; then every table with what it lacks."""
     lines = [f"Profile {profile}: {len(tables)} tables of the paper"]
     for kind, title in TITLES.items():
         of_kind = [finding for finding in findings if finding.kind == kind]
