@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHUNK_VALUES = 2**21
+# scipy.stats.bootstrap and permutation_test know neither groups nor crossed seeds. Where those are not needed they would
+# draw other resamples: stored intervals and p-values would change, and two ways to compute one number would stand here.
+
+CHUNK_VALUES = 2**21  # numbers drawn at once; the stream of draws is the same for any size
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def permutation_p_value(
     threshold = observed - 1e-9 * np.abs(sums).sum()  # sums of the same numbers in another order may round below it
     at_least = 0
     for start in range(0, count, rows):
-        signs = rng.integers(2, size=(min(rows, count - start), len(sums))) * 2 - 1
+        signs = rng.integers(2, size=(min(rows, count - start), len(sums))) * 2 - 1  # [rows, N]
         at_least += int((np.abs(signs @ sums) >= threshold).sum())
     return (at_least + 1) / (count + 1)
 
@@ -152,12 +155,13 @@ def crossed_difference(a: np.ndarray, b: np.ndarray, *, count: int, seed: int, c
     """
     if a.ndim != 2 or a.shape != b.shape or a.size == 0:
         raise ValueError(f"A crossed difference needs two arrays [seeds, items]. Got {a.shape} and {b.shape} instead.")
-    difference = _check_values(np.asarray(a - b).reshape(-1), "differences").reshape(a.shape)
+    difference = _check_values(np.asarray(a - b).reshape(-1), "differences").reshape(a.shape)  # [S, N]
     rng, seeds, items = np.random.default_rng(seed), a.shape[0], a.shape[1]
     means = np.empty(count)
     for index in range(count):
-        rows = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
-        columns = np.bincount(rng.integers(items, size=items), minlength=items)
+        # How often each seed and each item was drawn: their product weighs the table without copying it.
+        rows = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)  # [S]
+        columns = np.bincount(rng.integers(items, size=items), minlength=items)  # [N]
         means[index] = rows @ difference @ columns / (seeds * items)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -210,7 +214,7 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, count: int, seed: int)
     rows = max(1, CHUNK_VALUES // len(sums))
     means = np.empty(count)
     for start in range(0, count, rows):
-        draws = rng.integers(len(sums), size=(min(rows, count - start), len(sums)))
+        draws = rng.integers(len(sums), size=(min(rows, count - start), len(sums)))  # [rows, N]
         means[start : start + len(draws)] = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
     return means
 

@@ -1,6 +1,6 @@
 """Nodes of the pipelines `tables` and `report`: every table of the paper and our own, the fitted laws, the page.
 
-They are apart from the nodes of a run, so that an edit here makes no run stale (``code_lists.WITHOUT``).
+They are apart from the nodes of a run, so that an edit here makes no run stale (``commands.code_lists``).
 """
 
 from dataclasses import asdict
