@@ -179,3 +179,14 @@ def test_a_paired_test_needs_the_same_items():
         permutation_p_value(np.zeros(3), np.zeros(2), count=10, seed=0)
     with pytest.raises(ValueError, match="count, must be positive. Got 0"):
         permutation_p_value(np.zeros(3), np.zeros(3), count=0, seed=0)
+
+
+@pytest.mark.parametrize("count", [2, 7, 101])
+def test_independent_items_have_the_interval_that_scipy_gives(count: int):
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(count).normal(size=count)
+    ours = bootstrap_interval(values, count=999, seed=5)
+    rng = np.random.default_rng(5)
+    theirs = bootstrap((values,), np.mean, n_resamples=999, method="percentile", rng=rng).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-12)

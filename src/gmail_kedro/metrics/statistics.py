@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# scipy.stats.bootstrap and permutation_test know neither groups nor crossed seeds. Where those are not needed they would
-# draw other resamples: stored intervals and p-values would change, and two ways to compute one number would stand here.
+# scipy.stats.bootstrap gives the same intervals where items are independent (a test holds the two together), but knows
+# neither groups nor crossed seeds; permutation_test draws other swaps, so that stored p-values would change.
 
 CHUNK_VALUES = 2**21  # numbers drawn at once; the stream of draws is the same for any size
 
