@@ -15,7 +15,7 @@ from gmail_kedro.mini.world.grammar import GRAMMAR
 from gmail_kedro.params.base import ParameterError
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.retrieval_protocols import PROTOCOLS, check_protocol
-from gmail_kedro.pipelines.evaluation import scoring
+from gmail_kedro.pipelines.evaluation.nodes import score_captions
 
 PARAMS = {
     "split": "test", "image_count": None, "beam_size": 1, "caption_tokenizer": "simple", "meteor": False,
@@ -129,12 +129,12 @@ def test_facts_need_a_corpus_whose_captions_come_from_a_grammar(benchmark, tmp_p
     corpus = corpus_of(20, 5)
     corpus.grammar = None
     with pytest.raises(ValueError, match="evaluation.scene_tuples needs a corpus.* 'tiny' has none. Set it to false"):
-        scoring.score_captions(SAID, benchmark, corpus, tmp_path, params())
+        score_captions(SAID, benchmark, corpus, tmp_path, params())
 
 
 def test_captions_are_scored_by_facts_and_words_too(benchmark, tmp_path):
     corpus = corpus_of(20, 5, split="train")
-    scores, items = scoring.score_captions(SAID, benchmark, corpus, tmp_path, params(word_vectors="own"))
+    scores, items = score_captions(SAID, benchmark, corpus, tmp_path, params(word_vectors="own"))
     assert scores["scores"]["scene_tuples"] == pytest.approx((100 * 2 * 2 / (2 + 3) + 100 * 2 * 1 / (2 + 2)) / 2)
     assert 0 < scores["scores"]["wmd"] <= 100 and scores["word_vectors"] == "own"
     words = {"cider", "rouge_l", "wmd"} | {f"bleu_{order}" for order in range(1, 5)}
@@ -152,8 +152,6 @@ def test_captions_are_scored_by_facts_and_words_too(benchmark, tmp_path):
     ],
 )
 def test_a_measure_that_cannot_run_is_absent_and_says_why(benchmark, tmp_path, changes, reason):
-    scores, items = scoring.score_captions(
-        SAID, benchmark, corpus_of(3, 2), tmp_path, params(scene_tuples=False, **changes)
-    )
+    scores, items = score_captions(SAID, benchmark, corpus_of(3, 2), tmp_path, params(scene_tuples=False, **changes))
     assert "wmd" not in scores["scores"] and reason in scores["unavailable"]["wmd"]
     assert "scene_tuples" not in scores["scores"] and "wmd" not in set(items["measure"])
