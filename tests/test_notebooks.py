@@ -54,7 +54,7 @@ def test_your_own_photographs_are_paired(tmp_path: Path, repository: Path):
     write_folder(own, draw_world(MiniWorldParams(train_count=12, val_count=8, test_count=4, seed=0)))
     (own / DATASET_FILE).rename(own / "dataset.json")  # it is in Karpathy's layout, as the notebook's photographs are
     said = execute(tmp_path / "notebooks/your_own_data.ipynb", tmp_path / "notebooks")
-    assert "exit code 0" in said[0] and "Corpus own: 24 of 24 pictures taken, 120 captions" in said[0]
+    assert "exit code 0" in said[0] and "Corpus own: 24 of 24 images taken, 120 captions" in said[0]
     assert "12 pairs of 12 photographs" in said[1]
     assert "image/" in said[2]
     assert said[4].count("\n") > 5 and "the whole of Flickr8k is expected:" in said[4]

@@ -26,8 +26,8 @@ SHORT = {
         "steps": 2, "resolution": 32, "batch_size": 8, "shard_size": 20,
     },
     "pairing": {"val_fraction": 0.25},
-    "alignment": {"steps": 3, "batch_size": 6},
-    "downstream": {"language_model_path": f"{WEIGHTS}/gpt2", "steps": 3, "batch_size": 6},
+    "alignment": {"training": {"steps": 3, "batch_size": 6}},
+    "downstream": {"language_model_path": f"{WEIGHTS}/gpt2", "training": {"steps": 3, "batch_size": 6}},
     "diagnostics": {"codec_size": 32, "tsne_count": 20, "bootstrap_count": 20},
     "evaluation": {"retrieval_protocol": None, "beam_size": 2, "bootstrap_count": 20, "meteor": False},
     "fine_tuning": {
@@ -36,7 +36,7 @@ SHORT = {
     "transfer": {"flickr_protocol": None, "long_caption_protocol": None},
     "vision_language": {
         "model_path": f"{WEIGHTS}/llava_1_5_7b",
-        "dtype": "float32", "steps": 2, "batch_size": 4, "micro_batch_size": 2, "max_tokens": 4,
+        "dtype": "float32", "max_tokens": 4, "training": {"steps": 2, "batch_size": 4, "micro_batch_size": 2},
     },
 }  # fmt: skip
 STAND_INS = (
