@@ -26,14 +26,14 @@ from torchvision.datasets import ImageFolder
 from gmail_kedro.generated_sets.generate import generate_images
 from gmail_kedro.generated_sets.image_maker import encode_jpeg
 from gmail_kedro.generated_sets.make_shard import ShardMaker
-from gmail_kedro.generated_sets.shard_images import (
+from gmail_kedro.generated_sets.shard_format import read_shard, write_shard
+from gmail_kedro.generated_sets.stored_images import (
     COMPLETE_FILE,
     UNFINISHED_FILE,
     ShardImages,
     shard_path,
     write_description,
 )
-from gmail_kedro.generated_sets.shards import read_shard, write_shard
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.params.quality import QualityParams

@@ -26,8 +26,8 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from gmail_kedro.datasets.blocks import BlocksDataset
-from gmail_kedro.generated_sets.shards import write_shard
+from gmail_kedro.datasets.table_blocks import BlocksDataset
+from gmail_kedro.generated_sets.shard_format import write_shard
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 from gmail_kedro.pipelines.generation.nodes import plan_generation

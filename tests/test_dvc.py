@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmail_kedro.configuration.settings_text import parse_settings
+from gmail_kedro.configuration.params_option import parse_settings
 from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.params.generation import GenerationParams
 

@@ -11,7 +11,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 
 from gmail_kedro.commands.command_line import gmail
-from gmail_kedro.configuration.settings_text import nest, parse_settings
+from gmail_kedro.configuration.params_option import nest, parse_settings
 
 
 @click.group()

@@ -9,8 +9,8 @@ from kedro.config import OmegaConfigLoader
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.runs import NO_PARAMETERS, find_run
 from gmail_kedro.commands.tables import plan_tables
-from gmail_kedro.configuration.groups import GROUPS, SETTINGS
-from gmail_kedro.configuration.settings_text import nest, parse_settings
+from gmail_kedro.configuration.parameter_groups import GROUPS, SETTINGS
+from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.corpora.classification_sets import CLASS_SETS
 from gmail_kedro.models.encoders.known_encoders import ENCODERS
 from gmail_kedro.models.encoders.vision_only import load_clip_vision

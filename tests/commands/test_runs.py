@@ -9,7 +9,7 @@ import yaml
 
 from gmail_kedro.commands import main, runs
 from gmail_kedro.commands.project import Project
-from gmail_kedro.generated_sets.shard_images import SetDescription, write_description
+from gmail_kedro.generated_sets.stored_images import SetDescription, write_description
 
 ROWS = {
     "base": {"alignment.tune": "none"},

@@ -12,10 +12,10 @@ from PIL import Image
 
 from gmail_kedro.commands import main
 from gmail_kedro.commands.project import Project
+from gmail_kedro.generated_sets.block_tables import write_parquet
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.generated_sets.set_folder import CAPTIONS_FILE, MANIFEST_FILE, PLAN_FILE, SHARD_FOLDER
-from gmail_kedro.generated_sets.tables import write_parquet
 from gmail_kedro.params.generation import GenerationParams
 from gmail_kedro.params.quality import QualityParams
 from gmail_kedro.params.run import RunParams

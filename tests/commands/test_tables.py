@@ -13,7 +13,7 @@ import yaml
 from gmail_kedro.commands import main, runs
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.tables import plan_tables, run_tables
-from gmail_kedro.generated_sets.shard_images import SetDescription
+from gmail_kedro.generated_sets.stored_images import SetDescription
 from gmail_kedro.reporting.table_definitions import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from gmail_kedro.corpora.caption_text import (
     read_written_list,
     without_image_marks,
 )
-from gmail_kedro.metrics.captioning import _tokenize_all_ptb, find_obstacle, tokenize_simple
+from gmail_kedro.metrics.caption_scores import _tokenize_all_ptb, find_obstacle, tokenize_simple
 
 TEXTS = [
     "plain", "  two\nlines\tand a\u00a0gap \n", "一只猫 🐈", "5 %", "a\u2028b\u2029c\u3000d\x1fe\x85f\x0bg\x0ch",

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gmail_kedro.corpora.image_folder import read_image_folder, walk_folders
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 
 
 @pytest.fixture

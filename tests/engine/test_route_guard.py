@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gmail_kedro.engine.inference import Encoding, FeatureStore, encode_images
-from gmail_kedro.generated_sets.shard_images import ShardImages
+from gmail_kedro.generated_sets.stored_images import ShardImages
 from gmail_kedro.images.image_files import ImageFiles
 from gmail_kedro.images.matched_codec import CodecMatchedImages
 from gmail_kedro.models.encoders.known_encoders import build_encoder

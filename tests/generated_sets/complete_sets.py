@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gmail_kedro.generated_sets.block_tables import write_parquet
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.set_folder import (
     CAPTIONS_FILE,
@@ -13,8 +14,7 @@ from gmail_kedro.generated_sets.set_folder import (
     GeneratedSet,
     open_set,
 )
-from gmail_kedro.generated_sets.shard_images import ShardImages, read_description
-from gmail_kedro.generated_sets.tables import write_parquet
+from gmail_kedro.generated_sets.stored_images import ShardImages, read_description
 
 from .painting import generate, make_captions, make_work
 

@@ -11,12 +11,12 @@ from typing import BinaryIO
 import pandas as pd
 import pytest
 
-from gmail_kedro.generated_sets import shards
+from gmail_kedro.generated_sets import shard_format as shards
 from gmail_kedro.generated_sets.generate import generate_images
 from gmail_kedro.generated_sets.make_shard import ShardMaker
 from gmail_kedro.generated_sets.plan import plan_images
-from gmail_kedro.generated_sets.shard_images import ShardImages, open_images, read_description
-from gmail_kedro.generated_sets.shards import read_shard
+from gmail_kedro.generated_sets.shard_format import read_shard
+from gmail_kedro.generated_sets.stored_images import ShardImages, open_images, read_description
 
 from ..forking import fork
 from .painting import (

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from gmail_kedro.generated_sets.make_shard import ShardMaker
-from gmail_kedro.generated_sets.shard_images import ShardImages, read_description
-from gmail_kedro.generated_sets.shards import index_shard, read_shard
+from gmail_kedro.generated_sets.shard_format import index_shard, read_shard
+from gmail_kedro.generated_sets.stored_images import ShardImages, read_description
 
 from .painting import Painter, Spoiler, folder_bytes, generate, make_captions, make_work, spoil_captions
 

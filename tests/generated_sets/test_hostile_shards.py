@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets.shards import (
+from gmail_kedro.generated_sets.shard_format import (
     MAX_MEMBER_BYTES,
     ShardError,
     encode_header,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets import shards
+from gmail_kedro.generated_sets import shard_format as shards
 from gmail_kedro.generated_sets.make_shard import ShardMaker
 
 from ..forking import fork

@@ -5,7 +5,7 @@ import pytest
 
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.plan import PLAN_COLUMNS
-from gmail_kedro.generated_sets.shard_images import ShardImages, describe_set
+from gmail_kedro.generated_sets.stored_images import ShardImages, describe_set
 
 from .painting import SETTINGS, generate, make_work
 

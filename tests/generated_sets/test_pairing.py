@@ -174,7 +174,7 @@ def test_a_set_whose_prompts_were_not_shared_is_refused_where_they_should_be() -
 def test_a_row_is_refused_in_whichever_block_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = make_captions(40)
     manifest = make_manifest(captions)
-    monkeypatch.setattr("gmail_kedro.generated_sets.tables.BLOCK_ROWS", 7)
+    monkeypatch.setattr("gmail_kedro.generated_sets.block_tables.BLOCK_ROWS", 7)
     whole = pair_by_caption(captions, manifest, params=HALF)
     assert whole["generated_key"].tolist() == manifest["key"].tolist()
     twice = pd.concat([manifest, manifest.iloc[[11]]])

@@ -11,9 +11,9 @@ from gmail_kedro.generated_sets.generate import GenerationReport
 from gmail_kedro.generated_sets.image_maker import retry_seed
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.pairing import pair_by_caption
-from gmail_kedro.generated_sets.quality import QuarantineError
-from gmail_kedro.generated_sets.shard_images import ShardImages, missing_shards, read_description
-from gmail_kedro.generated_sets.shards import probe_shard, read_shard
+from gmail_kedro.generated_sets.quality_gate import QuarantineError
+from gmail_kedro.generated_sets.shard_format import probe_shard, read_shard
+from gmail_kedro.generated_sets.stored_images import ShardImages, missing_shards, read_description
 from gmail_kedro.params.generation import PairingParams
 
 from .painting import (

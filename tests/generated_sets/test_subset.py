@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from gmail_kedro.generated_sets.set_folder import GeneratedSet
-from gmail_kedro.generated_sets.shards import ShardError
+from gmail_kedro.generated_sets.shard_format import ShardError
 from gmail_kedro.generated_sets.subset import choose_rows, copy_subset, number_shards
 from gmail_kedro.generated_sets.verify import verify_set
 

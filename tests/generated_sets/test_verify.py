@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gmail_kedro.generated_sets.block_tables import write_parquet
 from gmail_kedro.generated_sets.set_folder import GeneratedSet
-from gmail_kedro.generated_sets.shards import read_shard, write_shard
-from gmail_kedro.generated_sets.tables import write_parquet
+from gmail_kedro.generated_sets.shard_format import read_shard, write_shard
 from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.whole_files import SUMS
 

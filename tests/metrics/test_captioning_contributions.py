@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from gmail_kedro.metrics.captioning import _bleu_scores, _meteor_score
+from gmail_kedro.metrics.caption_scores import _bleu_scores, _meteor_score
 from gmail_kedro.metrics.statistics import bootstrap_interval, paired_difference
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs Java")

@@ -8,7 +8,7 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
-from gmail_kedro.configuration.groups import GROUPS, SETTINGS, is_text, may_be_null
+from gmail_kedro.configuration.parameter_groups import GROUPS, SETTINGS, is_text, may_be_null
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.base import ParameterError, Parameters
 from gmail_kedro.params.diagnostics import DiagnosticsParams

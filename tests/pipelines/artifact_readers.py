@@ -16,10 +16,10 @@ from kedro.io import DataCatalog
 from gmail_kedro.checksums import read_tensors
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.inference import FeatureStore
-from gmail_kedro.generated_sets.shard_images import ShardImages
+from gmail_kedro.generated_sets.stored_images import ShardImages
 from gmail_kedro.generated_sets.verify import verify_set
 from gmail_kedro.interfaces import Corpus, Question
-from gmail_kedro.metrics.captioning import tokenize_simple
+from gmail_kedro.metrics.caption_scores import tokenize_simple
 from gmail_kedro.metrics.word_movers import OWN_SEED, train_word_vectors
 from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.encoders.classifier import Classifiers, build_classifier, load_classifier

@@ -10,9 +10,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from PIL import Image
 
-from gmail_kedro.datasets.blocks import BlocksDataset
 from gmail_kedro.datasets.folder import FolderDataset
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
+from gmail_kedro.datasets.table_blocks import BlocksDataset
 from gmail_kedro.interfaces import Corpus, ImageSource
 from gmail_kedro.models.generators import known_generators as generators
 from gmail_kedro.models.generators.sampling import Sampling

@@ -4,7 +4,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from gmail_kedro.datasets.blocks import BlocksDataset
+from gmail_kedro.datasets.table_blocks import BlocksDataset
 from gmail_kedro.generated_sets.plan import plan_images
 from gmail_kedro.params.generation import PairingParams
 from gmail_kedro.pipelines.pairing import create_pipeline

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import render_scene, sample_scene
 from gmail_kedro.models.weight_sources import packaged_weights
 from gmail_kedro.params.run import RunParams

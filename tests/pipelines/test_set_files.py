@@ -10,10 +10,10 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.text import TextDataset
 
-from gmail_kedro.datasets.blocks import BlocksDataset
+from gmail_kedro.datasets.atomic_files import CSVDataset, JSONDataset
 from gmail_kedro.datasets.folder import FolderDataset
 from gmail_kedro.datasets.image_shards import ImageShardsDataset
-from gmail_kedro.datasets.whole_files import CSVDataset, JSONDataset
+from gmail_kedro.datasets.table_blocks import BlocksDataset
 from gmail_kedro.generated_sets.verify import Problem, verify_set
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.params.generation import PairingParams

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from gmail_kedro.configuration.settings_text import nest, parse_settings
+from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.definitions import read_definitions
-from gmail_kedro.params.names import check_name
+from gmail_kedro.params.run_names import check_name
 
 BASE = "base"
 env_option = click.option("--env", default=None, help="the profile in conf/, as in kedro run --env")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro.commands.project import Project
-from gmail_kedro.configuration.settings_text import nest, parse_settings
+from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.preflight.requirements import MODELS as MODEL_KINDS
 from gmail_kedro.redaction import redact_values
@@ -194,7 +194,7 @@ def find_paths(project: Project, changes: Mapping[str, Any], kinds: Sequence[str
 def _set_facts(project: Project, name: str) -> dict[str, str]:
     """Returns what a generated set says about itself: which set it is, and what made it."""
     from gmail_kedro.generated_sets.set_folder import SHARD_FOLDER
-    from gmail_kedro.generated_sets.shard_images import read_description
+    from gmail_kedro.generated_sets.stored_images import read_description
 
     made = read_description(project.root / SETS / name / SHARD_FOLDER)
     if made is None:

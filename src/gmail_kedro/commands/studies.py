@@ -5,7 +5,7 @@ import sys
 
 from gmail_kedro.commands import runs
 from gmail_kedro.commands.project import Project
-from gmail_kedro.configuration.settings_text import nest
+from gmail_kedro.configuration.params_option import nest
 from gmail_kedro.whole_files import atomic_write
 
 

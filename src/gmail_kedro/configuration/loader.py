@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
-from gmail_kedro.configuration.checks import check_profile
+from gmail_kedro.configuration.profile_checks import check_profile
 from gmail_kedro.definitions import FILES
 
 # With ``soft`` a profile or ``conf/local`` sets one key of a group and keeps its siblings; Kedro's default erases them.

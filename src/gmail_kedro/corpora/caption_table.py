@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gmail_kedro.corpora.caption_text import caption_faults, clean_captions, decode_texts, encode_text
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 from gmail_kedro.interfaces import ImageSource
 
 TEXT = pa.large_string()  # a string column of 12 million captions passes the 2 GB that 32-bit offsets reach

@@ -6,7 +6,7 @@ from typing import Any
 
 from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.find_files import is_there, require_file, require_folder
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 from gmail_kedro.corpora.text_files import read_id, read_json
 from gmail_kedro.images.image_files import ImageFiles
 

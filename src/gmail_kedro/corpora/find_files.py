@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gmail_kedro.corpora.caption_text import decode_texts
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 
 MISSING = "image that is not there"
 # Absolute paths of either system, drives, and .. anywhere: a table from the web must not name a file of the machine.

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.caption_text import decode_texts
 from gmail_kedro.corpora.find_files import find_images, require_file, require_folder
-from gmail_kedro.corpora.skipped import Skipped
-from gmail_kedro.corpora.table_files import RowNumbers, Wanted, stream_table
+from gmail_kedro.corpora.skipped_entries import Skipped
+from gmail_kedro.corpora.table_streaming import RowNumbers, Wanted, stream_table
 from gmail_kedro.images.image_files import ImageFiles
 
 TOKEN = r"^(?P<file>.+)#(?P<number>\d+)$"

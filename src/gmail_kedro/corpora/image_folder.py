@@ -13,7 +13,7 @@ import pyarrow as pa
 from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.caption_text import caption_lines
 from gmail_kedro.corpora.find_files import require_folder
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 from gmail_kedro.images.decoding import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_format
 from gmail_kedro.images.image_files import ImageFiles
 from gmail_kedro.interfaces import SPLITS

@@ -8,7 +8,7 @@ from typing import Any
 from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.corpus_protocols import TRAIN_SPLITS, check_train_splits
 from gmail_kedro.corpora.find_files import is_there, require_file, require_folder
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 from gmail_kedro.corpora.text_files import read_id, read_json
 from gmail_kedro.images.image_files import ImageFiles
 from gmail_kedro.interfaces import EVALUATION_SPLITS

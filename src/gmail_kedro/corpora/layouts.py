@@ -16,8 +16,8 @@ from gmail_kedro.corpora.flickr import read_flickr
 from gmail_kedro.corpora.image_folder import read_image_folder
 from gmail_kedro.corpora.karpathy import read_karpathy
 from gmail_kedro.corpora.sharegpt4v import read_sharegpt4v
-from gmail_kedro.corpora.skipped import SKIP_LIMIT
-from gmail_kedro.corpora.table import read_table
+from gmail_kedro.corpora.skipped_entries import SKIP_LIMIT
+from gmail_kedro.corpora.table_corpus import read_table
 from gmail_kedro.corpora.webdataset import read_webdataset
 from gmail_kedro.interfaces import ClassificationTask, Corpus
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from gmail_kedro.corpora.caption_table import TEXT, CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.caption_text import encode_text
 from gmail_kedro.corpora.find_files import find_images, require_file, require_folder
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 from gmail_kedro.corpora.text_files import open_utf8
 from gmail_kedro.images.image_files import ImageFiles
 

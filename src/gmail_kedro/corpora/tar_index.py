@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from gmail_kedro.corpora.find_files import require_file
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 from gmail_kedro.images.decoding import IMAGE_ENDINGS, UNREAD_ENDINGS, file_ending, unread_format
 from gmail_kedro.images.image_files import file_stamp
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gmail_kedro.corpora.caption_table import CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.caption_text import caption_lines, json_captions
-from gmail_kedro.corpora.skipped import SKIP_LIMIT, Skipped
+from gmail_kedro.corpora.skipped_entries import SKIP_LIMIT, Skipped
 from gmail_kedro.corpora.tar_index import TarImages, find_tars, index_tar
 from gmail_kedro.images.decoding import IMAGE_ENDINGS
 from gmail_kedro.whole_files import atomic_write

@@ -6,7 +6,7 @@ from typing import Any
 
 from gmail_kedro.corpora.corpus_protocols import find_protocol, read_expected
 from gmail_kedro.corpora.layouts import check_places, read_corpus
-from gmail_kedro.corpora.skipped import SKIP_LIMIT
+from gmail_kedro.corpora.skipped_entries import SKIP_LIMIT
 from gmail_kedro.datasets.read_only import ReadOnlyDataset
 from gmail_kedro.interfaces import Corpus
 

@@ -2,7 +2,7 @@
 
 from kedro_datasets import matplotlib
 
-from gmail_kedro.datasets.whole_files import WholeFile
+from gmail_kedro.datasets.atomic_files import WholeFile
 
 
 class MatplotlibDataset(WholeFile, matplotlib.MatplotlibDataset):

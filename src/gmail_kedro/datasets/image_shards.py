@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.generated_sets.shard_images import ShardImages, open_images
+from gmail_kedro.generated_sets.stored_images import ShardImages, open_images
 
 
 class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):

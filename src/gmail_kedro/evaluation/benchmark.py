@@ -174,7 +174,7 @@ def score_texts(
     Raises:
         ValueError: If an image lacks a prediction or a reference.
     """
-    from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores
+    from gmail_kedro.metrics.caption_scores import MetricUnavailableError, caption_scores
     from gmail_kedro.metrics.word_movers import score_result
 
     # Every reference needs a prediction: scores of the images that a model found easy would be another benchmark.

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from gmail_kedro.generated_sets.tables import Table, as_dataset, hash_texts, read_blocks
+from gmail_kedro.generated_sets.block_tables import Table, as_dataset, hash_texts, read_blocks
 from gmail_kedro.interfaces import SPLITS
 
 CAPTION_COLUMNS = ("caption_id", "image_id", "caption", "split")

@@ -18,8 +18,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.generated_sets.make_shard import MadeShard, ShardMaker
-from gmail_kedro.generated_sets.quality import QuarantineLimit, Scorer, Verdict
-from gmail_kedro.generated_sets.shard_images import (
+from gmail_kedro.generated_sets.quality_gate import QuarantineLimit, Scorer, Verdict
+from gmail_kedro.generated_sets.shard_format import QUARANTINE, probe_shard, read_facts
+from gmail_kedro.generated_sets.stored_images import (
     COMPLETE_FILE,
     UNFINISHED_FILE,
     SetDescription,
@@ -29,7 +30,6 @@ from gmail_kedro.generated_sets.shard_images import (
     shard_path,
     write_description,
 )
-from gmail_kedro.generated_sets.shards import QUARANTINE, probe_shard, read_facts
 from gmail_kedro.interfaces import ImageGenerator
 from gmail_kedro.params.quality import QualityParams
 

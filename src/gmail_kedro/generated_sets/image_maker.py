@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from gmail_kedro.generated_sets.quality import FAULTS
+from gmail_kedro.generated_sets.quality_gate import FAULTS
 from gmail_kedro.interfaces import Decoded, ImageGenerator, ImageRecord
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from gmail_kedro.generated_sets.image_maker import RESUME, Denoised, GeneratorError, ImageMaker, Row, retry_seed
 from gmail_kedro.generated_sets.plan import PLAN_COLUMNS
-from gmail_kedro.generated_sets.quality import (
+from gmail_kedro.generated_sets.quality_gate import (
     Looked,
     QualityGate,
     Scorer,
@@ -29,8 +29,8 @@ from gmail_kedro.generated_sets.quality import (
     forget_verdict,
     hash_image,
 )
-from gmail_kedro.generated_sets.shard_images import SetDescription, describe_set, shard_path, write_judged
-from gmail_kedro.generated_sets.shards import QUARANTINE, ShardError, index_shard, read_image
+from gmail_kedro.generated_sets.shard_format import QUARANTINE, ShardError, index_shard, read_image
+from gmail_kedro.generated_sets.stored_images import SetDescription, describe_set, shard_path, write_judged
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageGenerator, ImageRecord
 from gmail_kedro.params.quality import QualityParams

@@ -6,8 +6,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from gmail_kedro.generated_sets.plan import hash_plan
-from gmail_kedro.generated_sets.shard_images import ShardImages
-from gmail_kedro.generated_sets.shards import jpeg_sha256
+from gmail_kedro.generated_sets.shard_format import jpeg_sha256
+from gmail_kedro.generated_sets.stored_images import ShardImages
 
 MADE = "made"
 QUARANTINED = "quarantined"

@@ -11,10 +11,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gmail_kedro.generated_sets.block_tables import (
+    Table,
+    as_dataset,
+    hash_texts,
+    read_blocks,
+    stable_numbers,
+    take_rows,
+)
 from gmail_kedro.generated_sets.captions import TRAIN, CaptionIndex, index_captions
 from gmail_kedro.generated_sets.manifest import MADE, QUARANTINED
 from gmail_kedro.generated_sets.plan import Choice, choose_captions
-from gmail_kedro.generated_sets.tables import Table, as_dataset, hash_texts, read_blocks, stable_numbers, take_rows
 from gmail_kedro.interfaces import SPLITS
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 

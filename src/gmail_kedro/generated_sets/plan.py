@@ -17,9 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gmail_kedro.generated_sets.block_tables import BLOCK_ROWS, Table, stable_numbers, take_rows
 from gmail_kedro.generated_sets.captions import TRAIN, CaptionIndex, hash_contents, index_captions
 from gmail_kedro.generated_sets.keys import check_caption_ids
-from gmail_kedro.generated_sets.tables import BLOCK_ROWS, Table, stable_numbers, take_rows
 from gmail_kedro.interfaces import SPLITS
 from gmail_kedro.params.generation import GenerationParams
 

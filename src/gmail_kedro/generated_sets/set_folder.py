@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from gmail_kedro.generated_sets.block_tables import read_parquet
 from gmail_kedro.generated_sets.manifest import MADE
-from gmail_kedro.generated_sets.shard_images import COMPLETE_FILE, ShardImages, read_description
-from gmail_kedro.generated_sets.shards import remake
-from gmail_kedro.generated_sets.tables import read_parquet
+from gmail_kedro.generated_sets.shard_format import remake
+from gmail_kedro.generated_sets.stored_images import COMPLETE_FILE, ShardImages, read_description
 
 CAPTIONS_FILE, PLAN_FILE, MANIFEST_FILE = "captions.parquet", "plan.parquet", "manifest.parquet"
 SHARD_FOLDER = "shards"

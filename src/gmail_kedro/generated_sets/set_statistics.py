@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gmail_kedro.generated_sets.manifest import MADE
-from gmail_kedro.generated_sets.quality import hash_image
+from gmail_kedro.generated_sets.quality_gate import hash_image
 from gmail_kedro.generated_sets.set_folder import GeneratedSet
 from gmail_kedro.interfaces import ImageSource
 

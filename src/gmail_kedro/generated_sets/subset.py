@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from gmail_kedro.generated_sets.block_tables import write_parquet
 from gmail_kedro.generated_sets.manifest import QUARANTINED, build_manifest
 from gmail_kedro.generated_sets.set_folder import (
     CAPTIONS_FILE,
@@ -19,7 +20,8 @@ from gmail_kedro.generated_sets.set_folder import (
     GeneratedSet,
     open_set,
 )
-from gmail_kedro.generated_sets.shard_images import (
+from gmail_kedro.generated_sets.shard_format import ShardError, jpeg_sha256, read_image
+from gmail_kedro.generated_sets.stored_images import (
     COMPLETE_FILE,
     SetDescription,
     ShardImages,
@@ -27,8 +29,6 @@ from gmail_kedro.generated_sets.shard_images import (
     write_description,
     write_judged,
 )
-from gmail_kedro.generated_sets.shards import ShardError, jpeg_sha256, read_image
-from gmail_kedro.generated_sets.tables import write_parquet
 from gmail_kedro.interfaces import ImageRecord
 from gmail_kedro.whole_files import atomic_folder, known_write
 

@@ -20,14 +20,7 @@ from gmail_kedro.generated_sets.set_folder import (
     SHARD_FOLDER,
     rows_by_shard,
 )
-from gmail_kedro.generated_sets.shard_images import (
-    COMPLETE_FILE,
-    SetDescription,
-    quarantine_path,
-    read_description,
-    shard_path,
-)
-from gmail_kedro.generated_sets.shards import (
+from gmail_kedro.generated_sets.shard_format import (
     HEADER_NAME,
     Entry,
     ShardError,
@@ -38,6 +31,13 @@ from gmail_kedro.generated_sets.shards import (
     read_header,
     read_record,
     remake,
+)
+from gmail_kedro.generated_sets.stored_images import (
+    COMPLETE_FILE,
+    SetDescription,
+    quarantine_path,
+    read_description,
+    shard_path,
 )
 from gmail_kedro.whole_files import ChangedFileError, refuse_changed
 

@@ -166,7 +166,7 @@ def _tool(tool: str, root: Path, configuration: Configuration, users: tuple[int,
     if tool in checks:
         obstacle = checks[tool](root, configuration)
     else:
-        from gmail_kedro.metrics.captioning import find_obstacle
+        from gmail_kedro.metrics.caption_scores import find_obstacle
 
         obstacle = find_obstacle(tool)
     return Finding("tool", tool, not obstacle, obstacle or "ready", users)

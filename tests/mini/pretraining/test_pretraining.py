@@ -20,7 +20,7 @@ from gmail_kedro.mini.pretraining.tokenizers import (
     train_clip_tokenizer,
     train_gpt2_tokenizer,
 )
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import draw_pool
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.generators.known_generators import build_generator

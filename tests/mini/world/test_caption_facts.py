@@ -6,7 +6,7 @@ import pytest
 from gmail_kedro.metrics.scene_tuples import tuple_f1
 from gmail_kedro.mini.world.caption_facts import scene_tuples
 from gmail_kedro.mini.world.caption_grammar import describe
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
 
 

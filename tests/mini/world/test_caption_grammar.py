@@ -19,7 +19,7 @@ from gmail_kedro.mini.world.caption_grammar import (
     number_in_words,
     web_text,
 )
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import INKS, PAPERS, Scene, sample_scene
 
 

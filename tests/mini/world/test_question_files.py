@@ -10,7 +10,7 @@ from PIL import Image
 from gmail_kedro.corpora.question_sets import read_mmmu, read_scienceqa
 from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.world.question_files import mmmu_files, scienceqa_files
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scene_questions import ask
 from gmail_kedro.mini.world.scenes import render_scene, sample_scene
 from gmail_kedro.mini.world.written_folder import write_folder

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gmail_kedro.mini.world.caption_grammar import PATTERN_WORDS, POSITION_PHRASES, web_text
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scene_questions import TASKS, Question, ask
 from gmail_kedro.mini.world.scenes import Scene, sample_scene
 

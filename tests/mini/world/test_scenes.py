@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gmail_kedro.mini.world.scans import SPLIT_SIZES, load_scans
+from gmail_kedro.mini.world.scanned_digits import SPLIT_SIZES, load_scans
 from gmail_kedro.mini.world.scenes import (
     INKS,
     PAIR_POSITIONS,

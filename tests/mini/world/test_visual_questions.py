@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gmail_kedro.mini.world.caption_grammar import describe
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scene_questions import ask
 from gmail_kedro.mini.world.scenes import sample_scene
 from gmail_kedro.mini.world.visual_questions import answered_by, ask_about_caption, draw_questions, read_caption

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gmail_kedro.mini.world import world_files, world_layouts
 from gmail_kedro.mini.world.params import MiniWorldParams
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import render_scene
 from gmail_kedro.mini.world.world_files import draw_world
 from gmail_kedro.mini.world.written_folder import write_folder

@@ -10,7 +10,7 @@ from gmail_kedro.evaluation.leakage import refuse_leakage
 from gmail_kedro.mini.world.caption_grammar import TEENS, TENS, UNITS, describe_at_length
 from gmail_kedro.mini.world.datasets import MiniWorldDataset
 from gmail_kedro.mini.world.params import MiniBenchmarksParams, MiniWorldParams
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.world_files import _draw_pages, draw_world
 from gmail_kedro.mini.world.worlds import KINDS
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import draw_pool
 from gmail_kedro.models.encoders.known_encoders import ENCODERS, build_encoder
 from gmail_kedro.models.weight_sources import packaged_weights

@@ -8,7 +8,7 @@ look; what a projector has to teach it is to take a patch for a word.
 import numpy as np
 
 from gmail_kedro.mini.world.caption_grammar import describe, web_text
-from gmail_kedro.mini.world.scans import Scans
+from gmail_kedro.mini.world.scanned_digits import Scans
 from gmail_kedro.mini.world.scene_questions import ask
 from gmail_kedro.mini.world.scenes import Scene, map_digits
 from gmail_kedro.mini.world.visual_questions import phrase

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.pretraining.run_training import run_training
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import INKS, Scene, draw_pool
 
 NO_DIGIT = 10

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.pretraining.dialogues import draw_dialogue
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
 from gmail_kedro.models.vision_language.chat import IMAGE, LLAMA_3_END, TEMPLATES
 

@@ -15,7 +15,7 @@ from gmail_kedro.metrics.statistics import Interval, bootstrap_interval, paired_
 from gmail_kedro.mini.pretraining.digit_reader import NO_DIGIT, load_reader
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import describe
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import Scene, ScenePool, draw_pool
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.generators.known_generators import build_generator

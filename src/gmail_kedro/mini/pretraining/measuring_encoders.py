@@ -20,7 +20,7 @@ from gmail_kedro.mini.pretraining.measuring import (
     retrieve,
 )
 from gmail_kedro.mini.world.caption_grammar import describe_at_length, shuffle_sentences
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import INKS, Scene, ScenePool, draw_pool
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 

@@ -14,7 +14,7 @@ from gmail_kedro.metrics.vqa import LETTERS, is_open_answer_right, parse_open, p
 from gmail_kedro.mini.pretraining.dialogues import draw_in_words
 from gmail_kedro.mini.pretraining.measuring import CPU, RESAMPLES
 from gmail_kedro.mini.pretraining.pretrain_llama import NO_IMAGE_TOKEN
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scene_questions import ask
 from gmail_kedro.mini.world.scenes import sample_scene
 from gmail_kedro.mini.world.visual_questions import draw_questions, phrase

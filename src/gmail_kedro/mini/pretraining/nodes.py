@@ -88,18 +88,18 @@ def write_cards(
     mini_clip: Path, mini_stable_diffusion: Path, mini_gpt2: Path, mini_reader: Path, params: PretrainingParams
 ) -> tuple[str, str, str, str]:
     """Measures the mini models on held-out data and returns their cards: CLIP, generator, GPT-2, reader."""
-    from gmail_kedro.mini.pretraining.cards import (
-        encoder_card,
-        generator_card,
-        language_model_card,
-        reader_card,
-    )
     from gmail_kedro.mini.pretraining.measuring import (
         measure_encoder,
         measure_generator,
         measure_language_model,
         measure_reader,
         measure_room_to_gain,
+    )
+    from gmail_kedro.mini.pretraining.model_cards import (
+        encoder_card,
+        generator_card,
+        language_model_card,
+        reader_card,
     )
     from gmail_kedro.models.generators.sampling import Sampling
 
@@ -197,13 +197,13 @@ def write_encoder_cards(
     mini_clip_vision: Path, mini_long_clip: Path, mini_siglip: Path, mini_synclr: Path, params: PretrainingParams
 ) -> tuple[str, str, str, str]:
     """Measures the four on held-out handwriting and returns their cards, in the order of the arguments."""
-    from gmail_kedro.mini.pretraining.cards import clip_vision_card, long_clip_card, siglip_card, synclr_card
     from gmail_kedro.mini.pretraining.measuring_encoders import (
         measure_clip_vision,
         measure_long_clip,
         measure_siglip,
         measure_synclr,
     )
+    from gmail_kedro.mini.pretraining.model_cards import clip_vision_card, long_clip_card, siglip_card, synclr_card
 
     return (
         clip_vision_card(measure_clip_vision(str(mini_clip_vision)), params),
@@ -237,8 +237,8 @@ def train_flux(mini_stable_diffusion: Path, checkpoints: Path, params: Pretraini
 
 def write_flux_card(mini_flux: Path, mini_reader: Path, params: PretrainingParams) -> str:
     """Measures the mini FLUX on held-out handwriting and returns its card."""
-    from gmail_kedro.mini.pretraining.cards import flux_card
     from gmail_kedro.mini.pretraining.measuring import measure_generator
+    from gmail_kedro.mini.pretraining.model_cards import flux_card
     from gmail_kedro.models.generators.sampling import Sampling
 
     sampling = Sampling(steps=params.flux_sampling_steps, guidance=params.flux_sampling_guidance, resolution=32)
@@ -287,8 +287,8 @@ def train_llava(mini_clip_vision: Path, checkpoints: Path, params: PretrainingPa
 
 def write_language_cards(mini_llama: Path, mini_llava: Path, params: PretrainingParams) -> tuple[str, str]:
     """Measures both on scenes with unseen handwriting and returns their cards, in the order of the arguments."""
-    from gmail_kedro.mini.pretraining.cards import llama_card, llava_card
     from gmail_kedro.mini.pretraining.measuring_language import measure_llama, measure_llava
+    from gmail_kedro.mini.pretraining.model_cards import llama_card, llava_card
 
     return (
         llama_card(measure_llama(str(mini_llama)), params),

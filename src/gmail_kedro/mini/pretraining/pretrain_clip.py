@@ -15,7 +15,7 @@ from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.pretraining.reading_heads import ReadingHeads, digits_on_patches, scene_facts
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import web_text
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import IMAGE_SIZE, ScenePool, draw_pool
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from gmail_kedro.mini.pretraining.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretraining.pretrain_vae import LATENT_CHANNELS, encode_latents, train_vae
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.pretraining.weight_average import swap_averages, update_averages
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import draw_pool
 
 if TYPE_CHECKING:

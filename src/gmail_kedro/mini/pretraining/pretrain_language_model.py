@@ -10,7 +10,7 @@ from gmail_kedro.engine.optim import build_adamw, build_schedule
 from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import describe, web_text
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
 
 if TYPE_CHECKING:

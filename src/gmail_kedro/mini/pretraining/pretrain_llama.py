@@ -15,7 +15,7 @@ from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.mini.pretraining.dialogues import draw_dialogue, draw_in_words
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import describe
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Chat, Conversation, Turn, collate
 

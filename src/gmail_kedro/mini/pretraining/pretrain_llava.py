@@ -12,7 +12,7 @@ from gmail_kedro.engine.checkpoint import Checkpoint
 from gmail_kedro.mini.pretraining.dialogues import draw_dialogue
 from gmail_kedro.mini.pretraining.pretrain_llama import build_vicuna, run_steps
 from gmail_kedro.mini.pretraining.training_examples import standardize
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import IMAGE_SIZE, draw_pool
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, IMAGE, LLAVA_TEMPLATE, build_chat
 from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel

@@ -19,7 +19,7 @@ from gmail_kedro.mini.pretraining.long_texts import (
     tokenize_web_texts,
 )
 from gmail_kedro.mini.pretraining.training_examples import Training, matching_loss, standardize
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import IMAGE_SIZE, Scene, draw_pool
 from gmail_kedro.models.encoders.long_clip import stretch_clip
 

@@ -26,7 +26,7 @@ from gmail_kedro.mini.pretraining.training_examples import (
     widen_start,
 )
 from gmail_kedro.mini.world.caption_grammar import describe
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.mini.world.scans import Scans
+from gmail_kedro.mini.world.scanned_digits import Scans
 from gmail_kedro.mini.world.scenes import INKS, PAPERS, PATTERNS, SINGLE_POSITIONS, SIZES, Scene, map_digits
 
 FACTS = {

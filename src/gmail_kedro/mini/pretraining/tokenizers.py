@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmail_kedro.mini.world.caption_grammar import describe, describe_at_length, web_text
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
 
 if TYPE_CHECKING:

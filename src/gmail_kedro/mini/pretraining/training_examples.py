@@ -13,7 +13,7 @@ from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.pretraining.reading_heads import digits_on_patches, scene_facts
 from gmail_kedro.mini.pretraining.run_training import run_training
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import Scene, draw_pool
 
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

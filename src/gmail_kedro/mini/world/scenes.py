@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmail_kedro.mini.world.scans import Scans
+from gmail_kedro.mini.world.scanned_digits import Scans
 
 IMAGE_SIZE = 32
 INKS = {

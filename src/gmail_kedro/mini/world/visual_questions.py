@@ -11,7 +11,7 @@ import numpy as np
 from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.world.caption_grammar import PATTERN_WORDS, POSITION_PHRASES, SIZE_WORDS, TEENS, TENS, UNITS
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scene_questions import Question as SceneQuestion
 from gmail_kedro.mini.world.scene_questions import ask
 from gmail_kedro.mini.world.scenes import INKS, PAPERS, PATTERNS, Scene, draw_pool

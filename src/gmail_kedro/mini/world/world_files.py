@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gmail_kedro.mini.world import world_layouts
 from gmail_kedro.mini.world.caption_grammar import describe, describe_at_length, shuffle_sentences
 from gmail_kedro.mini.world.params import MiniBenchmarksParams, MiniWorldParams
-from gmail_kedro.mini.world.scans import load_scans
+from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scene_questions import ask
 from gmail_kedro.mini.world.scenes import render_scene, sample_scene
 from gmail_kedro.mini.world.worlds import KINDS, MAIN, find_kind

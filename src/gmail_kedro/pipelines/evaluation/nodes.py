@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gmail_kedro.evaluation.benchmark import Benchmark, score_texts
-from gmail_kedro.generated_sets.shard_images import ShardImages
+from gmail_kedro.generated_sets.stored_images import ShardImages
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params.evaluation import EvaluationParams

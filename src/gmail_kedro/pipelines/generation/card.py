@@ -12,8 +12,8 @@ from PIL import Image
 from gmail_kedro.generated_sets.plan import hash_plan
 from gmail_kedro.generated_sets.set_folder import UNREADABLE_FILE, GeneratedSet
 from gmail_kedro.generated_sets.set_statistics import measure_images, set_statistics, spread
-from gmail_kedro.generated_sets.shard_images import ShardImages
-from gmail_kedro.generated_sets.shards import remake
+from gmail_kedro.generated_sets.shard_format import remake
+from gmail_kedro.generated_sets.stored_images import ShardImages
 from gmail_kedro.generated_sets.verify import Problem
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import Corpus, ImageSource

@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from gmail_kedro.evaluation.leakage import leave_out_copies
 from gmail_kedro.generated_sets import generate
+from gmail_kedro.generated_sets.block_tables import Table
 from gmail_kedro.generated_sets.captions import CAPTION_COLUMNS, check_captions
 from gmail_kedro.generated_sets.manifest import build_manifest
 from gmail_kedro.generated_sets.pairing import check_division
 from gmail_kedro.generated_sets.plan import plan_blocks
-from gmail_kedro.generated_sets.shard_images import ShardImages, open_images
-from gmail_kedro.generated_sets.tables import Table
+from gmail_kedro.generated_sets.stored_images import ShardImages, open_images
 from gmail_kedro.images.image_faults import check_images, find_faults, refuse_absent, refuse_unusable
 from gmail_kedro.interfaces import Corpus, ImageGenerator
 from gmail_kedro.models.generators.sampling import Sampling

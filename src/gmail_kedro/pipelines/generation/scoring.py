@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.generated_sets.quality import Scorer
+from gmail_kedro.generated_sets.quality_gate import Scorer
 from gmail_kedro.params.run import RunParams
 
 if TYPE_CHECKING:

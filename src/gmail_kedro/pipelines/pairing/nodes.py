@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
+from gmail_kedro.generated_sets.block_tables import Table
 from gmail_kedro.generated_sets.pairing import pair_blocks
-from gmail_kedro.generated_sets.tables import Table
 from gmail_kedro.params.generation import GenerationParams, PairingParams
 
 

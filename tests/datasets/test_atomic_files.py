@@ -12,8 +12,8 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import parse_dataset_definition
 from matplotlib.figure import Figure
 
+from gmail_kedro.datasets.atomic_files import CSVDataset, JSONDataset, ParquetDataset, TextDataset, WholeFile
 from gmail_kedro.datasets.figures import MatplotlibDataset
-from gmail_kedro.datasets.whole_files import CSVDataset, JSONDataset, ParquetDataset, TextDataset, WholeFile
 from gmail_kedro.pipeline_registry import register_pipelines
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 from gmail_kedro.whole_files import SUMS

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from gmail_kedro.configuration.groups import SETTINGS, is_text, may_be_null
+from gmail_kedro.configuration.parameter_groups import SETTINGS, is_text, may_be_null
 from gmail_kedro.params.base import ParameterError
 
 _QUOTED = r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\""""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gmail_kedro.configuration.settings_text import nest, parse_settings
+from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.params.base import ParameterError
 
 NEGATIVE, TEMPLATE = "generation.negative_prompt", "generation.prompt_template"

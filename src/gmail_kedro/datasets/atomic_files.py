@@ -19,7 +19,7 @@ class WholeFile:
     Example (YAML)::
 
         scores:
-          type: gmail_kedro.datasets.whole_files.JSONDataset
+          type: gmail_kedro.datasets.atomic_files.JSONDataset
           filepath: data/08_reporting/main/scores.json
     """
 

@@ -9,9 +9,9 @@ from typing import BinaryIO
 import pytest
 import webdataset
 
-from gmail_kedro.generated_sets import shards
+from gmail_kedro.generated_sets import shard_format as shards
 from gmail_kedro.generated_sets.image_maker import encode_jpeg
-from gmail_kedro.generated_sets.shards import (
+from gmail_kedro.generated_sets.shard_format import (
     ShardError,
     index_shard,
     jpeg_sha256,

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from gmail_kedro.commands import main
-from gmail_kedro.configuration.checks import check_profile
-from gmail_kedro.configuration.groups import GROUPS
 from gmail_kedro.configuration.loader import LOADER_ARGUMENTS, ProfileLoader
+from gmail_kedro.configuration.parameter_groups import GROUPS
+from gmail_kedro.configuration.profile_checks import check_profile
 from gmail_kedro.params.base import ParameterError
 
 ROOT = Path(__file__).resolve().parents[2]

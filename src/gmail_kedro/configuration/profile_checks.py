@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from gmail_kedro.configuration.files import REFERENCE, leaves, read_file
-from gmail_kedro.configuration.groups import GROUPS, SETTINGS
-from gmail_kedro.configuration.settings_text import parse_settings
+from gmail_kedro.configuration.parameter_groups import GROUPS, SETTINGS
+from gmail_kedro.configuration.params_option import parse_settings
 from gmail_kedro.definitions import FILES
 from gmail_kedro.params.base import ParameterError, unknown_name
-from gmail_kedro.params.names import check_name, check_run_id
+from gmail_kedro.params.run_names import check_name, check_run_id
 
 GLOBALS = ("run_id", "set", "baseline", "reproduction", "tables", "report")
 NAMES = ("run_id", "set", "baseline")

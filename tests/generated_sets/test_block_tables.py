@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gmail_kedro.generated_sets.tables import check_parquet, read_parquet, write_parquet
+from gmail_kedro.generated_sets.block_tables import check_parquet, read_parquet, write_parquet
 from gmail_kedro.whole_files import SUMS
 
 FRAME = pd.DataFrame({"caption_id": [*"abc", "0" * 64], "seed": np.arange(4)})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from kedro.io import DatasetError
 
-from gmail_kedro.datasets.blocks import BlocksDataset
+from gmail_kedro.datasets.table_blocks import BlocksDataset
 
 FRAME = pd.DataFrame({"caption_id": ["a", "b", None], "seed": [1, 2, 3]})
 SCHEMA = pa.schema({"caption_id": pa.string(), "seed": pa.int64()})

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmail_kedro.metrics import captioning
-from gmail_kedro.metrics.captioning import MetricUnavailableError, caption_scores, tokenize_simple
+from gmail_kedro.metrics import caption_scores as captioning
+from gmail_kedro.metrics.caption_scores import MetricUnavailableError, caption_scores, tokenize_simple
 
 PUBLISHED = Path(os.environ.get("PUBLISHED_CAPTION_SCORES", "not given"))
 KEYS = {"Bleu_1": "bleu_1", "Bleu_2": "bleu_2", "Bleu_3": "bleu_3", "Bleu_4": "bleu_4", "ROUGE_L": "rouge_l"}

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gmail_kedro.generated_sets.plan import hash_plan
-from gmail_kedro.generated_sets.shards import (
+from gmail_kedro.generated_sets.shard_format import (
     QUARANTINE,
     ShardError,
     index_shard,

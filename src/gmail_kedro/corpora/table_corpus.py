@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from gmail_kedro.corpora.caption_table import TEXT, CaptionBlocks, CaptionTable
 from gmail_kedro.corpora.caption_text import decode_texts, read_written_list
 from gmail_kedro.corpora.find_files import find_images, require_file, require_folder
-from gmail_kedro.corpora.skipped import Skipped
-from gmail_kedro.corpora.table_files import RowNumbers, Wanted, is_list, refuse_blank_end, stream_table
+from gmail_kedro.corpora.skipped_entries import Skipped
+from gmail_kedro.corpora.table_streaming import RowNumbers, Wanted, is_list, refuse_blank_end, stream_table
 from gmail_kedro.images.image_files import ImageFiles
 
 NO_LIST = "caption that is no list, where the others are lists written out"

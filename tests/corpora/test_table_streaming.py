@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from gmail_kedro.corpora.skipped import Skipped
-from gmail_kedro.corpora.table import WrittenLists, one_row_a_caption
-from gmail_kedro.corpora.table_files import RowNumbers, is_list, refuse_open_quote
+from gmail_kedro.corpora.skipped_entries import Skipped
+from gmail_kedro.corpora.table_corpus import WrittenLists, one_row_a_caption
+from gmail_kedro.corpora.table_streaming import RowNumbers, is_list, refuse_open_quote
 
 
 def test_rows_that_are_left_out_have_numbers_too():

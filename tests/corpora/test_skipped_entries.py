@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 
 
 def _skipped(count=2):

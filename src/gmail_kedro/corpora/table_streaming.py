@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from gmail_kedro.corpora.caption_text import encode_text
-from gmail_kedro.corpora.skipped import Skipped
+from gmail_kedro.corpora.skipped_entries import Skipped
 from gmail_kedro.corpora.text_files import open_utf8
 
 BLOCK_BYTES = 2**21  # a row must fit; the CSV reader reads up to 32 blocks ahead

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from gmail_kedro.corpora.table import read_table
+from gmail_kedro.corpora.table_corpus import read_table
 
 ROWS = [("a.jpg", "A cat, grey."), ("sub/b.jpg", 'She said "hi"'), ("a.jpg", "猫 🐈")]
 
@@ -87,7 +87,7 @@ def test_a_line_that_is_left_out_moves_no_image(read, header, bad, place):
 @pytest.mark.reliability(8)
 def test_rows_keep_their_numbers_over_blocks_and_files(tmp_path, monkeypatch):
     """Quoted line ends are part of a row; the next file goes on after the last row, whatever that is."""
-    monkeypatch.setattr("gmail_kedro.corpora.table_files.BLOCK_BYTES", 200)
+    monkeypatch.setattr("gmail_kedro.corpora.table_streaming.BLOCK_BYTES", 200)
     first = [f'"number {row}\n\nof many",x' for row in range(50)]
     first[7], first[30], first[49] = "a,b,c", "", "a,b,c"
     (tmp_path / "part-0.csv").write_text("\n\ncaption,url\n" + "\n".join(first) + "\n")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gmail_kedro.generated_sets.shard_images import ShardImages, describe_set, missing_shards, read_description
-from gmail_kedro.generated_sets.shards import read_shard
+from gmail_kedro.generated_sets.shard_format import read_shard
+from gmail_kedro.generated_sets.stored_images import ShardImages, describe_set, missing_shards, read_description
 
 from .painting import SETTINGS, generate, make_work
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gmail_kedro.generated_sets.image_maker import encode_jpeg
-from gmail_kedro.generated_sets.quality import (
+from gmail_kedro.generated_sets.quality_gate import (
     QualityGate,
     QuarantineError,
     QuarantineLimit,

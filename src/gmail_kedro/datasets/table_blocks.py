@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.generated_sets.shards import remake
-from gmail_kedro.generated_sets.tables import check_parquet, read_parquet, write_parquet
+from gmail_kedro.generated_sets.block_tables import check_parquet, read_parquet, write_parquet
+from gmail_kedro.generated_sets.shard_format import remake
 
 # Arrow would keep the encoded bytes of a whole file until its last block is read.
 _LEAN = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
@@ -23,7 +23,7 @@ class BlocksDataset(AbstractDataset[pd.DataFrame | pa.RecordBatchReader, pd.Data
     Example (YAML)::
 
         captions:
-          type: gmail_kedro.datasets.blocks.BlocksDataset
+          type: gmail_kedro.datasets.table_blocks.BlocksDataset
           filepath: data/01_raw/captions.parquet
           load_as: blocks
 
