@@ -144,7 +144,7 @@ def registry() -> dict:
 def test_registry_names_every_pipeline(registry: dict):
     parts = {"mini_world", "generation", "pairing", "alignment", "downstream", "diagnostics", "evaluation"}
     parts |= {"fine_tuning", "reporting", "pretraining", "report", "tables", "transfer", "vision_language"}
-    assert parts | {"align", "comparison", "experiment", "gmail", "__default__"} == set(registry["pipelines"])
+    assert parts | {"align", "comparison", "experiment", "gmail", "stages", "__default__"} == set(registry["pipelines"])
 
 
 def test_registry_imports_no_model_library(registry: dict):
