@@ -76,8 +76,8 @@ def verify(name: str) -> int:
 @params_option
 def regenerate(name: str, key: str, env: str | None, params: str) -> int:
     """Make one image again, KEY is caption_id/sample_index, and compare it; the exit code is 1 if it differs."""
-    from gmail_kedro.generated_sets.image_difference import compare_images
     from gmail_kedro.generated_sets.image_maker import ImageMaker
+    from gmail_kedro.generated_sets.regenerate import regenerate_image
     from gmail_kedro.generated_sets.set_folder import open_set
     from gmail_kedro.params.generation import GenerationParams
     from gmail_kedro.params.run import RunParams
@@ -85,18 +85,12 @@ def regenerate(name: str, key: str, env: str | None, params: str) -> int:
 
     project = open_project(env, params)
     finished = open_set(project.folder(name))
-    row = finished.row(key)
-    stored = finished.read(key)
     settings = dict(finished.images.description.settings)
     generation = _with(GenerationParams(**project.group("generation")), settings)
     run = _with(RunParams(**project.group("run")), settings)
     now = settings_of(generation)
     changed = {name: value for name, value in now.items() if settings.get(name) != value}
-    maker = ImageMaker(partial(build_generator, generation, run), now)
-    made = maker.make(row, 0)  # its seed is already that of its retry
-    if not (stored and made.jpeg):
-        raise ValueError(f"There is nothing to compare: {made.facts.get('detail', row['reason'])}.")
-    found = compare_images(stored, made.jpeg)
+    found = regenerate_image(finished, key, ImageMaker(partial(build_generator, generation, run), now))
     for name, value in changed.items():
         _say(f"{name} was {settings.get(name)}; it is {value}.")
     if "revision" in changed:
@@ -237,7 +231,7 @@ def _draw(project: Project, finished: "GeneratedSet", count: int) -> Any:
 
 
 def _say_changed_weights(finished: "GeneratedSet", params: Any) -> None:
-    from gmail_kedro.generated_sets.image_difference import changed_files
+    from gmail_kedro.generated_sets.regenerate import changed_files
     from gmail_kedro.models.generators.known_generators import generator_files
     from gmail_kedro.pipelines.generation.card import CARD_FILE, read_card
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gmail_kedro.generated_sets.image_difference import changed_files, compare_images
+from gmail_kedro.generated_sets.regenerate import changed_files, compare_images
 
 
 def encode(pixels: np.ndarray) -> bytes:

@@ -1,9 +1,14 @@
-"""How far an image that was made again is from the one in the set, and which weight files are others since."""
+"""Makes one image of a set again, and says how far it is from the one in the set.
+
+Its seed is in the manifest, so that neither the rest of the set nor the batch that it was made in is needed.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from gmail_kedro.generated_sets.image_maker import ImageMaker
+from gmail_kedro.generated_sets.set_folder import GeneratedSet
 from gmail_kedro.images.decoding import decode_image
 
 # Another device or precision moves an image by less: bfloat16 in place of float32, 0.9. Another seed moves it by tens.
@@ -24,6 +29,20 @@ class Difference:
         if self.identical:
             return "identical"
         return "close" if self.mean_difference <= CLOSE_MEAN else "different"
+
+
+def regenerate_image(generated_set: GeneratedSet, key: str, maker: ImageMaker) -> Difference:
+    """Makes an image again and returns how far it is from the set's.
+
+    Raises:
+        ValueError: If the set has no such image, or one of the two is not there.
+    """
+    row, stored = generated_set.row(key), generated_set.read(key)
+    # Retry 0: the seed of the manifest is already that of the retry that gave the image.
+    again = maker.make(row, 0)
+    if not (stored and again.jpeg):
+        raise ValueError(f"There is nothing to compare: {again.facts.get('detail', row['reason'])}.")
+    return compare_images(stored, again.jpeg)
 
 
 def compare_images(before: bytes, after: bytes) -> Difference:
