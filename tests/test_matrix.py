@@ -166,6 +166,7 @@ def test_the_stages_are_the_runs_of_the_tables_by_what_they_wait_for(repository:
     }
     content = yaml.safe_load((repository / "dvc.yaml").read_text())
     runs = base["experiments"]["runs"]
+    assert not [name for name, row in runs.items() if "like" in row]  # DVC sees a row, and not what it is like
     used = {row["run"] for table in base["tables"]["tables"].values() for row in table["rows"].values()}
     bases = {runs[name]["starts_from"] for name in used if "starts_from" in runs[name]}
     expected: dict[str, set[str]] = {}

@@ -42,4 +42,4 @@ def test_its_settings_are_what_sets_yml_says(project: Path, monkeypatch, params:
 
 def test_a_set_that_is_not_declared_names_those_that_are(project: Path, caplog):
     assert main(["set", "make", "mini_ds"]) == 1
-    assert "The profile base has no set 'mini_ds' (sets.yml). Known: ['mini_sd'" in caplog.text
+    assert "Profile base, sets.yml: there is no 'mini_ds'. Did you mean mini_sd?" in caplog.text

@@ -8,7 +8,7 @@ from kedro.config import OmegaConfigLoader
 
 from gmail_kedro.commands.project import Project
 from gmail_kedro.commands.runs import NO_PARAMETERS, find_run
-from gmail_kedro.commands.tables import plan_tables
+from gmail_kedro.commands.table_steps import plan_tables
 from gmail_kedro.configuration.parameter_groups import GROUPS, SETTINGS
 from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.corpora.classification_sets import CLASS_SETS

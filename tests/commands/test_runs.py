@@ -82,7 +82,7 @@ def test_a_run_is_like_another_but_for_what_it_says(project):
     folder, _ = project
     large = Project(folder, "large")
     assert runs.find_run(large, "again") == {"alignment.tune": "none", "run.encoder": "clip_vit_l_14"}
-    with pytest.raises(ValueError, match=r"large has no run 'tuned' .*Known: \['base', 'other', 'again'\]"):
+    with pytest.raises(ValueError, match=r"large, experiments.yml: there is no 'tuned'. There are: again, base, other"):
         runs.find_run(large, "other")  # what it is like was taken away
 
 
@@ -108,12 +108,17 @@ def test_a_cell_that_fails_is_not_whole(project):
 
 def test_a_cell_is_run_as_long_as_its_row_is_the_same(project):
     folder, _ = project
-    assert not runs.is_run(Project(folder), "base", 0)
+
+    def is_done(run_id: str) -> bool:
+        here = Project(folder)
+        return runs.is_done(here, run_id, runs.find_run(here, "base"))
+
+    assert not is_done("repro/base-0")
     main(["run", "base"])
-    assert runs.is_run(Project(folder), "base", 0) and not runs.is_run(Project(folder), "base", 1)
+    assert is_done("repro/base-0") and not is_done("repro/base-1")
     changed = ROWS | {"base": {"alignment.tune": "full"}}
     (folder / "conf/base/experiments.yml").write_text(yaml.safe_dump({"runs": changed}))
-    assert not runs.is_run(Project(folder), "base", 0)
+    assert not is_done("repro/base-0")
 
 
 def test_runs_that_are_compared_go_on_from_each_other_by_name(project, caplog):
@@ -125,4 +130,5 @@ def test_runs_that_are_compared_go_on_from_each_other_by_name(project, caplog):
 
 def test_an_unknown_run_names_the_known_ones(project, caplog):
     assert main(["run", "nobody"]) == 1 and main(["compare", "nobody"]) == 1
-    assert caplog.text.count("Known: ['base', 'tuned']") == 2
+    assert caplog.text.count("no 'nobody'. There are: base, tuned.") == 2
+    assert main(["run", "tune"]) == 1 and "Did you mean tuned?" in caplog.text

@@ -16,6 +16,7 @@ def store_run(folder, name, *, auc, cider=None):
     run.mkdir(parents=True)
     scores = {f"{measure}_after": 0.5 for measure in GAP_MEASURES} | {"probe_auc_after": auc}
     (run / "gap.json").write_text(json.dumps({"scores": scores}))
+    (run / "run.json").write_text(json.dumps({"run_id": f"study/{name}", "pipelines": ["alignment"]}))
     if cider is not None:
         captioning = {"scores": {"cider": float(np.mean(cider))}}
         (run / "scores.json").write_text(json.dumps({"captioning": captioning}))
@@ -31,6 +32,8 @@ def runs(tmp_path):
         store_run(tmp_path, f"frozen-{seed}", auc=0.70 + 0.01 * seed, cider=base)
         store_run(tmp_path, f"ours-{seed}", auc=0.55 + 0.01 * seed, cider=base + 5 + rng.normal(0, 1, len(IMAGES)))
     store_run(tmp_path, "half-0", auc=0.9)
+    store_run(tmp_path, "half-1", auc=0.1)
+    (tmp_path / "half-1/run.json").unlink()  # it was not run to the end
     return tmp_path
 
 

@@ -89,7 +89,7 @@ def run(name: str, seed: int, env: str | None) -> None:
 @env_option
 def table(numbers: tuple[int, ...], dry_run: bool, env: str | None) -> None:
     """All that tables need: sets, pairs, runs; what is done is not run again. All tables when none is given."""
-    from gmail_kedro.commands.tables import run_tables
+    from gmail_kedro.commands.table_steps import run_tables
 
     run_tables(open_project(env), numbers, dry_run=dry_run)
 

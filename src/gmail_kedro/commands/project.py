@@ -9,12 +9,16 @@ import click
 
 from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.definitions import read_definitions
+from gmail_kedro.params.base import unknown_name
 from gmail_kedro.params.run_names import check_name
 
 BASE = "base"
 env_option = click.option("--env", default=None, help="the profile in conf/, as in kedro run --env")
 params_option = click.option("--params", default="", help="as in kedro run --params")
-SETS = "data/02_intermediate"
+DEFINED_IN = {"run": ("experiments", "runs"), "set": ("sets", "sets"), "study": ("study", "")}  # file, section in it
+# Where the catalog has its sets, pairs, models and reports; a folder in each for every set or run.
+SETS, PAIRS = Path("data/02_intermediate"), Path("data/03_primary")
+MODELS, REPORTS = Path("data/06_models"), Path("data/08_reporting")
 
 
 class Project:
@@ -108,6 +112,24 @@ def find_root() -> Path:
     if root is None:
         raise FileNotFoundError("No Kedro project here. Change into the folder that holds pyproject.toml and conf/.")
     return Path(root)
+
+
+def choose(project: Project, kind: str, name: str) -> Any:
+    """Returns what a profile defines by a name.
+
+    Args:
+        project: The project.
+        kind: A key of ``DEFINED_IN``.
+        name: The name.
+
+    Raises:
+        ParameterError: If there is none of that name; says which one is close, or which there are.
+    """
+    file, section = DEFINED_IN[kind]
+    known = project.define(file)[section] if section else project.define(file)
+    if name not in known:
+        raise unknown_name(f"Profile {project.profile}, {file}.yml: ", name, known)
+    return known[name]
 
 
 def open_project(env: str | None = None, params: str = "") -> Project:

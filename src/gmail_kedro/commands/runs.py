@@ -1,28 +1,27 @@
 """Named runs of experiments.yml and declared sets of sets.yml: what each changes of the parameters, and running them.
 
-Several of them go in one process, because the libraries take longer to start than a small run takes.
+A row says what a run is, and its receipt that it was run to the end as that row: ``is_done`` holds the two against each
+other, for tables and studies alike. What code, data and weights of it changed since then only DVC knows (dvc.yaml).
 """
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from gmail_kedro.commands.project import Project
+from gmail_kedro.commands.project import MODELS, PAIRS, REPORTS, SETS, Project, choose
 from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.preflight.requirements import MODELS as MODEL_KINDS
 from gmail_kedro.redaction import redact_values
+from gmail_kedro.reporting.finished_runs import RECEIPT
 from gmail_kedro.reporting.report_files import DamagedReportError, read_report
 from gmail_kedro.whole_files import known_write
 
 logger = logging.getLogger(__name__)
 
 DATA_PIPELINES = ["mini_world", "generation", "pairing"]
-REPORTS, MODELS, SETS = Path("data/08_reporting"), Path("data/06_models"), Path("data/02_intermediate")
-RECEIPT = "run.json"
 NO_PARAMETERS = ("pipelines", "starts_from")
 OF_A_SET = ("generators",)
 OF_A_RUN = tuple(kind for kind in MODEL_KINDS if kind not in OF_A_SET)
@@ -32,20 +31,26 @@ def find_run(project: Project, name: str) -> dict[str, Any]:
     """Returns a run as its profile defines it: what it changes of the parameters, its set, where it starts from.
 
     Raises:
-        ValueError: If there is none of that name; lists those there are.
+        ParameterError: If there is none of that name; says which is close.
     """
-    known = project.define("experiments")["runs"]
-    if name not in known:
-        raise ValueError(f"The profile {project.profile} has no run {name!r} (experiments.yml). Known: {list(known)}.")
-    row = dict(known[name])
-    return find_run(project, row.pop("like")) | row if "like" in row else row
+    return resolve(project, choose(project, "run", name))
+
+
+def resolve(project: Project, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row with all that the run it is ``like`` says, but for what the row says itself.
+
+    Raises:
+        ParameterError: If it is like no run of the profile.
+    """
+    own = dict(row)
+    return find_run(project, own.pop("like")) | own if "like" in own else own
 
 
 def run_experiments(project: Project, names: Sequence[str]) -> None:
     """Runs experiments one after the other, each under its own name.
 
     Raises:
-        ValueError: If a name is not there; lists those that are.
+        ParameterError: If a name is not there; says which is close.
         FileNotFoundError: If a run goes on from another one that is not there.
     """
     rows = {name: find_run(project, name) for name in names or project.define("experiments")["runs"]}
@@ -55,7 +60,7 @@ def run_experiments(project: Project, names: Sequence[str]) -> None:
 
 
 def run_cell(project: Project, name: str, seed: int) -> None:
-    """Runs one cell of the reproduction, ``repro/NAME-SEED``; its ``run.json`` is written last and says it is whole.
+    """Runs one cell of the reproduction, ``repro/NAME-SEED``.
 
     Args:
         project: The project; a profile with its own ``reproduction`` in ``globals.yml`` has its runs there.
@@ -63,12 +68,20 @@ def run_cell(project: Project, name: str, seed: int) -> None:
         seed: The training seed.
 
     Raises:
-        ValueError: If there is no such run; lists those there are.
+        ParameterError: If there is no such run; says which is close.
+        FileNotFoundError: As ``run_to_receipt``.
+    """
+    run_to_receipt(project, cell_id(project, name, seed), find_run(project, name), name=name, seed=seed)
+
+
+def run_to_receipt(project: Project, run_id: str, row: Mapping[str, Any], *, name: str, seed: int) -> None:
+    """Runs a row with a seed; its ``run.json`` is written last, says what was run and so that it is whole.
+
+    Raises:
         FileNotFoundError: If the run goes on from another one that is not there; says how to run that.
     """
     from gmail_kedro.tracking.run_record import git_state
 
-    row, run_id = find_run(project, name), cell_id(project, name, seed)
     receipt = project.root / REPORTS / run_id / RECEIPT
     receipt.unlink(missing_ok=True)  # first: a run that dies must not be taken for the one before it
     start, first = None, ""
@@ -81,6 +94,16 @@ def run_cell(project: Project, name: str, seed: int) -> None:
         partial.write_text(json.dumps(redact_values(facts), indent=1) + "\n")
 
 
+def is_done(project: Project, run_id: str, row: Mapping[str, Any]) -> bool:
+    """Says whether a run is whole and was run as its row is now."""
+    try:
+        facts = read_report(project.root / REPORTS / run_id / RECEIPT)
+    except DamagedReportError as reason:
+        logger.warning("Not counted as run: %s.", reason)
+        return False
+    return facts is not None and facts.get("row") == redact_values(row)  # secrets are not in a receipt
+
+
 def cell_id(project: Project, name: str, seed: int) -> str:
     """Returns the run id of a cell of the reproduction."""
     return f"{project.reproduction}/{name}-{seed}"
@@ -91,27 +114,18 @@ def run_command(project: Project, name: str, seed: int) -> str:
     return f"gmail-kedro run {name} --seed {seed}{project.option}"
 
 
-def is_run(project: Project, name: str, seed: int) -> bool:
-    """Says whether a cell is whole and was run as ``experiments.yml`` defines it now."""
-    receipt = project.root / REPORTS / cell_id(project, name, seed) / RECEIPT
-    try:
-        facts = read_report(receipt)
-    except DamagedReportError as reason:
-        logger.warning("Not counted as run: %s.", reason)
-        return False
-    return facts is not None and facts.get("row") == redact_values(find_run(project, name))
+def has_pairs(project: Project, name: str) -> bool:
+    """Says whether a set was made and paired; the pairs are the last that is written of it."""
+    return (project.root / PAIRS / name / "pairs.parquet").is_file()
 
 
 def find_set(project: Project, name: str) -> dict[str, Any]:
     """Returns what a set changes, by names with dots: its name, its own settings, and where its weights lie.
 
     Raises:
-        ValueError: If there is none of that name; lists those there are.
+        ParameterError: If there is none of that name; says which is close.
     """
-    declared = project.define("sets")["sets"]
-    if name not in declared:
-        raise ValueError(f"The profile {project.profile} has no set {name!r} (sets.yml). Known: {list(declared)}.")
-    params = declared[name].get("params") or {}
+    params = choose(project, "set", name).get("params") or {}
     settings = parse_settings(params) if isinstance(params, str) else params
     return {"set": name} | settings | find_paths(project, settings, OF_A_SET)
 
@@ -120,7 +134,7 @@ def make_set(project: Project, name: str) -> None:
     """Makes a declared set, or goes on with one that is not whole.
 
     Raises:
-        ValueError: If there is none of that name; lists those there are.
+        ParameterError: If there is none of that name; says which is close.
     """
     run_pipelines(project, ["generation"], nest(find_set(project, name)))
 
@@ -164,10 +178,10 @@ def find_paths(project: Project, changes: Mapping[str, Any], kinds: Sequence[str
     Args:
         project: The project; a profile without requirements has no such folder.
         changes: What is changed of the parameters, by their names with dots.
-        kinds: Keys of ``zoo.inventory.KINDS``.
+        kinds: Keys of ``models.inventory.KINDS``.
 
     Raises:
-        UnknownModelError: If the zoo does not know a model that lies there by name.
+        UnknownModelError: If a setting names a model that ``models`` does not know.
     """
     from gmail_kedro.models.inventory import KINDS, find_weights
     from gmail_kedro.preflight.checks import weights_in_folder

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gmail_kedro.commands.project import Project, env_option, open_project, params_option
+from gmail_kedro.commands.project import PAIRS, REPORTS, Project, env_option, open_project, params_option
 from gmail_kedro.whole_files import atomic_write, known_write
 
 if TYPE_CHECKING:
     from gmail_kedro.generated_sets.set_folder import GeneratedSet
 
 logger = logging.getLogger(__name__)
-SHEETS = "data/08_reporting/sets"
-PAIRS = "data/03_primary"
+SHEETS = REPORTS / "sets"
 PROBLEMS_SHOWN = 20
 DPI = 110
 

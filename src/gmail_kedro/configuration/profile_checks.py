@@ -22,7 +22,7 @@ OTHER_FOLDERS = ("study", "sets", "pretraining")  # beside the runs' own; a prof
 OTHER_SETS = ("tar_index",)
 PATTERNS = ("globals.yml", "**/parameters*.y*ml", "**/catalog*.y*ml", *(f"{name}.yml" for name in FILES))
 OF_A_RUN = ("set", "starts_from", "pipelines", "like")
-OF_A_STUDY = ("pipelines", "done_when", "baseline", "seeds", "columns", "shared", "variants", "models_of")
+OF_A_STUDY = ("pipelines", "baseline", "seeds", "columns", "shared", "variants", "models_of")
 
 
 class Profile:
@@ -159,7 +159,9 @@ def _check_study(profile: Profile, where: str, content: Mapping[str, Any]) -> No
         variants = _mapping(f"{here}.variants", said.get("variants"))
         for variant, row in variants.items():
             check_name(f"{here}: the name of a variant", variant, dots=False)
-            _check_row(profile, f"{here}.variants.{variant}: ", row, ("set",))
+            _check_row(profile, f"{here}.variants.{variant}: ", row, ("set", "like"))
+            if "like" in (row or {}):
+                _refuse_unknown(f"{here}.variants.{variant}.like: ", row["like"], profile.runs)
         if "baseline" in said:
             _refuse_unknown(f"{here}.baseline: ", said["baseline"], variants)
 

@@ -21,7 +21,7 @@ from gmail_kedro.reporting.table_definitions import Column
 
 logger = logging.getLogger(__name__)
 
-RECEIPT = "run.json"  # `gmail-kedro run` writes it last, so a run that has it is whole
+RECEIPT = "run.json"  # of a table's or a study's run; it is written last, so a run that has it is whole
 RUN_FOLDER = re.compile(r"(?P<name>.+)-(?P<seed>\d+)")
 REPORTS = ("scores", "gap", "cost", "transfer", "vision_language")
 ITEM_FILES = {  # scores image by image, beside the report of the same name
@@ -126,7 +126,7 @@ class FinishedRun:
         return {name: facts[name] for name in PROTOCOL if name in facts}
 
 
-def find_runs(folder: Path, name: str, seeds: Sequence[int], *, last_file: str = RECEIPT) -> dict[int, FinishedRun]:
+def find_runs(folder: Path, name: str, seeds: Sequence[int]) -> dict[int, FinishedRun]:
     """Returns the finished runs of a name by seed.
 
     A run of which a file is damaged is among them, without numbers and with the reason, which is logged too.
@@ -135,9 +135,8 @@ def find_runs(folder: Path, name: str, seeds: Sequence[int], *, last_file: str =
         folder: Has a folder ``<name>-<seed>`` for each run.
         name: The run's name.
         seeds: Seeds to look for.
-        last_file: The file that a run of this kind has when it is finished.
     """
-    found = {seed: _open_run(folder / f"{name}-{seed}", name, seed, last_file) for seed in seeds}
+    found = {seed: _open_run(folder / f"{name}-{seed}", name, seed) for seed in seeds}
     runs = {seed: run for seed, run in found.items() if run is not None}
     for run in runs.values():
         if run.damage:
@@ -154,7 +153,7 @@ def read_runs(folder: Path) -> list[FinishedRun]:
         folder: Has a folder ``<name>-<seed>`` for every run.
     """
     matches = [match for place in folder.iterdir() if (match := RUN_FOLDER.fullmatch(place.name))]
-    found = [_open_run(folder / match[0], match["name"], int(match["seed"]), RECEIPT) for match in matches]
+    found = [_open_run(folder / match[0], match["name"], int(match["seed"])) for match in matches]
     runs = [run for run in found if run is not None and not _has_damage(run)]
     return sorted(runs, key=lambda run: (run.name, run.seed))
 
@@ -170,13 +169,13 @@ def _has_damage(run: FinishedRun) -> bool:
     return bool(reason)
 
 
-def _open_run(place: Path, name: str, seed: int, last_file: str) -> FinishedRun | None:
-    if not (place / last_file).is_file():
+def _open_run(place: Path, name: str, seed: int) -> FinishedRun | None:
+    if not (place / RECEIPT).is_file():
         return None
     run_id = f"{place.parent.name}/{place.name}"
     try:
         receipt = read_report(place / RECEIPT) or {}
-        if last_file == RECEIPT and (lacking := [key for key in ("run_id", "pipelines") if key not in receipt]):
+        if lacking := [key for key in ("run_id", "pipelines") if key not in receipt]:
             raise DamagedReportError(place / RECEIPT, f"it does not say {' and '.join(lacking)}")
         reports = {report: read_report(place / f"{report}.json") for report in REPORTS}
         items = {report: read_items(place / file) for report, file in ITEM_FILES.items()}

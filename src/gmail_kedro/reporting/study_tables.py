@@ -15,7 +15,6 @@ from gmail_kedro.reporting.finished_runs import find_runs
 from gmail_kedro.reporting.plain_text import interval_text, markdown, markdown_table
 from gmail_kedro.reporting.table_definitions import Column
 
-LAST_FILE = "gap.json"  # a study of objectives trains no consumer, so this is all that its runs leave
 GAP_MEASURES = ("probe_auc", "paired_cosine", "centroid_distance", "knn_mixing", "frechet_distance")
 COLUMNS = (
     *(Column(measure, "gap", (), f"{measure}_after") for measure in GAP_MEASURES),
@@ -31,8 +30,8 @@ def study_table(folder: Path, variants: Sequence[str], seeds: Sequence[int], *, 
     """Returns one row a variant and measure: mean over seeds, spread, and the difference from the baseline.
 
     Args:
-        folder: Has a folder ``<variant>-<seed>`` for every run, with ``gap.json`` and, where consumers were trained,
-            ``scores.json`` and ``item_scores.parquet``.
+        folder: Has a folder ``<variant>-<seed>`` for every run, with ``run.json``, ``gap.json`` and, where consumers
+            were trained, ``scores.json`` and ``item_scores.parquet``.
         variants: Which runs are compared.
         seeds: The seeds of each; a variant's runs that are not there are left out and counted.
         baseline: The variant the others are compared with, within each seed.
@@ -41,7 +40,7 @@ def study_table(folder: Path, variants: Sequence[str], seeds: Sequence[int], *, 
         ``variant``, ``measure``, ``mean``, ``deviation`` (over seeds), ``seeds`` (how many), and ``difference``,
         ``low``, ``high``: the paired difference with its 95 % interval; for the gap, over seeds alone.
     """
-    runs = {name: find_runs(folder, name, seeds, last_file=LAST_FILE) for name in dict.fromkeys([*variants, baseline])}
+    runs = {name: find_runs(folder, name, seeds) for name in dict.fromkeys([*variants, baseline])}
     rows = []
     for variant in variants:
         for column in COLUMNS:

@@ -12,7 +12,7 @@ import yaml
 
 from gmail_kedro.commands import main, runs
 from gmail_kedro.commands.project import Project
-from gmail_kedro.commands.tables import plan_tables, run_tables
+from gmail_kedro.commands.table_steps import plan_tables, run_tables
 from gmail_kedro.generated_sets.stored_images import SetDescription
 from gmail_kedro.reporting.table_definitions import read_tables
 
@@ -143,4 +143,4 @@ def test_what_is_not_there_names_what_is(project, caplog):
     assert main(["table", "18"]) == 1 and "base has no table [18]. Known: [1, 2, 3" in caplog.text
     (here.root / "conf/paper/sets.yml").write_text("sets: {coco_flux: null}")
     assert main(["table", "17", "--env", "paper", "--dry-run"]) == 1
-    assert "The profile paper has no set 'coco' (sets.yml). Known: ['mini_sd'" in caplog.text
+    assert "Profile paper, sets.yml: there is no 'coco'. There are: mini_flux" in caplog.text

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from gmail_kedro.commands import runs
-from gmail_kedro.commands.project import Project
+from gmail_kedro.commands.project import SETS, Project
 from gmail_kedro.commands.runs import find_set, make_command, make_set
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.reporting.table_definitions import Table, read_tables
 
 logger = logging.getLogger(__name__)
-PAIRS = "data/03_primary"
 Cell = tuple[str, int]  # a run's name and its seed
 
 
@@ -122,13 +121,13 @@ def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
         making = Step(
             command=make_command(project, name),
             about=f"the set {name}",
-            is_done=partial(_all_there, project, [f"{runs.SETS}/{name}/card.json"]),
+            is_done=partial(_all_there, project, [f"{SETS}/{name}/card.json"]),
             start=partial(make_set, project, name),
         )
         pairing = Step(
             command=f'kedro run{project.option} --pipeline=pairing --params="set={name}"',
             about=f"the set {name}",
-            is_done=partial(_all_there, project, [f"{PAIRS}/{name}/pairs.parquet"]),
+            is_done=partial(runs.has_pairs, project, name),
             start=partial(runs.run_pipelines, project, ["pairing"], {"set": name}),
         )
         steps += [making, pairing]
@@ -136,11 +135,12 @@ def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
 
 
 def _run_step(project: Project, name: str, seed: int, about: str) -> Step:
-    start = runs.find_run(project, name).get("starts_from")
+    row = runs.find_run(project, name)
+    start = row.get("starts_from")
     return Step(
         command=runs.run_command(project, name, seed),
         about=about + (f"; after {start}" if start else ""),
-        is_done=partial(runs.is_run, project, name, seed),
+        is_done=partial(runs.is_done, project, runs.cell_id(project, name, seed), row),
         start=partial(runs.run_cell, project, name, seed),
     )
 
