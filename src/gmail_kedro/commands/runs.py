@@ -87,7 +87,7 @@ def run_to_receipt(project: Project, run_id: str, row: Mapping[str, Any], *, nam
     start, first = None, ""
     if "starts_from" in row:
         start, first = cell_id(project, row["starts_from"], seed), run_command(project, row["starts_from"], seed)
-    pipelines = _run_row(project, {"run.seed": seed} | row, run_id=run_id, start=start, first=first)
+    pipelines = _run_row(project, {"run.seed": seed, **row}, run_id=run_id, start=start, first=first)
     facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
     facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
     with known_write(receipt) as partial:
