@@ -32,14 +32,14 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gmail_kedro.engine.inference import Encoding, FeatureStore, encode_images
-from gmail_kedro.engine.optim import build_adamw
+from gmail_kedro.engine.loop import build_adamw
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, load_data
-from gmail_kedro.pipelines.alignment.nodes import build_student
+from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep
+from gmail_kedro.pipelines.alignment.nodes import build_student, load_data
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[1]

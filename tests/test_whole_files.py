@@ -1,3 +1,5 @@
+"""Files that are whole or not there, and known again; tensors come back as they were, or are refused."""
+
 import os
 import signal
 import socket
@@ -7,16 +9,20 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from gmail_kedro.whole_files import (
     SUMS,
-    ChangedFileError,
+    DamagedFileError,
     KnownFolder,
     atomic_folder,
     atomic_write,
+    hash_tensors,
     know_folder,
     known_write,
+    read_tensors,
     refuse_changed,
+    write_tensors,
 )
 
 
@@ -102,7 +108,7 @@ def write_known(folder: Path, *names: str) -> None:
 def test_damaged_checksums_are_said_and_both_remedies_work(change, fault, tmp_path: Path, caplog):
     write_known(tmp_path, "a.txt", "b.txt")
     (tmp_path / SUMS).write_text(change((tmp_path / SUMS).read_text()))
-    with pytest.raises(ChangedFileError, match=f"{SUMS} is damaged .{fault}.*Delete it to take the files"):
+    with pytest.raises(DamagedFileError, match=f"{SUMS} is damaged .{fault}.*Delete it to take the files"):
         refuse_changed(tmp_path / "a.txt")
     write_known(tmp_path, "a.txt", "b.txt")
     assert f"{SUMS} is damaged" in caplog.text or "which is not there" in fault
@@ -123,10 +129,101 @@ def test_a_folder_that_was_written_as_a_whole_is_known_file_by_file(tmp_path: Pa
     deep.write_bytes(b"pictures")
     (tmp_path / "images/b.jpg").touch()
     for path in (deep, tmp_path / "images/b.jpg"):
-        with pytest.raises(ChangedFileError, match=f"{path} is not what was written.*Write it again."):
+        with pytest.raises(DamagedFileError, match=f"{path} is not what was written.*Write it again."):
             files.read(path)
     with pytest.raises(FileNotFoundError, match="c.jpg is not there, of which SHA256SUMS .* Write it again."):
         files.read(tmp_path / "images/c.jpg")
     (tmp_path / SUMS).write_text("")
-    with pytest.raises(ChangedFileError, match="it is empty"):
+    with pytest.raises(DamagedFileError, match="it is empty"):
         KnownFolder(tmp_path, remedy="Write it again.")
+
+
+TENSORS = {
+    "weights": torch.arange(6.0).view(2, 3),
+    "half": torch.ones(2, dtype=torch.bfloat16),
+    "number": torch.tensor(7),
+    "empty": torch.zeros(0, 3),
+}
+FACTS = {"kind": "test", "rows": [{"loss": 0.1 + 0.2}], "step": 3, "nothing": None}
+REMEDY = "Delete the file."
+
+
+def test_tensors_and_facts_come_back_as_they_were(tmp_path):
+    path = tmp_path / "made" / "tensors.safetensors"
+    write_tensors(path, TENSORS, FACTS)
+    tensors, facts = read_tensors(path, remedy=REMEDY)
+    assert facts == FACTS
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # no temporary file is left
+
+
+@pytest.mark.reliability(16)
+def test_any_changed_byte_is_found(tmp_path):
+    path = tmp_path / "tensors.safetensors"
+    write_tensors(path, {"weights": torch.arange(3.0)}, {"kind": "test"})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DamagedFileError, match=r"tensors\.safetensors .*Delete the file\."):
+            read_tensors(path, remedy=REMEDY)
+
+
+def test_a_cut_file_and_one_without_a_checksum_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "tensors.safetensors"
+    write_tensors(path, TENSORS, FACTS)
+    whole = path.read_bytes()
+    for length in (0, 4, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedFileError, match="cannot be read"):
+            read_tensors(path, remedy=REMEDY)
+    save_file(TENSORS, path, metadata={"kind": "test"})
+    with pytest.raises(DamagedFileError, match=r"cannot be read .*Delete the file\."):
+        read_tensors(path, remedy=REMEDY)
+    path.unlink()
+    with pytest.raises(DamagedFileError, match=r"tensors\.safetensors cannot be read"):
+        read_tensors(path, remedy=REMEDY)
+
+
+def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
+    path = tmp_path / "tensors.safetensors"
+    write_tensors(path, TENSORS, FACTS)
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_tensors(path, {"weights": torch.zeros(1)}, {})
+    assert read_tensors(path, remedy=REMEDY)[1] == FACTS
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.reliability(34)
+def test_equal_content_gives_equal_bytes_in_every_process(tmp_path):
+    script = (
+        "import sys, torch; from pathlib import Path; from gmail_kedro.whole_files import write_tensors;"
+        "write_tensors(Path(sys.argv[1]), {n: torch.arange(3.0) for n in set('abcdef')}, {n: 1 for n in set('uvwxyz')})"
+    )
+    written = []
+    for seed in ("0", "1"):
+        path = tmp_path / f"{seed}.safetensors"
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-c", script, str(path)], check=True, env=environment)
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+
+
+def test_the_hash_of_tensors_sees_names_shapes_types_and_bytes():
+    base = {"a": torch.zeros(2, 3), "b": torch.ones(1)}
+    others = [
+        {"c": torch.zeros(2, 3), "b": torch.ones(1)},
+        {"a": torch.zeros(3, 2), "b": torch.ones(1)},
+        {"a": torch.zeros(2, 3), "b": torch.ones(1, dtype=torch.int32)},
+        {"a": torch.zeros(2, 3), "b": torch.zeros(1)},
+    ]
+    assert hash_tensors(base) == hash_tensors(dict(reversed(base.items())))
+    assert len({hash_tensors(tensors) for tensors in [base, *others]}) == 5

@@ -1,25 +1,34 @@
 """Files that appear whole or not at all, and are known again.
 
-A process that dies while it writes leaves the old file, or none; a byte that changes later is found on reading.
+A process that dies while it writes leaves the old file, or none; a byte that changes later is found on reading and not
+in a result. Tensors carry their checksum in the file: plain safetensors, whose header holds the writer's facts and a
+sha256 over facts and tensors. Other files have it in the ``SHA256SUMS`` of their folder. For folders of files that
+libraries write see ``models.fingerprints``.
 """
 
 import contextlib
 import glob
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
+FACTS_KEY, CHECKSUM_KEY = "facts", "sha256"  # of a file of tensors
 SUMS = "SHA256SUMS"  # one a folder, as ``sha256sum --check SHA256SUMS`` reads it
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)\n")
 
 
-class ChangedFileError(ValueError):
+class DamagedFileError(ValueError):
     """A file that is not what was written; the message names it."""
 
 
@@ -91,7 +100,7 @@ def known_write(path: Path) -> Iterator[Path]:
     """
     with atomic_write(path) as partial:
         yield partial
-        digest = _hash(partial)
+        digest = hash_file(partial)
         sums, fault = _read_sums(path.parent)
         if fault:
             logger.warning("%s is damaged (%s): files whose lines are lost are not checked.", path.parent / SUMS, fault)
@@ -108,20 +117,20 @@ def refuse_changed(path: Path) -> bool:
         path: A file that is there.
 
     Raises:
-        ChangedFileError: If it has other bytes than were written, or the ``SHA256SUMS`` is damaged.
+        DamagedFileError: If it has other bytes than were written, or the ``SHA256SUMS`` is damaged.
     """
     sums, fault = _read_sums(path.parent)
     if not fault and path.name not in sums:
         absent = [name for name in sums if not (path.parent / name).is_file()]
         fault = f"it has a line of {absent[0]}, which is not there, and none of {path.name}" if absent else ""
     if fault:
-        raise ChangedFileError(
+        raise DamagedFileError(
             f"{path.parent / SUMS} is damaged ({fault}). Delete it to take the files beside it as they are, or run the "
             "pipelines that write them again."
         )
-    written, found = sums.get(path.name), _hash(path)
+    written, found = sums.get(path.name), hash_file(path)
     if written not in (None, found):
-        raise ChangedFileError(
+        raise DamagedFileError(
             f"{path} is not what was written: its sha256 is {found[:12]}, and {SUMS} beside it says {written[:12]}. "
             f"Run the pipeline that writes it again; if you changed it on purpose, take its line out of {SUMS}."
         )
@@ -139,14 +148,14 @@ class KnownFolder:
         names: The paths of its files in it.
 
     Raises:
-        ChangedFileError: If the ``SHA256SUMS`` is damaged.
+        DamagedFileError: If the ``SHA256SUMS`` is damaged.
     """
 
     def __init__(self, folder: Path, *, remedy: str) -> None:
         self._folder, self._remedy = folder, remedy
         self._sums, fault = _read_sums(folder)
         if fault:
-            raise ChangedFileError(f"{folder / SUMS} is damaged ({fault}). {remedy}")
+            raise DamagedFileError(f"{folder / SUMS} is damaged ({fault}). {remedy}")
         self.names = tuple(self._sums)
 
     def read(self, path: Path) -> bytes:
@@ -154,14 +163,14 @@ class KnownFolder:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ChangedFileError: If it is not what was written, or has no line.
+            DamagedFileError: If it is not what was written, or has no line.
         """
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not there, of which {SUMS} of its folder tells. {self._remedy}")
         content = path.read_bytes()
         written = self._sums.get(path.relative_to(self._folder).as_posix(), "nothing")
         if written != (found := hashlib.sha256(content).hexdigest()):
-            raise ChangedFileError(
+            raise DamagedFileError(
                 f"{path} is not what was written: its sha256 is {found[:12]}, and {SUMS} of its folder says "
                 f"{written[:12]}. {self._remedy}"
             )
@@ -171,7 +180,73 @@ class KnownFolder:
 def know_folder(folder: Path) -> None:
     """Notes the sha256 of every file below a folder in its ``SHA256SUMS``, by its path in it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    _write_sums(folder, {path.relative_to(folder).as_posix(): _hash(path) for path in files})
+    _write_sums(folder, {path.relative_to(folder).as_posix(): hash_file(path) for path in files})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "torch.Tensor"], facts: Mapping[str, Any] | None = None) -> None:
+    """Writes tensors, on any device, and facts (JSON values) with their checksum, atomically.
+
+    Equal tensors and facts give equal bytes. The checksum costs about a second for each gigabyte.
+    """
+    from safetensors.torch import save_file
+
+    held = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    facts = dict(facts or {})
+    header = facts | {CHECKSUM_KEY: _checksum(held, facts)}
+    # One entry: safetensors writes several in an order that changes from process to process.
+    with atomic_write(path) as partial:
+        save_file(held, partial, metadata={FACTS_KEY: json.dumps(header, sort_keys=True)})
+
+
+def read_tensors(path: Path, *, remedy: str) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+    """Returns what ``write_tensors`` wrote, tensors on the CPU and facts, after comparing their checksum.
+
+    Every byte is read once more for it: about a second for each gigabyte. ``remedy`` is a sentence for the message.
+
+    Raises:
+        DamagedFileError: If the file is absent, cut, changed, or was written without a checksum.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stored:
+            facts = json.loads((stored.metadata() or {})[FACTS_KEY])
+            expected = facts.pop(CHECKSUM_KEY)
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise DamagedFileError(
+            f"The file {path} cannot be read as safetensors with a checksum ({type(error).__name__}: {error}). {remedy}"
+        ) from error
+    found = _checksum(tensors, facts)
+    if found != expected:
+        raise DamagedFileError(
+            f"The file {path} is damaged: the checksum of its content is {found[:12]}, and {str(expected)[:12]} was "
+            f"written. {remedy}"
+        )
+    return tensors, facts
+
+
+def hash_file(path: Path) -> str:
+    """Returns the sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_tensors(tensors: Mapping[str, "torch.Tensor"]) -> str:
+    """Returns a sha256 over named tensors: names, shapes, types and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):  # the order of a dictionary is no content
+        tensor = tensors[name].detach().cpu().contiguous()
+        # Shape and type as well: the same bytes in another shape are another tensor.
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _checksum(tensors: Mapping[str, "torch.Tensor"], facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(f"{json.dumps(facts, sort_keys=True)}{hash_tensors(tensors)}".encode()).hexdigest()
 
 
 def _read_sums(folder: Path) -> tuple[dict[str, str], str]:
@@ -192,11 +267,6 @@ def _write_sums(folder: Path, sums: dict[str, str]) -> None:
         return
     with atomic_write(folder / SUMS) as partial:
         partial.write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="utf-8")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _partial_name(path: Path) -> Path:

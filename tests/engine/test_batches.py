@@ -1,4 +1,4 @@
-"""Rows and images of a step: decoded once, ahead of their step, and the same whichever way they come."""
+"""Rows, random numbers and images of a step: the same whichever way they come; images decoded once, ahead of it."""
 
 import threading
 from io import BytesIO
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from gmail_kedro.engine import batches as module
-from gmail_kedro.engine.batches import FrozenActivations, PixelBatches, batch_rows
+from gmail_kedro.engine.batches import FrozenActivations, PixelBatches, Stream, batch_rows, stream_rng
 
 
 def preprocess(image):
@@ -144,3 +144,19 @@ def test_every_row_once_per_epoch_and_order_is_a_function_of_the_seed():
     assert np.array_equal(rows[:4], batch_rows(0, count=12, batch_size=4, seed=1))
     assert not np.array_equal(rows[:4], batch_rows(3, count=12, batch_size=4, seed=1))
     assert len(batch_rows(0, count=3, batch_size=10, seed=0)) == 3
+
+
+def test_a_stream_is_a_function_of_seed_name_and_index():
+    draws = {
+        (seed, stream, index): stream_rng(seed, stream, index).random()
+        for seed in (0, 1)
+        for stream in set(Stream)
+        for index in (0, 1)
+    }
+    assert len(set(draws.values())) == len(draws)
+    assert all(stream_rng(*place).random() == value for place, value in draws.items())
+
+
+def test_a_name_stands_for_the_number_it_always_had():
+    assert stream_rng(3, Stream.MIXED_ROWS).random() == np.random.default_rng((3, 21)).random()
+    assert stream_rng(3, Stream.CAPTIONER_NOISE, 7).random() == np.random.default_rng((3, 31, 7)).random()

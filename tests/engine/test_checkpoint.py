@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gmail_kedro import whole_files
-from gmail_kedro.checksums import DamagedFileError
 from gmail_kedro.engine.checkpoint import Checkpoint, Checkpoints
+from gmail_kedro.whole_files import DamagedFileError
 
 from .test_loop import STEPS, fit, problem
 

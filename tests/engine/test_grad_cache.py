@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from gmail_kedro.engine.grad_cache import accumulate_gradients, grad_cache
-from gmail_kedro.method.alignment import alignment_loss, symmetric_loss
-from gmail_kedro.method.moments import embedding_moments, moment_loss
+from gmail_kedro.method.alignment import alignment_loss, embedding_moments, moment_loss, symmetric_loss
 
 from ..precision import assert_equal_but_rounding
 

@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from gmail_kedro.checksums import write_tensors
 from gmail_kedro.engine.inference import CHUNK_BATCHES, Encoding, FeatureStore, encode_texts, hash_items, stamp
+from gmail_kedro.whole_files import write_tensors
 
 TEXTS = [f"text {number}" for number in range(2 * CHUNK_BATCHES + 5)]
 

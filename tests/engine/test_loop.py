@@ -1,12 +1,12 @@
 """The training loop: it learns, resumes exactly, survives bad steps and refuses foreign checkpoints."""
 
+import numpy as np
 import pytest
 import torch
 
 from gmail_kedro.engine.batches import batch_rows
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import NAN_LIMIT, fit
-from gmail_kedro.engine.optim import build_adamw, build_schedule
+from gmail_kedro.engine.loop import NAN_LIMIT, build_adamw, build_schedule, fit
 
 STEPS = 12
 
@@ -96,3 +96,33 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_running_statistics_are_put
     assert history.rows[1]["loss"] == 0 and history.skipped_count == 1
     assert all(torch.equal(seen[1][name], seen[2][name]) for name in seen[1])
     assert not any(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
+
+
+def test_warm_restarts_start_each_cycle_at_the_top():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = build_adamw([parameter], learning_rate=1.0, weight_decay=0.0)
+    schedule = build_schedule(optimizer, kind="cosine", steps=10, restarts=2)
+    rates = []
+    for _ in range(10):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == rates[5] == 1.0
+    assert rates[:5] == rates[5:]
+    assert rates[4] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.8)))
+
+
+def test_a_cosine_ends_at_its_floor_after_the_warm_up():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = build_adamw([parameter], learning_rate=2.0, weight_decay=0.0)
+    schedule = build_schedule(optimizer, kind="cosine", steps=12, warmup_steps=2, floor=0.25)
+    (factor,) = schedule.lr_lambdas
+    assert [factor(0), factor(1), factor(2)] == [0.5, 1.0, 1.0]
+    assert factor(7) == pytest.approx(0.25 + 0.75 / 2)
+    assert 0.25 < factor(11) < 0.28
+
+
+def test_unknown_schedule_is_refused():
+    optimizer = build_adamw([torch.nn.Parameter(torch.zeros(1))], learning_rate=1.0, weight_decay=0.0)
+    with pytest.raises(ValueError, match="must be one of"):
+        build_schedule(optimizer, kind="cosin", steps=3)

@@ -1,5 +1,6 @@
-"""Being asked to stop: real signals to real processes, at any moment of a step."""
+"""Being asked to stop: real signals to real processes, at any moment of a step; and patience that runs out."""
 
+import math
 import os
 import signal
 import threading
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.loop import fit
-from gmail_kedro.engine.stopping import ASKING, Stopped, stopping_at_once, stopping_between_steps
+from gmail_kedro.engine.loop import build_adamw, build_schedule, fit
+from gmail_kedro.engine.stopping import ASKING, EarlyStopping, Stopped, stopping_at_once, stopping_between_steps
 
 from ..forking import fork
 from .test_loop import STEPS, problem
@@ -144,3 +145,67 @@ def test_outside_of_the_main_thread_signals_stay_as_they_are():
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def train_one_weight(losses, *, steps=10, every=2, patience=2, path=None, save_every=1, break_at=None):
+    """Trains one weight upwards by its own gradient, with validation losses given in advance."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = build_adamw([weight], learning_rate=0.1, weight_decay=0.0)
+    schedule = build_schedule(optimizer, kind="constant", steps=steps)
+    seen = {}
+
+    def validate():
+        step = round(float(weight) / 0.1)
+        seen[step] = float(weight)
+        return losses[step // every - 1]
+
+    def step(index):
+        if index == break_at:
+            raise KeyboardInterrupt
+        return {"loss": -weight.sum()}
+
+    stopping = EarlyStopping(validate, every=every, patience=patience)
+    checkpoint = None if path is None else Checkpoint(path, {"run": "a"}, every=save_every)
+    history = fit(step, optimizer, schedule, steps=steps, clip_norm=1.0, checkpoint=checkpoint, early_stopping=stopping)
+    return float(weight), history, stopping
+
+
+def test_patience_ends_training_and_the_best_weights_come_back():
+    weight, history, stopping = train_one_weight([3.0, 1.0, 2.0, 2.0, 0.0])
+    assert len(history.rows) == 8 and stopping.best == 1.0 and stopping.best_step == 4
+    assert weight == pytest.approx(0.4, abs=1e-4)
+    assert [row["val_loss"] for row in history.rows if "val_loss" in row] == [3.0, 1.0, 2.0, 2.0]
+
+
+def test_without_patience_it_only_evaluates():
+    weight, history, _ = train_one_weight([1.0, 2.0, 3.0, 4.0, 5.0], patience=None)
+    assert len(history.rows) == 10 and weight == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best():
+    weight, _, stopping = train_one_weight([math.nan, 1.0, math.inf, math.nan, 0.5], patience=3)
+    assert stopping.best == 0.5 and weight == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("break_at", [5, 7])
+def test_a_resumed_run_stops_where_the_straight_one_does(tmp_path, break_at):
+    losses = [3.0, 1.0, 2.0, 2.0, 0.0]
+    straight, whole, _ = train_one_weight(losses)
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train_one_weight(losses, path=path, break_at=break_at)
+    resumed, history, stopping = train_one_weight(losses, path=path)
+    assert resumed == straight and stopping.best_step == 4
+    drop = {"seconds"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in history.rows] == [
+        {k: v for k, v in row.items() if k not in drop} for row in whole.rows
+    ]
+
+
+def test_what_patience_ended_is_not_trained_again(tmp_path):
+    path = tmp_path / "state.safetensors"
+    straight, whole, _ = train_one_weight([3.0, 1.0, 2.0, 2.0, 0.0], path=path, save_every=3)
+    # Its last step is the one before step 8: taking it again would break.
+    again, history, _ = train_one_weight([3.0, 1.0, 2.0, 2.0, 0.0], path=path, save_every=3, break_at=7)
+    assert again == straight and history.rows == whole.rows

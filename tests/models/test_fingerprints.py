@@ -324,13 +324,13 @@ def sha256(content: bytes) -> str:
 
 
 def count_reads(monkeypatch) -> list[str]:
-    read, real = [], fingerprints._hash_file
+    read, real = [], fingerprints.hash_file
 
     def counted(path):
         read.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(fingerprints, "_hash_file", counted)
+    monkeypatch.setattr(fingerprints, "hash_file", counted)
     return read
 
 

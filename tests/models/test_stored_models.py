@@ -6,7 +6,6 @@ import logging
 import pytest
 import torch
 
-from gmail_kedro.checksums import DamagedFileError
 from gmail_kedro.models.captioners.captioner import build_captioner
 from gmail_kedro.models.captioners.ifcap import build_memory
 from gmail_kedro.models.captioners.known_captioners import load_captioner
@@ -14,7 +13,7 @@ from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
 from gmail_kedro.models.encoders.classifier import Classifiers, load_classifier
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower, put_text_tower
-from gmail_kedro.models.stored_models import CHECKSUMS_FILE, check_folder, finish_folder, open_folder, save_weights
+from gmail_kedro.models.fingerprints import CHECKSUMS_FILE, check_folder, finish_folder, open_folder, save_weights
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student
 from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model
@@ -23,6 +22,7 @@ from gmail_kedro.models.vision_language.tuned_llava import TunedLlava, load_tune
 from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.models.weight_sources import MissingWeightsError
+from gmail_kedro.whole_files import DamagedFileError
 
 CPU = torch.device("cpu")
 LORA = TuningSpec(kind="lora", rank=2, alpha=4.0, dropout=0.0, targets=("attn",))

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from kedro.io import DataCatalog
 
-from gmail_kedro.checksums import read_tensors
 from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.inference import FeatureStore
 from gmail_kedro.generated_sets.stored_images import ShardImages
@@ -33,6 +32,7 @@ from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.pipelines.generation.card import check_card
 from gmail_kedro.reporting.finished_runs import find_runs, read_runs
 from gmail_kedro.reporting.report_files import read_png
+from gmail_kedro.whole_files import read_tensors
 
 CPU = torch.device("cpu")
 WORLDS = {"mini_world": "corpus", "mini_flickr": "flickr_corpus", "mini_long_captions": "long_caption_corpus"}

@@ -16,9 +16,8 @@ from gmail_kedro.method.alignment import alignment_loss
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, aligned_rows, load_data
-from gmail_kedro.pipelines.alignment.nodes import build_student
-from gmail_kedro.pipelines.alignment.objective import needs_text, teacher_views
+from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, needs_text, teacher_views
+from gmail_kedro.pipelines.alignment.nodes import aligned_rows, build_student, load_data
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ import torch
 import yaml
 from PIL import Image
 
-from gmail_kedro.checksums import read_tensors
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.student.student import open_student, take_route
+from gmail_kedro.whole_files import read_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = yaml.safe_load((ROOT / "conf/base/experiments.yml").read_text())["runs"]

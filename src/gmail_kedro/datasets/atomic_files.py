@@ -10,7 +10,7 @@ from kedro.io import DatasetError
 from kedro_datasets import json, pandas, text
 from pandas import DataFrame
 
-from gmail_kedro.whole_files import ChangedFileError, atomic_write, known_write, refuse_changed
+from gmail_kedro.whole_files import DamagedFileError, atomic_write, known_write, refuse_changed
 
 
 class WholeFile:
@@ -58,7 +58,7 @@ class KnownFile(WholeFile):
         if self._protocol == "file" and path.is_file():
             try:
                 refuse_changed(path)
-            except ChangedFileError as error:
+            except DamagedFileError as error:
                 raise DatasetError(str(error)) from error
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
-from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
 from gmail_kedro.method.realign import FeatureMap
+from gmail_kedro.whole_files import DamagedFileError, read_tensors, write_tensors
 
 
 class FeatureMapDataset(AbstractDataset[FeatureMap, FeatureMap]):

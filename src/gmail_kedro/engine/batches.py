@@ -1,6 +1,11 @@
-"""Which rows a training step sees, and their images.
+"""What a training step sees: which rows, what is random about them, and their images.
 
-Rows are pure functions of the step's index, so a resumed run sees the same batches and no loader's state is stored.
+Rows and random numbers are pure functions of the step's index, so a resumed run sees the same batches, whatever else
+was drawn in between, and no loader's state is stored. Each use of chance is a stream with a name, so that a new use
+moves no number of the others. The order of rows in an epoch (``batch_rows``) is seeded with the pair (seed, epoch) and
+is no stream: the 22nd epoch shares its numbers with ``MIXED_ROWS`` without an index. Nor is torch's own generator
+(initial weights, dropout), which takes one number.
+
 Images are decoded by threads ahead of their step: the decoders of PIL and torchvision release Python's lock, and a
 process a worker would have to copy what is kept.
 """
@@ -8,12 +13,12 @@ process a worker would have to copy what is kept.
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from gmail_kedro.engine.random_streams import Stream, stream_rng
 from gmail_kedro.images.decoding import decode_image
 from gmail_kedro.interfaces import ImageSource
 
@@ -21,6 +26,55 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MEMORY_LIMIT_BYTES = 2 << 30
+
+
+class Stream(IntEnum):
+    """What is drawn, by the number that stands for it in the seed; a name says at which index, where it has one.
+
+    The values are part of what a seed means; changing one changes results. Four values serve two uses each, which then
+    draw the same numbers: an accident, kept because the packaged weights and the published tables were made with it.
+    """
+
+    # Runs
+    ROW_OF_GROUP = 1  # which of an image's captions a step shows
+    MIXED_ROWS = 21  # which rows are real and which generated, where a consumer trains on both
+    RETRIEVAL_NOISE = 30  # IFCap's, on the texts that retrieve others
+    CAPTIONER_NOISE = 31  # IFCap's on a step's embeddings, and which of its entities are left out
+    CONVERSATIONS = 71  # questions about a caption, and the order of the turns
+    LANGUAGE_DROPOUT = 73  # a step's, in a vision-language model's LoRA
+
+    # Pre-training of the mini models: a step's batch, or the texts that are written before the first step
+    VAE = 1  # shared with ROW_OF_GROUP
+    GENERATOR_PROMPTS = 2
+    GENERATOR = 3
+    CLIP = 4
+    CLIP_TEXTS = 5
+    DIGIT_READER = 6
+    LANGUAGE_MODEL = 7
+    LANGUAGE_MODEL_TEXTS = 8
+    MEASURED_TUNING = 10  # of the encoder whose retrieval a card shows
+    LATENT_READER = 11
+    CLIP_VISION = 31  # shared with CAPTIONER_NOISE
+    SHORT_CLIP = 41
+    LONG_CLIP = 42
+    WEB_TEXTS = 43
+    LONG_CAPTIONS = 44
+    TOKENIZER_TEXTS = 50
+    LLAMA = 51
+    SIGLIP_IMAGES = 51  # shared with LLAMA
+    SIGLIP_TEXT_TOWER = 52
+    SIGLIP_TEXTS = 53
+    SYNCLR = 61
+    QUESTIONS = 61  # the mini world's, by kind; shared with SYNCLR's first two steps
+    SYNCLR_CAPTIONS = 62
+    FLUX_VAE = 81
+    FLUX_TEACHER = 82
+    FLUX_GUIDANCE = 83
+
+
+def stream_rng(seed: int, stream: Stream, *index: int) -> np.random.Generator:
+    """Returns the generator of a stream, of one step or item where an index is given."""
+    return np.random.default_rng((seed, stream, *index))
 
 
 def batch_rows(index: int, *, count: int, batch_size: int, seed: int) -> np.ndarray:

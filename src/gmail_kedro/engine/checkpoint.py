@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
-from gmail_kedro.engine.optim import EarlyStopping, trainable_parameters
+from gmail_kedro.engine.stopping import EarlyStopping
 from gmail_kedro.params.base import Parameters
 from gmail_kedro.params.run import RunParams
+from gmail_kedro.whole_files import DamagedFileError, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -205,3 +205,8 @@ def settings_of(run: RunParams, *groups: Parameters) -> dict[str, str]:
     """
     settings = {name: repr(value) for group in groups for name, value in group.flat().items()}
     return settings | {"run.seed": str(run.seed), "run.precision": run.precision}
+
+
+def trainable_parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    """Returns what an optimizer updates, group by group."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from gmail_kedro.checksums import read_tensors, write_tensors
 from gmail_kedro.engine.batches import PixelBatches
 from gmail_kedro.engine.distributed import JobMapper, job_mapper, map_here
 from gmail_kedro.hardware import fast_arithmetic, resolve_device, resolve_precision
 from gmail_kedro.interfaces import ImageSource, ImageTextEncoder
 from gmail_kedro.params.run import RunParams
+from gmail_kedro.whole_files import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,9 @@ A trainer passes a ``step`` that maps the step's index to its losses. Everything
 noise, is a function of that index, so a resumed run is the same run to the last bit and no state of a data loader has
 to be stored. A step whose batch does not fit into memory accumulates its gradient itself (``grad_cache.py``) and
 returns a loss without a graph.
+
+The schedules are our own: transformers' and timm's start a warm-up at 0, so that their first step trains nothing, and
+count the steps of a restart otherwise; their numbers are not these.
 """
 
 import contextlib
@@ -17,12 +20,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.cost_meter import CostMeter
-from gmail_kedro.engine.optim import EarlyStopping, build_adamw, build_schedule, trainable_parameters
-from gmail_kedro.engine.stopping import stopping_between_steps
-from gmail_kedro.hardware import fast_arithmetic
-from gmail_kedro.params.training import TrainingParams
+from gmail_kedro.engine.checkpoint import Checkpoint, trainable_parameters
+from gmail_kedro.engine.stopping import EarlyStopping, stopping_between_steps
+from gmail_kedro.hardware import CostMeter, fast_arithmetic
+from gmail_kedro.params.base import TrainingParams
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +178,55 @@ def fit(
     if early_stopping is not None:
         early_stopping.restore(parameters)
     return history
+
+
+def build_adamw(
+    parameters: Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]], *, learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """Returns AdamW over the parameters, or over groups of them; weight decay is always explicit.
+
+    All tensors are updated in one kernel, which takes a quarter of the time on a CPU (mini GPT-2: 1.6 ms for 6 ms).
+    """
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer,
+    *,
+    kind: str,
+    steps: int,
+    warmup_steps: int = 0,
+    restarts: int = 1,
+    floor: float = 0.0,
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Returns a schedule that is stepped once per optimizer step.
+
+    Args:
+        optimizer: Whose learning rate is scheduled.
+        kind: ``constant``, ``linear`` (to zero) or ``cosine`` (to the floor, with warm restarts).
+        steps: Length of the whole run.
+        warmup_steps: Linear warm-up at its start.
+        restarts: Number of equally long cosine cycles; SGDR's T_0 is then ``steps / restarts``, T_mult 1.
+        floor: Where a cosine ends, as a share of where it starts.
+
+    Raises:
+        ValueError: If the kind is unknown.
+    """
+    cycle = max(1, math.ceil((steps - warmup_steps) / restarts))  # rounded up: or a last short cycle would begin
+    after_warmup = {
+        "constant": lambda step: 1.0,
+        "linear": lambda step: max(0.0, 1 - step / max(1, steps - warmup_steps)),
+        "cosine": lambda step: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step % cycle) / cycle)),
+    }
+    if kind not in after_warmup:
+        raise ValueError(f"The schedule must be one of {sorted(after_warmup)}. Got {kind!r} instead.")
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps  # the first step has a rate above 0, the last of the warm-up the full one
+        return after_warmup[kind](step - warmup_steps)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def log_losses(logger: logging.Logger, name: str, *, every: int) -> OnStep:

@@ -1,13 +1,20 @@
-"""How a process that is asked to stop (SIGTERM, Ctrl-C) ends: soon, with its state on disk, and saying so.
+"""How work ends before its last step: because the process is asked to stop, or because patience has run out.
 
-The exit code is 75, "temporary failure": whoever started the command may give it again, and it goes on.
+A process that is asked to stop (SIGTERM, Ctrl-C) ends soon, with its state on disk, and says so. The exit code is 75,
+"temporary failure": whoever started the command may give it again, and it goes on. A training whose validation loss
+gets no better (``EarlyStopping``) ends with its best weights.
 """
 
 import contextlib
+import math
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 ASKING = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,6 +56,65 @@ def stopping_between_steps() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     if asked.is_set():
         raise Stopped
+
+
+@dataclass
+class EarlyStopping:
+    """Evaluates a validation loss now and then, and remembers the weights of the best evaluation.
+
+    Attributes:
+        validate: Returns the validation loss; lower is better. It must not change the model.
+        every: Steps between two evaluations.
+        patience: Evaluations without a better loss before training stops, or None to evaluate and never stop.
+        best: The lowest loss so far.
+        best_step: Steps taken when it was found.
+        worse_count: Evaluations since.
+    """
+
+    validate: Callable[[], float]
+    every: int
+    patience: int | None
+    best: float = math.inf
+    best_step: int = 0
+    worse_count: int = 0
+    _best_weights: list[torch.Tensor] = field(default_factory=list)
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Says whether to evaluate after this many steps; always after the last."""
+        return step % self.every == 0 or step == steps
+
+    def evaluate(self, step: int, parameters: list[torch.nn.Parameter]) -> float:
+        """Validates after ``step`` steps and returns the loss; one that is not finite is never the best."""
+        loss = self.validate()
+        if loss < self.best:  # false for NaN, too
+            self.best, self.best_step, self.worse_count = loss, step, 0
+            self._best_weights = [parameter.detach().clone() for parameter in parameters]
+        else:
+            self.worse_count += 1
+        return loss
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience is not None and self.worse_count >= self.patience
+
+    def restore(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Puts the best weights back, when training is to stop on a validation loss."""
+        if self.patience is None:
+            return
+        for parameter, best in zip(parameters, self._best_weights, strict=bool(self._best_weights)):
+            parameter.data.copy_(best)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Returns what a resumed run must know: numbers, and the best weights by name."""
+        # "bad_looks" is what checkpoints on disk call the count.
+        facts = {"best": self.best, "best_step": self.best_step, "bad_looks": self.worse_count}
+        return facts, {f"best.{index}": tensor for index, tensor in enumerate(self._best_weights)}
+
+    def load_state(self, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Takes over what ``state`` returned."""
+        self.best, self.best_step, self.worse_count = facts["best"], facts["best_step"], facts["bad_looks"]
+        self._best_weights = [tensors[f"best.{index}"] for index in range(len(tensors))]
 
 
 @contextlib.contextmanager

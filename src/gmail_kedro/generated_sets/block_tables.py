@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from gmail_kedro.whole_files import ChangedFileError, known_write, refuse_changed
+from gmail_kedro.whole_files import DamagedFileError, known_write, refuse_changed
 
 logger = logging.getLogger(__name__)
 Table: TypeAlias = pd.DataFrame | pa.Table | ds.Dataset
@@ -95,7 +95,7 @@ def check_parquet(path: Path, *, remedy: str) -> None:
     try:
         if not refuse_changed(Path(path)):
             logger.warning("The table %s is taken as it is: SHA256SUMS has no line of it. %s", path, remedy)
-    except ChangedFileError as error:
+    except DamagedFileError as error:
         raise ValueError(f"The table {path} is damaged: {error} {remedy}") from error
 
 

@@ -39,7 +39,7 @@ from gmail_kedro.generated_sets.stored_images import (
     read_description,
     shard_path,
 )
-from gmail_kedro.whole_files import ChangedFileError, refuse_changed
+from gmail_kedro.whole_files import DamagedFileError, refuse_changed
 
 TABLES = (CAPTIONS_FILE, PLAN_FILE, MANIFEST_FILE)
 NO_CHECKSUM = "SHA256SUMS has no line of it (an earlier version or another program wrote it)"
@@ -127,7 +127,7 @@ def _check_whole(folder: Path) -> SetDescription | Problem:
 def _check_table(path: Path, command: str) -> Iterator[Problem]:
     try:
         found = "" if refuse_changed(path) else NO_CHECKSUM
-    except ChangedFileError as error:
+    except DamagedFileError as error:
         found = str(error)
     if found:
         yield Problem(path.name, found, f"Write it again (good shards are kept): {command}")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmail_kedro.checksums import DamagedFileError, read_tensors, write_tensors
 from gmail_kedro.metrics.caption_scores import CaptionResult, MetricUnavailableError, tokenize_simple
+from gmail_kedro.whole_files import DamagedFileError, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors

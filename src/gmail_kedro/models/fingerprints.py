@@ -1,5 +1,9 @@
 """What a model is made of, as one hash: of a loaded model's weights and settings, or of the files in its folder.
 
+The last part writes and opens the folders of models that are trained here: a recipe, files of weights, and the
+checksums of them all. The order of writing is the promise: weights come first, the recipe after them and the checksums
+last. A folder with a recipe has all its weights, and what a killed process leaves has no recipe and is refused.
+
 Features are stored under the fingerprint of the encoder that made them, and a student names the teacher it was tuned
 from by it. So ``hash_model`` hashes what was *resolved*, not the files it came from: a configuration that a library
 brings along counts as much as one that lies beside the weights, and a file that nobody reads counts for nothing. A
@@ -11,6 +15,7 @@ against their checksums. It remembers the hashes of large files, so that 24 GB a
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,8 +23,8 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.checksums import hash_tensors
-from gmail_kedro.whole_files import atomic_write
+from gmail_kedro.models.weight_sources import MissingWeightsError
+from gmail_kedro.whole_files import DamagedFileError, atomic_write, hash_file, hash_tensors
 
 # What transformers writes beside a model's settings: where it came from, and what only training or other tasks read.
 NO_SETTINGS = (
@@ -38,6 +43,9 @@ NO_SETTINGS = (
 )
 HASHED_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja")
 LARGE_BYTES = 64 * 2**20
+CHECKSUMS_FILE = "files.json"
+
+logger = logging.getLogger(__name__)
 
 
 def hash_model(
@@ -128,7 +136,7 @@ def hash_files(folder: Path, *, from_memory: bool = True) -> dict[str, str]:
     hashes, learnt = {}, {}
     for path in sorted(_hashed_files(folder)):
         key = _identity(path) if path.stat().st_size >= LARGE_BYTES else ""
-        digest = memory.get(key) or _hash_file(path)
+        digest = memory.get(key) or hash_file(path)
         if key and key not in memory:
             learnt[key] = digest
         hashes[path.relative_to(folder).as_posix()] = digest
@@ -166,11 +174,6 @@ def _identity(path: Path) -> str:
     return f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}"
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _read_memory() -> dict[str, str]:
     try:
         memory = json.loads(memory_file().read_text(encoding="utf-8"))
@@ -186,3 +189,77 @@ def _remember(learnt: dict[str, str]) -> None:
             partial.write_text(json.dumps(_read_memory() | learnt, indent=1), encoding="utf-8")
     except OSError:  # a read-only home: the next start hashes again
         return
+
+
+def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Writes a module's state as safetensors, which takes no tensor that is a view of another's memory."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+
+
+def finish_folder(folder: Path, recipe_file: str, facts: Mapping[str, Any]) -> None:
+    """Writes a model's recipe (JSON values) and, last of all, the checksums of the files that its folder holds."""
+    _write_json(folder / recipe_file, facts)
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # an older one would be hashed with the rest
+    _write_json(folder / CHECKSUMS_FILE, hash_files(folder, from_memory=False))
+
+
+def open_folder(folder: Path, recipe_file: str, *, what: str, remedy: str) -> tuple[dict[str, Any], str]:
+    """Returns a model's recipe, and one hash over its files, which are held against their checksums first.
+
+    Args:
+        folder: As ``finish_folder`` left it.
+        recipe_file: The recipe's name.
+        what: What the folder should hold, for the message.
+        remedy: What the reader is advised to do; a sentence.
+
+    Raises:
+        MissingWeightsError: If there is no recipe, or a file is not there.
+        DamagedFileError: If one is not what was written.
+    """
+    if not (folder / recipe_file).is_file():
+        raise MissingWeightsError(f"There is no {what} at {folder} (expected {recipe_file}). {remedy}")
+    fingerprint = check_folder(folder, remedy=remedy)
+    return _read_json(folder / recipe_file, remedy=remedy), fingerprint
+
+
+def check_folder(folder: Path, *, remedy: str) -> str:
+    """Compares a model's files with the checksums they were stored with, and returns one hash over them.
+
+    Every byte is read: about a second for each gigabyte. A folder without checksums, which an earlier version or
+    another tool wrote, is taken as it is, and that is logged. ``remedy`` is a sentence for the message.
+
+    Raises:
+        MissingWeightsError: If a file is not there.
+        DamagedFileError: If one is not what was written.
+    """
+    found = hash_files(folder, from_memory=False)
+    own = found.pop(CHECKSUMS_FILE, None)
+    if own is None:
+        logger.warning("%s has no %s, so its files are not checked for damage.", folder, CHECKSUMS_FILE)
+        return combine_hashes(found)
+    stored = _read_json(folder / CHECKSUMS_FILE, remedy=remedy)
+    # Files that are not named, such as a README written later, are nobody's weights and are passed over.
+    for name, expected in stored.items():
+        if name not in found:
+            raise MissingWeightsError(f"There is no {name} in {folder}, and {CHECKSUMS_FILE} names one. {remedy}")
+        if found[name] != expected:
+            raise DamagedFileError(
+                f"The file {folder / name} is damaged, or was changed after it was stored: its sha256 is "
+                f"{found[name][:12]}, and {CHECKSUMS_FILE} says {str(expected)[:12]}. {remedy}"
+            )
+    return combine_hashes(stored)
+
+
+def _read_json(path: Path, *, remedy: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"The file {path} is damaged: it is no JSON ({error}). {remedy}") from error
+
+
+def _write_json(path: Path, facts: Any) -> None:
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

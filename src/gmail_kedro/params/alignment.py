@@ -8,8 +8,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from gmail_kedro.params.base import BelowOne, Parameters, Texts
-from gmail_kedro.params.training import LoraParams, Schedule, TrainingParams
+from gmail_kedro.params.base import BelowOne, LoraParams, Parameters, Schedule, Texts, TrainingParams
 
 # Maps fitted to finished features, without training (method/realign.py).
 TrainingFree = Literal["none", "realign", "c3", "mean_shift"]

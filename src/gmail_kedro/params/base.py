@@ -1,15 +1,26 @@
-"""What all parameter groups share: strict pydantic models whose refusals name parameter, finding and remedy.
+"""What parameter groups share: strict pydantic models, and the groups ``training`` and ``lora`` of every trainer.
 
 Kedro builds a group from ``conf/`` for every node that annotates an input with its class. pydantic alone would read
-``true`` as 1 and ``"3"`` as 3, ignore unknown keys and take nan; a configuration must not.
+``true`` as 1 and ``"3"`` as 3, ignore unknown keys and take nan; a configuration must not. Refusals name parameter,
+finding and remedy.
 """
 
 from difflib import get_close_matches
 from functools import cache
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -18,6 +29,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 JpegQuality = Annotated[int, Field(ge=1, le=95)]
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[str], Field(min_length=1)]
+Schedule = Literal["constant", "linear", "cosine"]  # after the warm-up; the last two end at zero
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -120,6 +132,29 @@ class Parameters(NestedParams):
         """
         if not holds:
             raise ParameterError(_sentence(f"{self.GROUP}.{name}", expected, attrgetter(name)(self)))
+
+
+class TrainingParams(NestedParams):
+    """What every trainer has; AdamW throughout."""
+
+    steps: NonNegativeInt  # 0 leaves the model as it is, where a trainer allows it
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    schedule: Schedule
+    warmup_steps: NonNegativeInt = 0  # linear
+    restarts: PositiveInt = 1  # equally long cosine cycles: SGDR's T_0 is steps / restarts, T_mult 1
+    clip_norm: PositiveFloat
+    checkpoint_every: PositiveInt  # steps
+
+
+class LoraParams(NestedParams):
+    """The adapter: ``alpha / rank`` scales its update."""
+
+    rank: PositiveInt
+    alpha: PositiveFloat
+    dropout: BelowOne  # before the adapter
+    targets: Texts | None  # modules as PEFT names them; null: the model family's own
 
 
 def unknown_name(where: str, name: Any, known: Any, *, also: Any = ()) -> ParameterError:

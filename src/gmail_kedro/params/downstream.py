@@ -5,8 +5,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from gmail_kedro.params.alignment import TrainingFree
-from gmail_kedro.params.base import Fraction, Parameters, Text
-from gmail_kedro.params.training import LoraParams, TrainingParams
+from gmail_kedro.params.base import Fraction, LoraParams, Parameters, Text, TrainingParams
 
 
 class CaptionerTraining(TrainingParams):

@@ -4,8 +4,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from gmail_kedro.params.base import Fraction, Parameters, Text, Texts
-from gmail_kedro.params.training import LoraParams, TrainingParams
+from gmail_kedro.params.base import Fraction, LoraParams, Parameters, Text, Texts, TrainingParams
 
 
 class VisionLanguageTraining(TrainingParams):

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from gmail_kedro.checksums import DamagedFileError
 from gmail_kedro.interfaces import Decoded
 from gmail_kedro.mini.pretraining.pretrain_clip import PackagedClip
 from gmail_kedro.mini.pretraining.pretrain_clip_vision import (
@@ -44,6 +43,7 @@ from gmail_kedro.mini.world.caption_grammar import shuffle_sentences
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.encoders.open_clip_encoder import build_clip
 from gmail_kedro.models.weight_sources import packaged_weights
+from gmail_kedro.whole_files import DamagedFileError
 
 CPU = torch.device("cpu")
 TINY = {"scene_count": 20, "batch_size": 4, "seed": 0}

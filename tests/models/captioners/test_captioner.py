@@ -12,7 +12,7 @@ from gmail_kedro.models.captioners import captioner as captioners
 from gmail_kedro.models.captioners.captioner import CONFIG_FILE, IGNORE_INDEX, build_captioner, parts_by_length
 from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mapper
-from gmail_kedro.models.stored_models import CHECKSUMS_FILE, finish_folder
+from gmail_kedro.models.fingerprints import CHECKSUMS_FILE, finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec, trainable_parameters
 from gmail_kedro.models.vision_language.language_models import build_language_model, prepare_language_model
 from gmail_kedro.models.weight_sources import MissingWeightsError, UnknownModelError

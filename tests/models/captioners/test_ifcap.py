@@ -19,7 +19,7 @@ from gmail_kedro.models.captioners.ifcap import (
 )
 from gmail_kedro.models.captioners.known_captioners import load_captioner
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec
-from gmail_kedro.models.stored_models import CHECKSUMS_FILE
+from gmail_kedro.models.fingerprints import CHECKSUMS_FILE
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.language_models import prepare_language_model
 from gmail_kedro.models.weight_sources import MissingWeightsError

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.stored_models import CHECKSUMS_FILE
+from gmail_kedro.models.fingerprints import CHECKSUMS_FILE
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student, take_route
 from gmail_kedro.models.weight_sources import MissingWeightsError
+from gmail_kedro.whole_files import hash_tensors
 
 from ...precision import assert_equal_but_rounding
 

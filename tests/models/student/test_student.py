@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.stored_models import finish_folder
+from gmail_kedro.models.fingerprints import finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import (
     Student,

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.models.encoders.known_encoders import build_encoder
-from gmail_kedro.models.stored_models import CHECKSUMS_FILE, finish_folder
+from gmail_kedro.models.fingerprints import CHECKSUMS_FILE, finish_folder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.vision_language.chat import Turn
 from gmail_kedro.models.vision_language.known_vision_language_models import LlavaSettings, build_vision_language_model

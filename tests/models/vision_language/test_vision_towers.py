@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import Student, StudentSpec, open_student
@@ -19,6 +18,7 @@ from gmail_kedro.models.vision_language.known_vision_language_models import (
 from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures
 from gmail_kedro.models.vision_language.vision_towers import RouteError, put_tower, swap_tower
 from gmail_kedro.models.weight_sources import MissingWeightsError
+from gmail_kedro.whole_files import hash_tensors
 
 from ..tiny import promising_nothing
 from ..tiny_llava import save_llava, save_tower

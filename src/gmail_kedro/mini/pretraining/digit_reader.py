@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
+from gmail_kedro.engine.loop import build_adamw, build_schedule
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import INKS, Scene, draw_pool

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.mini.pretraining.digit_reader import Reading, scene_targets
 from gmail_kedro.mini.world.caption_grammar import describe, number_in_words, web_text
 from gmail_kedro.mini.world.scenes import ScenePool

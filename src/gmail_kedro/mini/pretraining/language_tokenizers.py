@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.mini.pretraining.dialogues import draw_dialogue
 from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
+from gmail_kedro.engine.loop import build_adamw, build_schedule
 from gmail_kedro.mini.pretraining.digit_reader import Reading
 from gmail_kedro.mini.pretraining.run_training import run_training
 

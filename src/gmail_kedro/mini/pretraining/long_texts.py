@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.mini.world.caption_grammar import describe_at_length, shuffle_sentences, web_text
 from gmail_kedro.mini.world.scenes import Scene
 

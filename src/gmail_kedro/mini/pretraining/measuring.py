@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.metrics.retrieval import RetrievalResult, retrieval_scores
@@ -173,7 +173,7 @@ def _tune_on_real_pairs(encoder: ImageTextEncoder, *, seed: int) -> None:
     from PIL import Image
 
     from gmail_kedro.engine.batches import batch_rows
-    from gmail_kedro.engine.optim import build_adamw, build_schedule
+    from gmail_kedro.engine.loop import build_adamw, build_schedule
 
     pool, captions = captioned_pool("train", TUNING_PAIRS)
     images = torch.stack([encoder.preprocess(Image.fromarray(pixels)) for pixels in pool.pixels])

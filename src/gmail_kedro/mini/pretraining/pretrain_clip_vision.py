@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.loop import build_adamw, build_schedule
 from gmail_kedro.interfaces import ImageTextEncoder
 from gmail_kedro.mini.pretraining.reading_heads import ReadingHeads
 from gmail_kedro.mini.pretraining.run_training import run_training

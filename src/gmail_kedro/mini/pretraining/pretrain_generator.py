@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.loop import build_adamw, build_schedule
 from gmail_kedro.mini.pretraining.generator_prompts import PROMPTS_PER_SCENE, Prompts, draw_prompts
 from gmail_kedro.mini.pretraining.latent_reader import train_latent_reader
 from gmail_kedro.mini.pretraining.pretrain_vae import LATENT_CHANNELS, encode_latents, train_vae

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
+from gmail_kedro.engine.loop import build_adamw, build_schedule
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.world.caption_grammar import describe, web_text
 from gmail_kedro.mini.world.scanned_digits import load_scans

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.loop import build_adamw, build_schedule
 from gmail_kedro.hardware import fast_arithmetic
 from gmail_kedro.mini.pretraining.long_texts import (
     TEXTS_PER_SCENE,

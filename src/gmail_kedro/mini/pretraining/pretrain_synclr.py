@@ -12,10 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.checksums import read_tensors, write_tensors
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.engine.checkpoint import Checkpoint
-from gmail_kedro.engine.optim import build_adamw, build_schedule
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.loop import build_adamw, build_schedule
 from gmail_kedro.interfaces import ImageGenerator, ImageTextEncoder
 from gmail_kedro.mini.pretraining.run_training import run_training
 from gmail_kedro.mini.pretraining.training_examples import (
@@ -28,6 +27,7 @@ from gmail_kedro.mini.pretraining.training_examples import (
 from gmail_kedro.mini.world.caption_grammar import describe
 from gmail_kedro.mini.world.scanned_digits import load_scans
 from gmail_kedro.mini.world.scenes import sample_scene
+from gmail_kedro.whole_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

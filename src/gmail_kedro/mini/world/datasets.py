@@ -161,7 +161,7 @@ class WorldImages:
 
         Raises:
             FileNotFoundError: If the key is unknown or its file does not exist.
-            ChangedFileError: If it is not what was written.
+            DamagedFileError: If it is not what was written.
         """
         return self.files.read(self.images.path(key))
 

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, stream_rng
 from gmail_kedro.interfaces import Question
 from gmail_kedro.mini.world.caption_grammar import PATTERN_WORDS, POSITION_PHRASES, SIZE_WORDS, TEENS, TENS, UNITS
 from gmail_kedro.mini.world.scanned_digits import load_scans

@@ -48,7 +48,7 @@ def open_folder(folder: Path, *, remedy: str, later: str = "") -> KnownFolder:
 
     Raises:
         FileNotFoundError: If the folder or a file of it is not there.
-        ChangedFileError: If a file is not what was written.
+        DamagedFileError: If a file is not what was written.
     """
     folder = Path(folder)
     if not (folder / SUMS).is_file():

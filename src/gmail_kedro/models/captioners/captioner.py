@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.models.captioners.prefix_mappers import MapperSpec, build_mapper
-from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
+from gmail_kedro.models.fingerprints import finish_folder, open_folder, save_weights
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, pad_rows
 from gmail_kedro.models.vision_language.language_models import LanguageModelRecord, TunedLanguageModel
 from gmail_kedro.models.weight_sources import MissingWeightsError

@@ -13,7 +13,7 @@ import torch
 
 from gmail_kedro.models.encoders.open_clip_encoder import TimmTower
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
+from gmail_kedro.models.fingerprints import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.weight_sources import MissingWeightsError
 from gmail_kedro.params.fine_tuning import FineTuningParams

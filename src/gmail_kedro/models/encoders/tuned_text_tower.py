@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
+from gmail_kedro.models.fingerprints import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
 
 WEIGHTS_FILE, RECIPE_FILE = "text_tower.safetensors", "text_tower.json"

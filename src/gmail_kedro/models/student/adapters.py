@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.models.stored_models import save_weights
+from gmail_kedro.models.fingerprints import save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly, refuse_other_shapes, shapes_of
 from gmail_kedro.models.weight_sources import MissingWeightsError, read_shapes, reason_of
-from gmail_kedro.params.training import LoraParams
+from gmail_kedro.params.base import LoraParams
 
 WEIGHTS_FILE, TOWER_FILE = "adapter_model.safetensors", "tower.safetensors"
 REMEDY = "Train it again, or give the model that it was trained on."

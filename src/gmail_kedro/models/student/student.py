@@ -23,13 +23,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.interfaces import FeatureOrigin
 from gmail_kedro.models.encoders.towers import TowerEncoder
-from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
+from gmail_kedro.models.fingerprints import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.models.weight_sources import MissingWeightsError
+from gmail_kedro.whole_files import hash_tensors
 
 RECIPE_FILE, HEADS_FILE, TEXT_FOLDER = "student.json", "heads.safetensors", "text"
 ROUTES = ("generated", "real")
@@ -183,7 +183,7 @@ class Student:
         save_tuned(self.encoder.text_tower, self.spec.text, folder / TEXT_FOLDER)
         if self.heads is not None:
             save_weights(folder / HEADS_FILE, self.heads.state_dict())
-        finish_folder(folder, RECIPE_FILE, asdict(self.spec))  # last: see stored_models
+        finish_folder(folder, RECIPE_FILE, asdict(self.spec))  # last: see fingerprints
 
 
 def _build_heads(encoder: TowerEncoder, spec: StudentSpec, *, seed: int) -> DualProjection | None:

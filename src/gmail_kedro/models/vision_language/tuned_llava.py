@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.models.stored_models import finish_folder, open_folder, save_weights
+from gmail_kedro.models.fingerprints import finish_folder, open_folder, save_weights
 from gmail_kedro.models.strict_loading import load_file_strictly
 from gmail_kedro.models.student.adapters import TuningSpec, load_tuned, save_tuned, trainable_parameters, tune_tower
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.fingerprints import hash_model, language_settings
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Chat, Conversation, TokenBatch, collate
+from gmail_kedro.whole_files import hash_tensors
 
 if TYPE_CHECKING:
     from PIL.Image import Image

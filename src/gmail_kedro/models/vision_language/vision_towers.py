@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from gmail_kedro.checksums import hash_tensors
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.encoders.vision_only import UNSEEN
 from gmail_kedro.models.strict_loading import load_strictly
@@ -13,6 +12,7 @@ from gmail_kedro.models.student.student import ROUTES, StoredStudent, take_route
 from gmail_kedro.models.vision_language.known_vision_language_models import clip_tower_of
 from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel
 from gmail_kedro.models.weight_sources import MissingWeightsError
+from gmail_kedro.whole_files import hash_tensors
 
 
 class RouteError(ValueError):

@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -15,6 +17,9 @@ from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import StoredStudent, Student
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.run import RunParams
+
+if TYPE_CHECKING:
+    from gmail_kedro.pipelines.alignment.alignment_step import AlignmentData
 
 CHUNK_ROWS = 4096  # of features that the training-free map sees at once
 
@@ -29,7 +34,7 @@ def encode_teacher(
         ``patch_mean`` [N, W'] and ``text`` [N, D], the captions' embeddings.
     """
     from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
-    from gmail_kedro.pipelines.alignment.objective import needs_text, teacher_views
+    from gmail_kedro.pipelines.alignment.alignment_step import needs_text, teacher_views
 
     encoding = run_encoding(feature_store, run, partial(_build_teacher, run))
     encoder = _build_teacher(run, encoding.device)
@@ -61,9 +66,9 @@ def align(
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
     from gmail_kedro.engine.loop import train
-    from gmail_kedro.engine.optim import EarlyStopping
+    from gmail_kedro.engine.stopping import EarlyStopping
     from gmail_kedro.hardware import resolve_device
-    from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, load_data
+    from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep
 
     device, training = resolve_device(run.device), params.training
     student = build_student(params, run, device=device, generated_set=generated_images.identity)
@@ -114,7 +119,6 @@ def fit_training_free(
     from gmail_kedro.engine.inference import encode_images, run_encoding
     from gmail_kedro.method.realign import fit_feature_map
     from gmail_kedro.models.student.student import take_route
-    from gmail_kedro.pipelines.alignment.alignment_step import aligned_rows
 
     if params.training_free == "none":
         return fit_feature_map("none", lambda: [], lambda: [])
@@ -131,6 +135,57 @@ def fit_training_free(
         params.training_free,
         lambda: features["generated"].split(CHUNK_ROWS),
         lambda: features["real"].split(CHUNK_ROWS),
+    )
+
+
+def aligned_rows(pairs: pd.DataFrame, params: AlignmentParams) -> np.ndarray:
+    """Returns the rows that are aligned: the training split's, of its first ``photograph_count`` real images."""
+    is_train = (pairs["split"] == "train").to_numpy()
+    if params.photograph_count is None:
+        return np.flatnonzero(is_train)
+    known = pairs.loc[is_train, "image_id"].unique()[: params.photograph_count]
+    return np.flatnonzero(is_train & pairs["image_id"].isin(known).to_numpy())
+
+
+def load_data(
+    student: Student,
+    pairs: pd.DataFrame,
+    corpus: Corpus,
+    generated_images: GeneratedImages,
+    teacher_features: dict[str, torch.Tensor],
+    params: AlignmentParams,
+    *,
+    device: torch.device,
+) -> "AlignmentData":
+    """Returns the pairs as the step reads them.
+
+    Raises:
+        ValueError: If there are fewer than two training pairs.
+    """
+    from gmail_kedro.engine.batches import FrozenActivations, PixelBatches
+    from gmail_kedro.pipelines.alignment.alignment_step import AlignmentData, frozen_block_count
+
+    train_rows = aligned_rows(pairs, params)
+    if len(train_rows) < 2:
+        raise ValueError(f"The alignment needs at least 2 training pairs. Got {len(train_rows)}. Generate more images.")
+    encoder = student.encoder
+    generated_keys = list(pairs["generated_key"])
+    generated: PixelBatches | FrozenActivations = PixelBatches(encoder.preprocess, generated_images, generated_keys)
+    if params.cache_prefix:
+        generated = FrozenActivations(
+            PixelBatches(encoder.preprocess, generated_images, generated_keys, limit_bytes=0),
+            lambda images: encoder.run_prefix(images.to(device), blocks=frozen_block_count(student)),
+            remedy="Set alignment.cache_prefix to false.",
+        )
+    return AlignmentData(
+        generated=generated,
+        real=PixelBatches(encoder.preprocess, corpus.images, list(pairs["real_key"])),
+        teacher={view: features for view, features in teacher_features.items() if view != "text"},
+        text=teacher_features.get("text"),
+        tokens=encoder.tokenize(list(pairs["caption"])) if params.tune_text else None,
+        image_ids=pd.factorize(pairs["image_id"])[0].copy(),  # a copy: pandas may return a read-only view
+        train_rows=train_rows,
+        val_rows=np.flatnonzero(pairs["split"] != "train"),
     )
 
 

@@ -32,9 +32,9 @@ from gmail_kedro.models.encoders.classifier import (
     training_transform,
 )
 from gmail_kedro.models.encoders.towers import TowerEncoder
+from gmail_kedro.params.base import TrainingParams
 from gmail_kedro.params.fine_tuning import FineTuningParams
 from gmail_kedro.params.run import RunParams
-from gmail_kedro.params.training import TrainingParams
 
 IMAGES_OF_BASE_RATE = 256  # a step that base_learning_rate is for; larger batches scale it up
 NO_CLIPPING = sys.float_info.max  # the recipe does not clip

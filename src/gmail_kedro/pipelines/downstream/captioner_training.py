@@ -17,8 +17,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from gmail_kedro.engine.batches import batch_rows, split_rows
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import Stream, batch_rows, split_rows, stream_rng
 from gmail_kedro.interfaces import Corpus
 from gmail_kedro.models.captioners.captioner import Captioner
 from gmail_kedro.models.captioners.ifcap import EntityFilter, IfcapCaptioner, IfcapDetails

@@ -53,12 +53,12 @@ def train_captioner(
         The captioner and its history, one row a step; ``val_loss`` is filled after the last step. The history is
         empty for a captioner that is not trained here.
     """
-    from gmail_kedro.checksums import hash_tensors
     from gmail_kedro.engine.loop import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.models.captioners.known_captioners import load_captioner, start_from
     from gmail_kedro.models.student.adapters import trainable_parameters
     from gmail_kedro.pipelines.downstream.captioner_training import captioner_step, prepare_captioner, validation_loss
+    from gmail_kedro.whole_files import hash_tensors
 
     device, batch_size = resolve_device(run.device), params.training.batch_size
     if params.pretrained is not None:
@@ -173,7 +173,7 @@ def _retriever_step(
 
 def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame) -> dict[str, str]:
     """Returns the data that a checkpoint of a consumer depends on."""
-    from gmail_kedro.checksums import hash_tensors
+    from gmail_kedro.whole_files import hash_tensors
 
     texts = {} if features.texts is None else {"texts": features.texts}
     return {

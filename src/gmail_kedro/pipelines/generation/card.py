@@ -94,7 +94,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"expected a JSON object, found a {type(content).__name__}")
         return {name: value for name, value in content.items() if name != "sha256"}  # its own, of an earlier version
-    except ValueError as error:  # of JSON, or a ChangedFileError
+    except ValueError as error:  # of JSON, or a DamagedFileError
         raise ValueError(f"The card {path} is damaged: {error}. {_write_again(folder)}") from error
 
 

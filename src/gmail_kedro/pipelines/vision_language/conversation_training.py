@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.batches import FrozenActivations, batch_rows, mixed_rows, split_rows
-from gmail_kedro.engine.random_streams import Stream, stream_rng
+from gmail_kedro.engine.batches import FrozenActivations, Stream, batch_rows, mixed_rows, split_rows, stream_rng
 from gmail_kedro.interfaces import CaptionGrammar, Corpus, GeneratedImages, ImageSource
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Conversation, Turn
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
