@@ -84,6 +84,7 @@ def regenerate(name: str, key: str, env: str | None, params: str) -> int:
 
     project = open_project(env, params)
     finished = open_set(project.folder(name))
+    finished.row(key)  # an unknown key is refused before weights are hashed
     settings = dict(finished.images.description.settings)
     generation = _with(GenerationParams(**project.group("generation")), settings)
     run = _with(RunParams(**project.group("run")), settings)
