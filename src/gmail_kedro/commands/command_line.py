@@ -142,7 +142,7 @@ def code() -> None:
 @params_option
 def preflight(tables: tuple[int, ...], as_json: bool, env: str | None, params: str) -> int:
     """What of a profile's weights, corpora, tools and disk is here? Exit code 1 where anything is missing."""
-    from gmail_kedro.preflight.report import run_preflight
+    from gmail_kedro.preflight.findings import run_preflight
 
     project = open_project(env, params)
     titles = {number: table["title"] for number, table in project.define("tables")["tables"].items()}

@@ -184,7 +184,7 @@ def find_paths(project: Project, changes: Mapping[str, Any], kinds: Sequence[str
         UnknownModelError: If a setting names a model that ``models`` does not know.
     """
     from gmail_kedro.models.inventory import KINDS, find_weights
-    from gmail_kedro.preflight.checks import weights_in_folder
+    from gmail_kedro.preflight.machine import weights_in_folder
 
     file = project.root / "conf" / project.profile / FILE
     if not file.is_file():

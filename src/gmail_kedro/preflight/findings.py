@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from gmail_kedro.preflight.checks import Finding, check_machine, disk_gb, gpu_hours
-from gmail_kedro.preflight.requirements import FILE, Configuration, Requirements, TableNeeds, read_requirements
+from gmail_kedro.preflight.machine import Finding, Tables, check_machine, disk_gb, gpu_hours
+from gmail_kedro.preflight.requirements import FILE, Configuration, Requirements, read_requirements
 
 BASE = "base"
 TITLES = {"weights": "Weights", "corpus": "Corpora", "tool": "Tools", "gpu": "GPU", "disk": "Disk"}
@@ -100,18 +101,13 @@ def _finding_lines(finding: Finding) -> list[str]:
 
 def _ranges(numbers: Sequence[int]) -> str:
     """Returns sorted numbers as ``1-3, 5``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    # within a run of consecutive numbers, number minus place is the same
+    runs = [list(run) for _, run in groupby(enumerate(numbers), key=lambda placed: placed[1] - placed[0])]
+    ends = [(run[0][1], run[-1][1]) for run in runs]
+    return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ends)
 
 
-def _table_lines(
-    requirements: Requirements, tables: Mapping[int, TableNeeds], findings: Sequence[Finding]
-) -> list[str]:
+def _table_lines(requirements: Requirements, tables: Tables, findings: Sequence[Finding]) -> list[str]:
     lines = ["Table  GPU time      Disk  Missing"]
     for number, table in tables.items():
         head = f"{number:>5}{_costs(requirements, {number: table})}  "
@@ -127,7 +123,7 @@ def _table_lines(
     return lines
 
 
-def _costs(requirements: Requirements, tables: Mapping[int, TableNeeds]) -> str:
+def _costs(requirements: Requirements, tables: Tables) -> str:
     hours, gb = gpu_hours(requirements, tables), disk_gb(requirements, tables)
     time = f"{hours / HOURS_A_DAY:,.1f} d" if hours >= 2 * HOURS_A_DAY else f"{hours:,.1f} h"
     return f"{time:>10}{gb:>7,.0f} GB"

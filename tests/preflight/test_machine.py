@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from gmail_kedro.commands import main
-from gmail_kedro.preflight import checks
-from gmail_kedro.preflight.checks import check_machine, disk_gb, gpu_hours
+from gmail_kedro.preflight import machine as looks
+from gmail_kedro.preflight.machine import check_machine, disk_gb, gpu_hours
 from gmail_kedro.preflight.requirements import CorpusFiles, Requirements, TableNeeds, Weights, Work
 
 GROUPS = {
@@ -155,15 +155,15 @@ def test_taggers_need_what_the_profile_chose(machine, tmp_path, monkeypatch):
 
 def test_a_gpu_must_have_the_memory_of_the_largest_work(machine, monkeypatch):
     assert not [one for one in machine(3).values() if one.kind == "gpu"]
-    monkeypatch.setattr(checks, "_gpus", lambda: [("Small (24 GiB)", 24.0)])
+    monkeypatch.setattr(looks, "_gpus", lambda: [("Small (24 GiB)", 24.0)])
     found = machine(1)["gpu", "28 GiB"]
     assert not found.is_here and "torch sees Small (24 GiB)" in found.detail
-    monkeypatch.setattr(checks, "_gpus", lambda: [("Small (24 GiB)", 24.0), ("Large (80 GiB)", 80.0)])
+    monkeypatch.setattr(looks, "_gpus", lambda: [("Small (24 GiB)", 24.0), ("Large (80 GiB)", 80.0)])
     assert machine(1)["gpu", "28 GiB"].detail == "Large (80 GiB)"
 
 
 def test_each_table_must_fit_on_the_disk_with_what_is_to_be_brought(machine, monkeypatch):
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda root: SimpleNamespace(free=70 * 10**9))
+    monkeypatch.setattr(looks.shutil, "disk_usage", lambda root: SimpleNamespace(free=70 * 10**9))
     found = [one for one in check_list(machine, 1, 2) if one.kind == "disk"]
     assert [(one.is_here, one.tables) for one in found] == [(True, (2,)), (False, (1,))]
     assert "1: 83" in found[1].detail  # 0.6 of weights, 20 of COCO, a set of 60, two runs
