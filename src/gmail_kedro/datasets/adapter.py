@@ -1,7 +1,5 @@
 """Students: adapters in PEFT's own files, with their heads and recipe."""
 
-from pathlib import Path
-
 from kedro.io import DatasetError
 
 from gmail_kedro.datasets.pretrained import PretrainedDataset
@@ -25,6 +23,6 @@ class AdapterDataset(PretrainedDataset):
             DatasetError: If there is none, it is not complete, or a file is not what was stored.
         """
         try:
-            return open_student(Path(self._filepath))
+            return open_student(self._filepath)
         except ValueError as error:
             raise DatasetError(str(error)) from error

@@ -1,14 +1,12 @@
 """The images of a generated set in the catalog, opened by key; the node that generates them writes the shards."""
 
-from pathlib import Path, PurePosixPath
-from typing import Any
+from kedro.io import DatasetError
 
-from kedro.io import AbstractDataset, DatasetError
-
+from gmail_kedro.datasets.local_path import LocalPathDataset
 from gmail_kedro.generated_sets.stored_images import ShardImages, open_images
 
 
-class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
+class ImageShardsDataset(LocalPathDataset[ShardImages, ShardImages]):
     """Opens a folder of tar shards. It exists only when the set is complete, so no part is taken for the whole.
 
     Example (YAML)::
@@ -20,15 +18,7 @@ class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
     Example (Python)::
 
         jpeg = ImageShardsDataset(filepath="data/02_intermediate/mini_sd/shards").load().read("train_0_0/0")
-
-    Args:
-        filepath: The folder.
-        metadata: Ignored; for other tools.
     """
-
-    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = PurePosixPath(filepath)
-        self.metadata = metadata
 
     def save(self, data: ShardImages) -> None:
         """Writes nothing: the images lie in the folder already, whole shard by whole shard.
@@ -36,7 +26,7 @@ class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
         Raises:
             DatasetError: If they lie in another folder.
         """
-        if data.folder.absolute() != Path(self._filepath).absolute():
+        if data.folder.absolute() != self._filepath.absolute():
             # Two catalog entries that drifted apart would otherwise train on another set than was made.
             raise DatasetError(f"The images lie in {data.folder}; this entry opens those in {self._filepath}.")
 
@@ -46,14 +36,11 @@ class ImageShardsDataset(AbstractDataset[ShardImages, ShardImages]):
         Raises:
             DatasetError: If the set is not complete; says how many shards are missing and how to go on.
         """
-        return open_images(Path(self._filepath))
+        return open_images(self._filepath)
 
     def _exists(self) -> bool:
         try:
-            open_images(Path(self._filepath))
+            open_images(self._filepath)
         except (FileNotFoundError, ValueError):
             return False
         return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
