@@ -57,7 +57,7 @@ class Setting:
 
     Attributes:
         name: What the table calls it.
-        encoder: The zoo's name.
+        encoder: Its name in known_encoders.py.
         path: Its folder, or None.
         picture_side: Side of the JPEGs, in pixels.
         batch_size: Pairs a step.

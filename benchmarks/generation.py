@@ -1,7 +1,7 @@
 """Times generation against a plain diffusers loop over the same pipeline, in one process.
 
 Both sides make the same pictures in the same batches and keep the same JPEGs: the plain loop asks diffusers for PIL
-pictures and saves one file each; ours goes through the zoo's generator and the project's own shard writer. Runs are
+pictures and saves one file each; ours goes through the project's generator and the project's own shard writer. Runs are
 interleaved and each round starts with another side, so that a busy machine slows both. Seconds of the clock and, for
 one thread on a CPU that others use too, seconds of the processor: the ratio of medians is what to quote.
 
@@ -44,7 +44,7 @@ class Setting:
     """One generator and its set.
 
     Attributes:
-        generator: The zoo's name.
+        generator: Its name in known_generators.py.
         sampling: Its settings.
         caption_count: Captions.
         samples_per_caption: Pictures of each.

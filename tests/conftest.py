@@ -59,7 +59,7 @@ def encode() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def photograph() -> Any:
+def real_image() -> Any:
     """Returns an image of 48 by 32 pixels without symmetry."""
     import numpy as np
     from PIL import Image

@@ -47,12 +47,12 @@ def test_the_results_are_read(tmp_path: Path, repository: Path):
     assert "image/png" in said[6] and "1 of 5 runs left their planes" in said[6]
 
 
-def test_your_own_photographs_are_paired(tmp_path: Path, repository: Path):
+def test_your_own_real_images_are_paired(tmp_path: Path, repository: Path):
     make_project(tmp_path, repository)
     shutil.copytree(repository / "notebooks", tmp_path / "notebooks")
     own = tmp_path / "data/00_own"
     write_folder(own, draw_world(MiniWorldParams(train_count=12, val_count=8, test_count=4, seed=0)))
-    (own / DATASET_FILE).rename(own / "dataset.json")  # it is in Karpathy's layout, as the notebook's photographs are
+    (own / DATASET_FILE).rename(own / "dataset.json")  # it is in Karpathy's layout, as the notebook's real images are
     said = execute(tmp_path / "notebooks/your_own_data.ipynb", tmp_path / "notebooks")
     assert "exit code 0" in said[0] and "Corpus own: 24 of 24 images taken, 120 captions" in said[0]
     assert "12 pairs of 12 photographs" in said[1]

@@ -1,4 +1,4 @@
-"""GMAIL: generated images as a modality of their own, aligned with photographs.
+"""GMAIL: generated images as a modality of their own, aligned with real images.
 
 The package is a Kedro project. Start reading at ``pipeline_registry.py`` (what runs),
 ``method/alignment.py`` (the paper's equation) and ``mini/`` (the embedded world).

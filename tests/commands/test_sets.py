@@ -30,7 +30,7 @@ Gmail = Callable[..., tuple[int, str]]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
-    """A project with a set of eight pictures by the mini Stable Diffusion."""
+    """A project with a set of eight images by the mini Stable Diffusion."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(repository / "conf", root / "conf")
     shutil.copy(repository / "pyproject.toml", root)
@@ -63,7 +63,7 @@ def gmail(made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 def test_a_whole_set_verifies_and_a_damaged_one_does_not(made: Path, gmail: Gmail, tmp_path: Path):
     code, said = gmail("verify", "tiny")
-    assert code == 0 and "is whole: 8 pictures in 2 shards" in said
+    assert code == 0 and "is whole: 8 images in 2 shards" in said
     shutil.copytree(made / SETS / "tiny", tmp_path / "damaged")
     (tmp_path / "damaged/shards/100000.tar").unlink()
     code, said = gmail("verify", str(tmp_path / "damaged"))
@@ -83,7 +83,7 @@ def test_a_damaged_card_is_found_and_written_again_as_advised(made: Path, gmail:
     assert card.read_bytes() == whole and gmail("verify", "tiny")[0] == 0
 
 
-def test_a_picture_made_again_from_its_row_has_the_same_bytes(gmail: Gmail):
+def test_an_image_made_again_from_its_row_has_the_same_bytes(gmail: Gmail):
     code, said = gmail("regenerate", "tiny", "cap_2_1/0", "--params", "run.device=cpu")
     assert code == 0 and "cap_2_1/0 of tiny, made again: identical" in said
 
@@ -101,7 +101,7 @@ def test_other_weights_are_named_file_by_file(made: Path, gmail: Gmail, reposito
     )
 
 
-def test_an_unknown_picture_is_refused(gmail: Gmail):
+def test_an_unknown_image_is_refused(gmail: Gmail):
     code, said = gmail("regenerate", "tiny", "nothing/0")
     assert code == 1 and "no image 'nothing/0'" in said
 
@@ -110,7 +110,7 @@ def test_a_subset_is_a_whole_set_with_a_card_of_its_own(made: Path, gmail: Gmail
     ids = made / "ids.txt"
     ids.write_text("cap_0_1\ncap_3_0\n")
     code, said = gmail("subset", "tiny", "smaller", "--captions", str(ids))
-    assert code == 0 and "The set smaller has 2 of the 8 pictures of tiny" in said
+    assert code == 0 and "The set smaller has 2 of the 8 images of tiny" in said
     assert gmail("verify", "smaller")[0] == 0
     card = json.loads((made / SETS / "smaller/card.json").read_text())
     assert card["name"] == "smaller" and card["statistics"]["counts"]["made"] == 2
@@ -131,9 +131,9 @@ def test_statistics_are_a_table_or_json(gmail: Gmail):
     assert json.loads(said)["counts"]["made"] == 8
 
 
-def test_without_its_corpus_a_sheet_shows_the_pictures_and_says_so(made: Path, gmail: Gmail):
+def test_without_its_corpus_a_sheet_shows_the_images_and_says_so(made: Path, gmail: Gmail):
     code, said = gmail("sheet", "tiny", "--count", "3")
-    assert code == 0 and "goes without photographs" in said
+    assert code == 0 and "goes without real images" in said
     with Image.open(made / "data/08_reporting/sets/tiny.png") as drawn:
         assert drawn.width > 500
 

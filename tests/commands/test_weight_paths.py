@@ -31,7 +31,7 @@ def put(project, path):
     return str(file)
 
 
-def test_a_run_is_pointed_at_what_lies_there_by_the_zoos_name(project):
+def test_a_run_is_pointed_at_what_lies_there_by_its_models_name(project):
     changes = {"run.encoder": "synclr_vit_b_16"}
     assert find_paths(project, changes, OF_A_RUN) == {}  # no folder
     put(project, "clip_vit_b_32/open_clip_model.safetensors")
@@ -41,7 +41,7 @@ def test_a_run_is_pointed_at_what_lies_there_by_the_zoos_name(project):
     assert find_paths(project, changes | {"run.encoder_path": "mine.pth"}, OF_A_RUN) == {}
 
 
-def test_weights_that_are_not_whole_are_left_to_the_zoo(project):
+def test_weights_that_are_not_whole_are_passed_over(project):
     put(project, "gpt2/config.json")
     assert find_paths(project, {}, OF_A_RUN) == {}
     language_model = put(project, "gpt2/model.safetensors").rpartition("/")[0]

@@ -31,12 +31,12 @@ def entries() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def images(tmp_path, encode, photograph) -> Path:
+def images(tmp_path, encode, real_image) -> Path:
     """Returns a folder with the three images."""
     for entry in ENTRIES:
         path = tmp_path / "images" / entry["filepath"] / entry["filename"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(photograph))
+        path.write_bytes(encode(real_image))
     return tmp_path / "images"
 
 

@@ -8,10 +8,10 @@ from .tars import write_tar
 
 
 @pytest.fixture
-def copy(tmp_path, encode, photograph):
+def copy(tmp_path, encode, real_image):
     (tmp_path / "classnames.txt").write_text("banded\npolka-dotted\n")
     (tmp_path / "zero_shot_classification_templates.txt").write_text("a photo of a {c} texture.\n{c}\n")
-    image = encode(photograph)
+    image = encode(real_image)
     write_tar(tmp_path / "test/0.tar", [("s0.cls", b"1"), ("s0.webp", image), ("s1.cls", b"0\n"), ("s1.jpg", b"x")])
     write_tar(tmp_path / "test/1.tar", [("s0.cls", b"0"), ("s0.webp", image)])
     return tmp_path
@@ -21,12 +21,12 @@ def _read(folder):
     return read_class_tars(folder, name="dtd", metric="acc1")
 
 
-def test_a_copy_is_read(copy, encode, photograph):
+def test_a_copy_is_read(copy, encode, real_image):
     found = _read(copy)
     assert found.task.classes == ("banded", "polka-dotted")
     assert found.task.templates == ("a photo of a {} texture.", "{}")
     assert found.task.labels == {"0/s0": 1, "0/s1": 0, "1/s0": 0}
-    assert found.images.read("1/s0") == encode(photograph)
+    assert found.images.read("1/s0") == encode(real_image)
     assert found.images.read("0/s1") == b"x"
     assert found.metric == "acc1"
 
@@ -80,11 +80,11 @@ def test_missing_parts_are_named(copy):
         _read(copy)
 
 
-def test_what_is_trained_on_lies_beside(copy, encode, photograph):
+def test_what_is_trained_on_lies_beside(copy, encode, real_image):
     found = _read(copy)
     with pytest.raises(FileNotFoundError, match=r"train/\*.tar' does not exist"):
         found.training()
-    image = encode(photograph)
+    image = encode(real_image)
     members = [
         (f"s{number}.{kind}", content)
         for number in range(5)
@@ -94,7 +94,7 @@ def test_what_is_trained_on_lies_beside(copy, encode, photograph):
     splits = found.training()
     assert sorted([*splits.labels["train"], *splits.labels["val"]]) == [f"train/0/s{number}" for number in range(5)]
     assert len(splits.labels["val"]) == 1
-    assert splits.images.read("train/0/s3") == encode(photograph)
+    assert splits.images.read("train/0/s3") == encode(real_image)
 
 
 @pytest.mark.parametrize(("templates", "wrong"), [("a photo of {c}.\na photo.\n", "'a photo.'"), ("\n", "")])

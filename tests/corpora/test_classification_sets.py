@@ -13,8 +13,8 @@ TEMPLATE_COUNTS = {
 
 
 @pytest.fixture
-def image(encode, photograph) -> bytes:
-    return encode(photograph)
+def image(encode, real_image) -> bytes:
+    return encode(real_image)
 
 
 @pytest.mark.parametrize("name", CLASS_SETS)
@@ -134,7 +134,7 @@ class Counts:
         self.seen.append((what, expected, found))
 
 
-def test_a_image_in_both_splits_is_refused(tmp_path, image):
+def test_an_image_in_both_splits_is_refused(tmp_path, image):
     COPIES["sun397"](tmp_path, image)
     listing = tmp_path / LISTINGS["training_listing"]
     for division in (Division(None, listing), Division(listing, listing)):
@@ -162,7 +162,7 @@ def test_every_ending_that_is_decoded_is_measured_on(tmp_path, image):
 
 
 @pytest.mark.parametrize(("place", "target"), [("val/n09", "n01440764"), ("val/n01440764/self", ".")])
-def test_a_image_under_two_names_is_refused(tmp_path, image, place, target):
+def test_an_image_under_two_names_is_refused(tmp_path, image, place, target):
     COPIES["imagenet"](tmp_path, image)
     (tmp_path / place).symlink_to(target)
     with pytest.raises(ValueError, match="'imagenet' must have every image once, but '.*' and '.*' are one folder"):

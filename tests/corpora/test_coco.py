@@ -49,7 +49,7 @@ def test_captions_stand_by_image_in_file_order(read, content, tmp_path):
     assert table.skipped.counts == {}
 
 
-def test_a_image_without_captions_is_counted(read, content):
+def test_an_image_without_captions_is_counted(read, content):
     content["images"].append({"id": 1, "file_name": "1.jpg"})
     assert read(content).skipped.counts == {"image without a caption": 1}
 
@@ -129,7 +129,7 @@ def test_ids_that_are_text_and_names_with_dots(read, content, tmp_path):
 
 
 def test_one_file_under_two_ids_is_refused_with_the_count(read, content):
-    """One photograph could be held out under one id and trained on under the other."""
+    """One real image could be held out under one id and trained on under the other."""
     content["images"] += [{"id": 10, "file_name": "./000000000009.jpg"}, {"id": 11, "file_name": "000000391895.jpg"}]
     with pytest.raises(
         ValueError, match=r"2 file names are used by more than one.*'000000391895.jpg' by \['391895', '11'"

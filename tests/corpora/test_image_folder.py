@@ -9,10 +9,10 @@ from gmail_kedro.corpora.skipped_entries import Skipped
 
 
 @pytest.fixture
-def folder(tmp_path, encode, photograph):
+def folder(tmp_path, encode, real_image):
     for name in ("b.jpg", "a/1.PNG", "a/2.jpeg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(encode(photograph))
+        (tmp_path / name).write_bytes(encode(real_image))
     (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbfA b.\r\n\r\nAnother  b.\r\n")
     (tmp_path / "a/1.txt").write_text("Ein „A“ 🐈")
     (tmp_path / "a/2.txt").write_text("two")
@@ -35,9 +35,9 @@ def test_a_text_that_is_a_list_written_out_is_several_captions(folder):
     assert read_image_folder(folder, name="own").captions["caption"].tolist()[:2] == ["A b.", "Another b."]
 
 
-def test_ids_do_not_move_when_images_are_added(folder, encode, photograph):
+def test_ids_do_not_move_when_images_are_added(folder, encode, real_image):
     before = read_image_folder(folder, name="own").captions.set_index("image_id")["caption_id"].to_dict()
-    (folder / "0.jpg").write_bytes(encode(photograph))
+    (folder / "0.jpg").write_bytes(encode(real_image))
     (folder / "0.txt").write_text("first")
     after = read_image_folder(folder, name="own").captions.set_index("image_id")["caption_id"].to_dict()
     assert {name: after[name] for name in before} == before
@@ -65,7 +65,7 @@ def test_folders_called_after_splits_are_splits(folder):
         (b"\xe2\x80\x8b", "blank caption"),
     ],
 )
-def test_a_image_without_a_usable_caption_is_counted(folder, content, reason):
+def test_an_image_without_a_usable_caption_is_counted(folder, content, reason):
     """Peers tests 8 and 12."""
     (folder / "b.txt").unlink()
     if content is not None:
@@ -75,10 +75,10 @@ def test_a_image_without_a_usable_caption_is_counted(folder, content, reason):
     assert table.skipped.counts == {reason: 1}
 
 
-def test_upper_case_is_read_on_every_disk(tmp_path, encode, photograph):
-    (tmp_path / "IMG_0.JPG").write_bytes(encode(photograph))
+def test_upper_case_is_read_on_every_disk(tmp_path, encode, real_image):
+    (tmp_path / "IMG_0.JPG").write_bytes(encode(real_image))
     (tmp_path / "IMG_0.TXT").write_text("number 0")
-    (tmp_path / "IMG_1.Jfif").write_bytes(encode(photograph))
+    (tmp_path / "IMG_1.Jfif").write_bytes(encode(real_image))
     (tmp_path / "IMG_1.TXT").write_text("left out")
     (tmp_path / "IMG_1.txt").write_text("number 1")
     table = read_image_folder(tmp_path, name="own")

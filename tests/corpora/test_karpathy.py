@@ -182,7 +182,7 @@ def test_what_is_in_no_wanted_split_is_not_counted(annotate, entries, images):
     assert read_karpathy(annotate(entries), images, name="own", train_splits=["train"]).skipped.counts == {}
 
 
-def test_a_image_without_captions_is_counted(annotate, entries, images):
+def test_an_image_without_captions_is_counted(annotate, entries, images):
     entries[1]["sentences"] = []
     table = read_karpathy(annotate(entries), images, name="own")
     assert table.captions.caption_id.tolist() == ["1", "2", "4"]

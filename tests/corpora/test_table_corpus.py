@@ -337,7 +337,7 @@ def test_absent_tables_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["../x.jpg", "/etc/passwd", ""])
-def test_a_image_outside_the_folder_is_never_read(read, key):
+def test_an_image_outside_the_folder_is_never_read(read, key):
     """Peers test 27: path outside."""
     with pytest.raises(FileNotFoundError, match="is not below the folder"):
         read("own.csv", _csv(ROWS)).images.read(key)

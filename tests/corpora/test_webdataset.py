@@ -18,8 +18,8 @@ from .tars import samples, write_tar
 
 
 @pytest.fixture
-def image(encode, photograph) -> bytes:
-    return encode(photograph)
+def image(encode, real_image) -> bytes:
+    return encode(real_image)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def _own(annotations: Path, images: Path) -> CorpusDataset:
     return CorpusDataset(name="own", layout="karpathy", annotations=str(annotations), images=str(images))
 
 
-def test_a_corpus_of_photographs_is_read_only(world):
+def test_a_corpus_of_real_images_is_read_only(world):
     dataset = CorpusDataset(
         name="own", layout="karpathy", annotations=str(world / "dataset_mini.json"), images=str(world)
     )

@@ -51,7 +51,7 @@ def test_rows_come_in_the_order_they_are_asked_for_prefetched_or_not(keeps):
     assert len(batches) == 4
 
 
-def test_a_image_is_read_once_if_it_fits_and_once_a_batch_if_not(keeps):
+def test_an_image_is_read_once_if_it_fits_and_once_a_batch_if_not(keeps):
     source = Images()
     batches = batches_of(source, ["1", "2", "1"], keeps)
     for _ in range(3):

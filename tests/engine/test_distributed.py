@@ -178,7 +178,7 @@ def test_a_cluster_without_the_device_is_named(cluster: Cluster) -> None:
 
 
 class Photographs:
-    """Pictures painted from their keys."""
+    """Images painted from their keys."""
 
     def read(self, key: str) -> bytes:
         import io

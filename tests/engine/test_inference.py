@@ -168,7 +168,7 @@ def test_an_entry_computed_from_anything_else_is_computed_anew(tmp_path, key, ca
     assert_computed_anew(store, f"computed from another {key}: 'other' instead of '{FACTS[key]}'", caplog)
 
 
-def test_a_source_that_knows_its_pictures_is_not_read():
+def test_a_source_that_knows_its_images_is_not_read():
     class Reads:
         def read(self, key):
             return b"content of " + key.encode()

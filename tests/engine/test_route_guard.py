@@ -17,10 +17,10 @@ NOTHING = SimpleNamespace(kind="none")
 
 
 class Pictures:
-    """A grey picture under every key, of unknown origin."""
+    """A grey image under every key, of unknown origin."""
 
     def read(self, key: str) -> bytes:
-        """Returns an encoded picture."""
+        """Returns an encoded image."""
         from io import BytesIO
 
         from PIL import Image

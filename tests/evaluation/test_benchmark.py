@@ -23,7 +23,7 @@ def benchmark(text, tuned=None):
     )  # fmt: skip
 
 
-def test_recalls_before_and_after_tuning_and_photograph_by_photograph():
+def test_recalls_before_and_after_tuning_and_image_by_image():
     result, items = score_retrieval(benchmark(ONE_WRONG, RIGHT), PARAMS)
     assert result["scores"]["i2t_r1"] == 100 and result["scores"]["t2i_r1"] == 75
     assert result["scores"]["t2i_r5"] == result["scores"]["tuned_t2i_r1"] == 100

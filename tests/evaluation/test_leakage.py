@@ -105,6 +105,6 @@ def test_copies_are_left_out_up_to_the_limit_that_the_refusal_names():
     assert reasons == {key: f"the image {key!r} has the very bytes of 'v' in val of 'own'" for key in "ac"}
 
 
-def test_a_image_counts_once_by_name_and_bytes():
+def test_an_image_counts_once_by_name_and_bytes():
     own = _with_copies("own", [("a", "", "train"), ("b", "", "train"), ("a", "", "test")], "ab")
     assert count_leaked(own, own) == 2

@@ -42,12 +42,12 @@ def corpus():
 
 
 @pytest.fixture
-def class_sets(tmp_path, encode, photograph):
+def class_sets(tmp_path, encode, real_image):
     """All eight sets through the catalog, as conf/paper has them but for counts."""
     from gmail_kedro.datasets.class_sets import ClassSetsDataset
 
     for write in COPIES.values():
-        write(tmp_path, encode(photograph))
+        write(tmp_path, encode(real_image))
     kind, listings = "gmail_kedro.datasets.labelled_images.LabelledImagesDataset", tmp_path / "SUN397"
     divisions = {
         "caltech101": {"train_per_class": 2},

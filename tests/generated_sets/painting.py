@@ -121,7 +121,7 @@ def quality_params(**changes: object) -> QualityParams:
 
 
 def make_captions(image_count: int = 5, captions_per_image: int = 2) -> pd.DataFrame:
-    """Returns captions of training photographs, then one photograph each for val and test."""
+    """Returns captions of real training images, then one real image each for val and test."""
     rows = [
         (f"cap_{image}_{order}", f"img_{image}.jpg", f"photograph {image}, caption {order}", "train")
         for image in range(image_count)
@@ -200,7 +200,7 @@ REASONS = {"NaN": "not_finite", "black": "black", "flagged": "safety", "blank": 
 
 
 def spoil_captions(words: Mapping[int, str] = SPOILT, *, image_count: int = 12) -> pd.DataFrame:
-    """Returns one caption a photograph, with words that make the ``Spoiler`` spoil some images."""
+    """Returns one caption a real image, with words that make the ``Spoiler`` spoil some images."""
     captions = make_captions(image_count, captions_per_image=1)
     for row, word in words.items():
         captions.loc[row, "caption"] = f"{word} {row}"

@@ -17,7 +17,7 @@ def make_manifest(captions: pd.DataFrame, **changes: object) -> pd.DataFrame:
     return plan_images(captions, params=generation_params(**changes)).assign(status="made", reason="")
 
 
-def test_each_image_meets_the_photograph_of_its_caption() -> None:
+def test_each_image_meets_the_real_image_of_its_caption() -> None:
     captions = make_captions(6)
     manifest = make_manifest(captions, samples_per_caption=3).sample(frac=1, random_state=0)
     pairs = pair_by_caption(captions.sample(frac=1, random_state=1), manifest, params=HALF)
@@ -32,14 +32,14 @@ def test_each_image_meets_the_photograph_of_its_caption() -> None:
 
 
 @pytest.mark.reliability(15)
-def test_captions_a_photograph_may_vary() -> None:
-    """Test 15 of the fault tests: one photograph, N captions, N varying."""
+def test_captions_a_real_image_may_vary() -> None:
+    """Test 15 of the fault tests: one real image, N captions, N varying."""
     captions = make_captions(4).drop(index=[1, 4, 5])
     pairs = pair_by_caption(captions, make_manifest(captions), params=PairingParams(val_fraction=0.5, seed=1))
     assert pairs["caption_id"].tolist() == ["cap_0_0", "cap_1_0", "cap_3_0", "cap_1_1", "cap_3_1"]
 
 
-def test_the_split_is_by_photograph_and_independent_of_the_other_rows() -> None:
+def test_the_split_is_by_real_image_and_independent_of_the_other_rows() -> None:
     captions = make_captions(200)
     params = PairingParams(val_fraction=0.25, seed=3)
     pairs = pair_by_caption(captions, make_manifest(captions), params=params)
@@ -60,7 +60,7 @@ def test_held_out_shares_grow_with_the_fraction() -> None:
     assert chosen[0] < chosen[1] < chosen[2] < chosen[3] == set(ids)
 
 
-def test_held_out_photographs_are_those_of_the_first_release() -> None:
+def test_held_out_real_images_are_those_of_the_first_release() -> None:
     ids = [f"img_{n}.jpg" for n in range(300)]
     digests = [hashlib.sha256(f"3/{name}".encode()).digest()[:8] for name in ids]
     expected = [int.from_bytes(digest, "big") < 0.25 * 2**64 for digest in digests]
@@ -111,15 +111,15 @@ MANIFEST = make_manifest(CAPTIONS)
 def test_refuses_what_does_not_fit_and_shows_the_row(
     captions: pd.DataFrame, manifest: pd.DataFrame, message: str
 ) -> None:
-    """Test 15 of the fault tests: an orphan, a wrong photograph or caption, a pair twice, an image not made."""
+    """Test 15 of the fault tests: an orphan, a wrong real image or caption, a pair twice, an image not made."""
     with pytest.raises(ValueError, match=message):
         pair_by_caption(captions, manifest, params=HALF)
 
 
 @pytest.mark.reliability(15)
-def test_photographs_of_the_held_out_splits_never_train() -> None:
+def test_real_images_of_the_held_out_splits_never_train() -> None:
     captions = make_captions(5)
-    leaking = replaced(captions, 11, "image_id", "img_2.jpg")  # the test photograph is a training one, too
+    leaking = replaced(captions, 11, "image_id", "img_2.jpg")  # the real test image is a training one, too
     with pytest.raises(ValueError, match="pairs show .*'cap_2_0'.*one of its test split"):
         pair_by_caption(leaking, make_manifest(captions), params=HALF)
 
@@ -140,14 +140,14 @@ SHARED = generation_params(dedupe_prompts=True, samples_per_caption=2)
 
 
 def make_shared() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Captions of six photographs, the second caption the same for all of them, white space aside."""
+    """Captions of six real images, the second caption the same for all of them, white space aside."""
     captions = make_captions(6)
     same = captions["caption_id"].str.endswith("_1")
     captions.loc[same, "caption"] = ["a  cat", "a cat", "a\tcat", "a cat ", "a cat", "a cat"]
     return captions, plan_images(captions, params=SHARED).assign(status="made", reason="")
 
 
-def test_a_shared_image_meets_every_photograph_that_has_its_caption() -> None:
+def test_a_shared_image_meets_every_real_image_that_has_its_caption() -> None:
     captions, manifest = make_shared()
     assert len(manifest) == 14
     pairs = pair_by_caption(captions, manifest, params=HALF, generation=SHARED)

@@ -13,7 +13,7 @@ def table(*rows: tuple[object, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["caption_id", "image_id", "caption", "split"])
 
 
-def test_one_row_an_image_by_sample_then_rank_then_photograph() -> None:
+def test_one_row_an_image_by_sample_then_rank_then_real_image() -> None:
     plan = plan_images(make_captions(3), params=generation_params(samples_per_caption=2, shard_size=2))
     assert tuple(plan.columns) == PLAN_COLUMNS
     assert plan["key"].tolist() == [
@@ -26,7 +26,7 @@ def test_one_row_an_image_by_sample_then_rank_then_photograph() -> None:
     assert plan["seed"].is_unique
 
 
-def test_takes_the_first_captions_of_each_photograph_even_if_they_are_scattered() -> None:
+def test_takes_the_first_captions_of_each_real_image_even_if_they_are_scattered() -> None:
     captions = table(
         ("a0", "a", "u", "train"),
         ("b0", "b", "v", "train"),
@@ -61,7 +61,7 @@ def test_a_larger_plan_keeps_every_full_shard(name: str, shared: bool) -> None:
     assert set(small["key"]) < set(large["key"])
 
 
-def test_with_one_caption_and_one_sample_more_photographs_only_add_rows() -> None:
+def test_with_one_caption_and_one_sample_more_real_images_only_add_rows() -> None:
     small, large = (
         plan_images(make_captions(5), params=generation_params(captions_per_image=1, image_count=count))
         for count in (2, 4)
@@ -69,7 +69,7 @@ def test_with_one_caption_and_one_sample_more_photographs_only_add_rows() -> Non
     pd.testing.assert_frame_equal(small, large.iloc[: len(small)])
 
 
-def test_equal_captions_of_a_photograph_count_once() -> None:
+def test_equal_captions_of_a_real_image_count_once() -> None:
     captions = table(
         ("a0", "a", "a cat", "train"),
         ("a1", "a", " a\tcat\n", "train"),

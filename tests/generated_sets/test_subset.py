@@ -24,7 +24,7 @@ def made(tmp_path: Path) -> GeneratedSet:
 
 
 @pytest.mark.parametrize("quality", [{}, PICKY, PICKY | {"retries": 2}])
-def test_the_first_photographs_are_the_set_that_generating_for_them_gives(tmp_path: Path, quality: dict):
+def test_the_first_real_images_are_the_set_that_generating_for_them_gives(tmp_path: Path, quality: dict):
     captions = make_captions(image_count=8)
     whole = make_set(tmp_path / "whole", captions, quality=quality)
     direct = make_set(tmp_path / "direct", captions, quality=quality, image_count=5)

@@ -6,7 +6,7 @@ from kedro.pipeline import Pipeline, node
 from kedro_datasets.json import JSONDataset
 
 from gmail_kedro.datasets.corpus import CorpusDataset
-from gmail_kedro.hooks.input_hooks import refuse_missing, refuse_writing_photographs
+from gmail_kedro.hooks.input_hooks import refuse_missing, refuse_writing_own_corpus
 
 
 def same(*given: object) -> object:
@@ -17,13 +17,13 @@ def stored(folder, *names):
     return DataCatalog({name: JSONDataset(filepath=str(folder / f"{name}.json")) for name in names})
 
 
-def test_the_default_pipeline_beside_ones_own_photographs_is_refused_with_the_one_that_works(tmp_path):
-    photographs = CorpusDataset(name="own", layout="folder", images=str(tmp_path))
+def test_the_default_pipeline_beside_ones_own_real_images_is_refused_with_the_one_that_works(tmp_path):
+    real_images = CorpusDataset(name="own", layout="folder", images=str(tmp_path))
     makes_a_world = Pipeline([node(same, None, "corpus")])
     with pytest.raises(DatasetError, match="'own' .* is read-only.*run the rest of the default: --pipelines=gmail"):
-        refuse_writing_photographs(makes_a_world, DataCatalog({"corpus": CachedDataset(photographs)}))
-    refuse_writing_photographs(Pipeline([node(same, "corpus", "out")]), DataCatalog({"corpus": photographs}))
-    refuse_writing_photographs(makes_a_world, stored(tmp_path, "corpus"))
+        refuse_writing_own_corpus(makes_a_world, DataCatalog({"corpus": CachedDataset(real_images)}))
+    refuse_writing_own_corpus(Pipeline([node(same, "corpus", "out")]), DataCatalog({"corpus": real_images}))
+    refuse_writing_own_corpus(makes_a_world, stored(tmp_path, "corpus"))
 
 
 def test_a_baseline_that_was_not_run_is_refused_with_the_pipeline_that_makes_it(tmp_path):

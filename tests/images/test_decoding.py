@@ -25,17 +25,17 @@ def _difference(first: Image.Image, second: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
-def test_lossless_formats_come_back_exactly(encode, photograph, kind):
-    decoded = decode_image(encode(photograph, kind), name="x")
+def test_lossless_formats_come_back_exactly(encode, real_image, kind):
+    decoded = decode_image(encode(real_image, kind), name="x")
     assert decoded.mode == "RGB"
-    assert _difference(decoded, photograph) == 0
+    assert _difference(decoded, real_image) == 0
 
 
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {"quality": 95}), ("GIF", {})])
-def test_lossy_formats_come_back_nearly(encode, photograph, kind, options):
-    decoded = decode_image(encode(photograph, kind, **options), name="x")
+def test_lossy_formats_come_back_nearly(encode, real_image, kind, options):
+    decoded = decode_image(encode(real_image, kind, **options), name="x")
     assert decoded.mode == "RGB"
-    assert _difference(decoded, photograph) < 6
+    assert _difference(decoded, real_image) < 6
 
 
 @pytest.mark.reliability(11)
@@ -47,29 +47,29 @@ def test_lossy_formats_come_back_nearly(encode, photograph, kind, options):
         (7, Image.Transpose.TRANSVERSE), (8, Image.Transpose.ROTATE_270), (99, None),
     ],
 )  # fmt: skip
-def test_exif_orientation_is_undone(encode, photograph, orientation, stored):
+def test_exif_orientation_is_undone(encode, real_image, orientation, stored):
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
-    as_stored = photograph if stored is None else photograph.transpose(stored)
+    as_stored = real_image if stored is None else real_image.transpose(stored)
     for kind, options in (("JPEG", {"quality": 95, "subsampling": 0}), ("PNG", {}), ("TIFF", {})):
         decoded = decode_image(encode(as_stored, kind, exif=exif, **options), name="x")
-        assert _difference(decoded, photograph) < 3, kind
+        assert _difference(decoded, real_image) < 3, kind
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_leaves_the_pixels(encode, photograph):
-    data = encode(photograph, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7fgarbage")
-    assert decode_image(data, name="x").size == photograph.size
+def test_damaged_exif_leaves_the_pixels(encode, real_image):
+    data = encode(real_image, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\x7fgarbage")
+    assert decode_image(data, name="x").size == real_image.size
 
 
 @pytest.mark.reliability(11)
-def test_cmyk_and_grey_and_palette(encode, photograph):
-    assert _difference(decode_image(encode(photograph.convert("CMYK")), name="x"), photograph) < 6
-    grey = photograph.convert("L")
+def test_cmyk_and_grey_and_palette(encode, real_image):
+    assert _difference(decode_image(encode(real_image.convert("CMYK")), name="x"), real_image) < 6
+    grey = real_image.convert("L")
     assert _difference(decode_image(encode(grey, "PNG"), name="x"), grey.convert("RGB")) == 0
-    palette = photograph.quantize(64)
+    palette = real_image.quantize(64)
     assert _difference(decode_image(encode(palette, "PNG"), name="x"), palette.convert("RGB")) == 0
-    assert decode_image(encode(photograph.convert("1"), "PNG"), name="x").mode == "RGB"
+    assert decode_image(encode(real_image.convert("1"), "PNG"), name="x").mode == "RGB"
 
 
 @pytest.mark.reliability(11)
@@ -111,20 +111,20 @@ def test_what_is_no_image_is_refused(data, message):
 
 @pytest.mark.reliability(11)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF"])
-def test_a_cut_off_image_is_refused(encode, photograph, kind):
-    data = encode(photograph, kind)
+def test_a_cut_off_image_is_refused(encode, real_image, kind):
+    data = encode(real_image, kind)
     for kept in (len(data) * 2 // 3, len(data) - 60):
         with pytest.raises(ValueError, match=r"image 'cat.jpg' .*(Fetch it again|leave it out)"):
             decode_image(data[:kept], name="cat.jpg")
 
 
-def test_a_cut_that_the_header_does_not_show_is_found(encode, photograph):
+def test_a_cut_that_the_header_does_not_show_is_found(encode, real_image):
     with pytest.raises(ValueError, match="'cat.jpg' is cut off or corrupt"):
-        decode_image(encode(photograph)[:-60], name="cat.jpg")
+        decode_image(encode(real_image)[:-60], name="cat.jpg")
 
 
-def test_a_corrupt_png_is_refused(encode, photograph):
-    data = bytearray(encode(photograph, "PNG"))
+def test_a_corrupt_png_is_refused(encode, real_image):
+    data = bytearray(encode(real_image, "PNG"))
     data[60:70] = b"\x00" * 10
     with pytest.raises(ValueError, match=r"'cat.png' is cut off or corrupt \(\d+ bytes"):
         decode_image(bytes(data), name="cat.png")
@@ -182,11 +182,11 @@ def test_a_hundred_to_one_is_an_image(encode):
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
-def test_avif_is_decoded_upright(encode, photograph):
+def test_avif_is_decoded_upright(encode, real_image):
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = 6
-    data = encode(photograph.transpose(Image.Transpose.ROTATE_90), "AVIF", quality=95, exif=exif)
-    assert _difference(decode_image(data, name="x"), photograph) < 6
+    data = encode(real_image.transpose(Image.Transpose.ROTATE_90), "AVIF", quality=95, exif=exif)
+    assert _difference(decode_image(data, name="x"), real_image) < 6
 
 
 def test_endings_are_looked_up_in_lower_case_and_are_of_one_kind():
@@ -206,8 +206,8 @@ def test_unbounded_pixel_types_are_refused(encode):
 
 
 @pytest.mark.reliability(11)
-def test_pillows_globals_are_left_alone(encode, photograph):
+def test_pillows_globals_are_left_alone(encode, real_image):
     limit, lenient = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-    decode_image(encode(photograph), name="x")
+    decode_image(encode(real_image), name="x")
     assert limit == Image.MAX_IMAGE_PIXELS
     assert lenient == ImageFile.LOAD_TRUNCATED_IMAGES

@@ -59,8 +59,8 @@ def test_files_and_tars_know_their_sizes(tmp_path):
     assert images.size("0/k") == len(images.read("0/k")) == 7
 
 
-def test_looking_at_images_tells_the_copies_among_those_that_can_be_used(encode, photograph):
-    whole, other = encode(photograph), encode(photograph.rotate(90))
+def test_looking_at_images_tells_the_copies_among_those_that_can_be_used(encode, real_image):
+    whole, other = encode(real_image), encode(real_image.rotate(90))
     images = Counting({"a": whole, "bad": b"x", "b": other, "c": whole, "bad_too": b"x", "d": other})
     faults = find_faults(_corpus(images), images.contents)
     assert faults.copies == {"c": "a", "d": "b"} and set(faults.unusable) == {"bad", "bad_too"}

@@ -11,8 +11,8 @@ from gmail_kedro.interfaces import Corpus
 
 
 @pytest.fixture
-def corpus(tmp_path, encode, photograph) -> Corpus:
-    whole = encode(photograph)
+def corpus(tmp_path, encode, real_image) -> Corpus:
+    whole = encode(real_image)
     contents = {"whole": whole, "cut": whole[:-60], "html": b"<html>404</html>", "empty": b""}
     for name, content in contents.items():
         (tmp_path / f"{name}.jpg").write_bytes(content)
@@ -35,12 +35,12 @@ def test_all_bad_ones_are_counted_and_five_are_shown(corpus):
     assert "HTML" in lines[2]
 
 
-def test_a_image_is_counted_once(corpus):
+def test_an_image_is_counted_once(corpus):
     with pytest.raises(ValueError, match="1 of the 2 images"):
         check_images(corpus, ["html", "whole", "html", "whole"])
 
 
-def test_a_image_of_another_corpus_is_bad(corpus):
+def test_an_image_of_another_corpus_is_bad(corpus):
     with pytest.raises(ValueError, match="no image 'other' among 8"):
         check_images(corpus, ["other"])
 

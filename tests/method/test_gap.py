@@ -21,10 +21,10 @@ from ..precision import assert_equal_but_rounding
 
 
 def cloud(seed, *, photograph_count=60, captions=3, width=12, shift=0.0, noise=0.3):
-    """Returns generated [N, D], real [N, D] and groups [N]; each photograph has several generated images."""
+    """Returns generated [N, D], real [N, D] and groups [N]; each real image has several generated images."""
     rng = torch.Generator().manual_seed(seed)
-    photographs = torch.randn(photograph_count, width, generator=rng)
-    real = photographs.repeat_interleave(captions, dim=0)
+    real_images = torch.randn(photograph_count, width, generator=rng)
+    real = real_images.repeat_interleave(captions, dim=0)
     generated = real + noise * torch.randn(real.shape, generator=rng)
     generated[:, 0] += shift
     return generated, real, np.repeat([f"photo_{i}" for i in range(photograph_count)], captions)
@@ -63,8 +63,8 @@ def test_trace_is_one_minus_squared_mean():
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("sizes", [[1, 1], [3, 3], [5, 2, 2, 1], [1, 4, 3, 2, 2], [5] * 8])
-def test_random_cosine_never_pairs_a_photograph_with_itself(seed, sizes):
-    # One-hot photographs: a cosine of 1 would be the photograph itself.
+def test_random_cosine_never_pairs_a_real_image_with_itself(seed, sizes):
+    # One-hot real images: a cosine of 1 would be the real image itself.
     numbers = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     rows = torch.eye(len(sizes))[torch.as_tensor(numbers)]
     cosines = random_cosine(rows, rows, numbers, seed=seed)
@@ -72,7 +72,7 @@ def test_random_cosine_never_pairs_a_photograph_with_itself(seed, sizes):
     assert (cosines == 0).all()
 
 
-def test_random_cosine_uses_every_photograph_once():
+def test_random_cosine_uses_every_real_image_once():
     generated, real = torch.ones(6, 2), torch.tensor([[1.0, i] for i in range(6)])
     cosines = random_cosine(generated, real, list("abcdef"), seed=0)
     assert sorted(cosines.tolist()) == pytest.approx(sorted(paired_cosine(generated, real).tolist()))
@@ -102,15 +102,15 @@ def test_equal_distributions_leave_the_probe_at_chance():
     assert 0.42 < result.null_auc < 0.58
 
 
-def test_the_probe_cannot_learn_photographs_by_heart():
-    # Modality depends on the photograph alone: a probe that saw a photograph's other pairs would know.
+def test_the_probe_cannot_learn_real_images_by_heart():
+    # Modality depends on the real image alone: a probe that saw a real image's other pairs would know.
     rng = torch.Generator().manual_seed(1)
     side = torch.randint(0, 2, (20, 1), generator=rng).repeat_interleave(10, dim=0).float() * 2 - 1
-    photographs = torch.randn(20, 64, generator=rng).repeat_interleave(10, dim=0)
+    real_images = torch.randn(20, 64, generator=rng).repeat_interleave(10, dim=0)
     mark = torch.randn(20, 64, generator=rng).repeat_interleave(10, dim=0) * side
     groups = np.repeat(np.arange(20), 10)
-    grouped = probe_auc(photographs + mark, photographs - mark, groups, seed=0)
-    leaked = probe_auc(photographs + mark, photographs - mark, np.arange(200), seed=0)
+    grouped = probe_auc(real_images + mark, real_images - mark, groups, seed=0)
+    leaked = probe_auc(real_images + mark, real_images - mark, np.arange(200), seed=0)
     assert grouped.auc < 0.75
     assert leaked.auc > 0.95
 
@@ -127,12 +127,12 @@ def test_wins_by_group_give_the_auc_of_any_resample():
     wins, sizes = _wins_by_group(generated, real, numbers), np.bincount(numbers)
     for drawn in ([0, 1, 2, 3], [0, 0, 3, 3], [2, 2, 2, 1]):
         weights = np.bincount(drawn, minlength=4)
-        rows = np.concatenate([np.flatnonzero(numbers == photograph) for photograph in drawn])
+        rows = np.concatenate([np.flatnonzero(numbers == real_image) for real_image in drawn])
         expected = naive_fold_auc(generated[rows], real[rows])
         assert weights @ wins @ weights / (weights @ sizes) ** 2 == pytest.approx(expected)
 
 
-def test_the_interval_holds_the_auc_and_narrows_with_more_photographs():
+def test_the_interval_holds_the_auc_and_narrows_with_more_real_images():
     widths = []
     for photograph_count in (40, 400):
         generated, real, groups = cloud(11, photograph_count=photograph_count, shift=0.5)

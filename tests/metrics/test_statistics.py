@@ -80,13 +80,13 @@ def test_paired_difference_is_the_bootstrap_of_differences():
 
 
 def test_copies_of_an_item_add_nothing_when_grouped():
-    photographs = np.random.default_rng(0).random(200) < 0.4
-    once = bootstrap_interval(photographs, count=500, seed=0)
+    real_images = np.random.default_rng(0).random(200) < 0.4
+    once = bootstrap_interval(real_images, count=500, seed=0)
     names = [f"photo_{row:03d}" for row in range(200)]
-    five_times = bootstrap_interval(np.repeat(photographs, 5), count=500, seed=0, groups=np.repeat(names, 5))
+    five_times = bootstrap_interval(np.repeat(real_images, 5), count=500, seed=0, groups=np.repeat(names, 5))
     assert (five_times.mean, five_times.low, five_times.high) == pytest.approx((once.mean, once.low, once.high))
-    alone = bootstrap_interval(np.repeat(photographs, 5), count=500, seed=0)
-    assert alone.high - alone.low < 0.6 * (once.high - once.low)  # what ignoring the photographs would claim
+    alone = bootstrap_interval(np.repeat(real_images, 5), count=500, seed=0)
+    assert alone.high - alone.low < 0.6 * (once.high - once.low)  # what ignoring the real images would claim
 
 
 def test_groups_of_unequal_size_keep_the_mean_over_items():
@@ -163,15 +163,15 @@ def test_the_p_value_has_its_limits():
     assert permutation_p_value(a, a + 1, count=999, seed=0) == permutation_p_value(a + 1, a, count=999, seed=0)
 
 
-def test_captions_of_one_photograph_are_swapped_together():
+def test_captions_of_one_real_image_are_swapped_together():
     rng = np.random.default_rng(2)
-    photographs = np.repeat(np.arange(12), 20)
-    a = rng.normal(size=12)[photographs] + 0.5
+    real_images = np.repeat(np.arange(12), 20)
+    a = rng.normal(size=12)[real_images] + 0.5
     b = np.zeros(240)
     alone = permutation_p_value(a, b, count=2000, seed=0)
-    together = permutation_p_value(a, b, count=2000, seed=0, groups=photographs)
-    by_photograph = permutation_p_value(a[::20], b[::20], count=2000, seed=0)
-    assert together == pytest.approx(by_photograph, abs=0.03) and alone < together
+    together = permutation_p_value(a, b, count=2000, seed=0, groups=real_images)
+    by_real_image = permutation_p_value(a[::20], b[::20], count=2000, seed=0)
+    assert together == pytest.approx(by_real_image, abs=0.03) and alone < together
 
 
 def test_a_paired_test_needs_the_same_items():

@@ -97,7 +97,7 @@ def world(written: Written, path: Path) -> Corpus:
     return written.corpus(path)
 
 
-def photographs(written: Written, path: Path) -> list[bytes]:
+def real_images(written: Written, path: Path) -> list[bytes]:
     corpus = written.corpus(path)
     return [corpus.images.read(key) for key in corpus.captions["image_id"].unique()]
 
@@ -209,8 +209,8 @@ def tuned_classifiers(encoder: Any) -> Classifiers:
     return Classifiers({"light": state}, {"light": 2}, encoder.fingerprint)
 
 
-def middle_of_a_picture(written: Written, path: Path) -> int:
-    """Where a shard's bytes are a picture's; the others are those of headers and facts."""
+def middle_of_a_image(written: Written, path: Path) -> int:
+    """Where a shard's bytes are an image's; the others are those of headers and facts."""
     images: ShardImages = written.load("generated_images")
     place = next(place for place in map(images.locate, images.keys()) if place.shard_id == path.stem)
     return place.offset + place.size // 2
@@ -238,11 +238,11 @@ RUN, VERIFY, TABLES = "a run", "`gmail-kedro set verify`", "tables and report"
 KINDS = (
     Kind("01_raw/mini_scienceqa/*", RUN, questions),
     Kind("01_raw/mini_mmmu/*", RUN, questions),
-    Kind("01_raw/*/images/*.jpg", RUN, photographs),
+    Kind("01_raw/*/images/*.jpg", RUN, real_images),
     Kind("01_raw/*/world.json", RUN, world),
-    Kind("01_raw/*/SHA256SUMS", RUN, photographs),
+    Kind("01_raw/*/SHA256SUMS", RUN, real_images),
     Kind("01_raw/*.json", RUN, world),
-    Kind("02_intermediate/*/*.tar", RUN, pictures, middle_of_a_picture),
+    Kind("02_intermediate/*/*.tar", RUN, pictures, middle_of_a_image),
     Kind("02_intermediate/*/set.json", RUN, pictures),
     Kind("02_intermediate/*.parquet", RUN, by_catalog),
     Kind("02_intermediate/*/SHA256SUMS", RUN, run_sums),

@@ -28,7 +28,7 @@ PLACES = ["on the beach", "in a street", "near a table", "under a tree", "at nig
 
 
 def save_weights(root: Path) -> None:
-    """Tiny stand-ins by the zoo's names, each in the layout its original is published in."""
+    """Tiny stand-ins by the models' names, each in the layout its original is published in."""
     for name, packaged in (("clip_vit_b_32", "clip"), ("synclr_vit_b_16", "synclr"), ("gpt2", "gpt2")):
         shutil.copytree(packaged_weights(packaged), root / WEIGHTS / name)
     save_stable_diffusion_2(root / WEIGHTS / "stable_diffusion_2_base")
@@ -38,7 +38,7 @@ def save_weights(root: Path) -> None:
 
 
 def save_corpora(root: Path) -> None:
-    """A few photographs of every captioned corpus and benchmark that the pipelines read."""
+    """A few real images of every captioned corpus and benchmark that the pipelines read."""
     _save_coco(root / RAW / "coco")
     members = [member for number in range(4) for member in _web_sample(number)]
     write_tar(root / RAW / "cc3m/00000.tar", members)
@@ -50,7 +50,7 @@ def save_corpora(root: Path) -> None:
 
 
 def save_class_sets(root: Path) -> None:
-    """A few pictures of each of the eight classification sets, to measure and to train on."""
+    """A few images of each of the eight classification sets, to measure and to train on."""
     picture = io.BytesIO()
     _draw(80).save(picture, "JPEG")
     for name, write in COPIES.items():
@@ -58,7 +58,7 @@ def save_class_sets(root: Path) -> None:
 
 
 def write_profile(root: Path) -> str:
-    """Writes a profile that is the paper's but for counts, which a few photographs cannot have; returns its name."""
+    """Writes a profile that is the paper's but for counts, which a few real images cannot have; returns its name."""
     folder = root / "conf" / "dry"
     shutil.copytree(root / "conf/paper", folder)
     for file, reader, changes in (
@@ -87,12 +87,12 @@ def write_short_profile(root: Path, source: str, changes: dict[str, dict[str, An
 
 
 def _save_coco(folder: Path) -> None:
-    """Karpathy's file over the 2014 photographs, and the 2017 ones with COCO's own annotations."""
+    """Karpathy's file over the 2014 real images, and the 2017 ones with COCO's own annotations."""
     entries = []
     for number, split in enumerate(SPLITS):
         part = "train2014" if split == "train" else "val2014"
         name = f"COCO_{part}_{number + 9:012d}.jpg"
-        _photograph(folder / part / name, number)
+        _real_image(folder / part / name, number)
         sentences = [{"raw": text, "tokens": text.split(), "sentid": number * 5 + i} for i, text in _captions(number)]
         entries.append(
             {
@@ -105,7 +105,7 @@ def _save_coco(folder: Path) -> None:
     annotations: list[dict[str, Any]] = []
     for number in range(3):
         images.append({"id": 500 + number, "file_name": f"{500 + number:012d}.jpg"})
-        _photograph(folder / "val2017" / images[-1]["file_name"], 20 + number)
+        _real_image(folder / "val2017" / images[-1]["file_name"], 20 + number)
         annotations += [{"id": number * 5 + i, "image_id": 500 + number, "caption": text} for i, text in _captions(20)]
     _write_json(folder / "annotations/captions_val2017.json", {"images": images, "annotations": annotations})
 
@@ -114,7 +114,7 @@ def _save_flickr30k(folder: Path) -> None:
     lines = []
     for number in range(4):
         name = f"{1_000_092_795 + number}.jpg"
-        _photograph(folder / "flickr30k-images" / name, 30 + number)
+        _real_image(folder / "flickr30k-images" / name, 30 + number)
         lines += [f"{name}#{i}\t{text}" for i, text in _captions(30 + number)]
     (folder / "results_20130124.token").write_text("\n".join(lines) + "\n")
 
@@ -130,7 +130,7 @@ def _save_sharegpt4v(folder: Path) -> None:
     entries = []
     for number in range(4):
         name = f"coco/train2017/{700 + number:012d}.jpg"
-        _photograph(folder / name, 40 + number)
+        _real_image(folder / name, 40 + number)
         long = " ".join(f"{text.capitalize()}." for _, text in _captions(40 + number))
         turns = [{"from": "human", "value": "Describe it.\n<image>"}, {"from": "gpt", "value": f"{long}\nIt is day."}]
         entries.append({"id": f"{700 + number:012d}", "image": name, "conversations": turns})
@@ -152,7 +152,7 @@ def _question(number: int) -> Question:
     )  # fmt: skip
 
 
-def _photograph(path: Path, number: int) -> None:
+def _real_image(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _draw(number).save(path, "JPEG", quality=90)
 

@@ -22,7 +22,7 @@ from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-PAIRS, PHOTOGRAPHS = 18, 6
+PAIRS, REAL_IMAGES = 18, 6
 BASE = OmegaConfigLoader(str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)["parameters"]
 RUN = RunParams(**{**BASE["run"], "precision": "float32"})
 EQ1 = AlignmentParams(**BASE["alignment"]).replace(
@@ -49,7 +49,7 @@ class Pictures:
 
 @pytest.fixture(scope="module")
 def pairs() -> pd.DataFrame:
-    images = [str(number % PHOTOGRAPHS) for number in range(PAIRS)]
+    images = [str(number % REAL_IMAGES) for number in range(PAIRS)]
     return pd.DataFrame(
         {
             "image_id": images,
@@ -111,7 +111,7 @@ def assert_close(first, second, tolerance=1e-6):
 
 @pytest.mark.reliability(17)
 def test_cached_loss_equals_the_online_loss(world):
-    """Algorithm 1 as printed: both towers on the batch's own pictures, no cache anywhere."""
+    """Algorithm 1 as printed: both towers on the batch's own images, no cache anywhere."""
     built = world(EQ1)
     rows = built.step._batch(0)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_cached_loss_equals_the_online_loss(world):
     assert float(built.step(0)["loss"].detach()) == pytest.approx(float(online.detach()), abs=1e-5)
 
 
-def test_the_frozen_teacher_is_computed_once_and_no_photograph_is_decoded_in_training(world):
+def test_the_frozen_teacher_is_computed_once_and_no_real_image_is_decoded_in_training(world):
     built = world(EQ1)
     for index in range(4):
         gradients(built, index)
@@ -165,7 +165,7 @@ def test_what_is_separable_needs_one_forward_pass(world, name):
     seen = []
     built.student.encoder.image_tower.register_forward_hook(lambda *_: seen.append(1))
     built.step(0)
-    parts = 4 if name != "preservation" else 8  # generated and real pictures, each once
+    parts = 4 if name != "preservation" else 8  # generated and real images, each once
     assert built.objective.is_separable and len(seen) == parts
 
 
@@ -206,7 +206,7 @@ def test_without_a_compiler_nothing_is_begun(world, monkeypatch):
         world(EQ1.replace(compile=True))
 
 
-def test_negatives_never_show_the_positives_photograph(world):
+def test_negatives_never_show_the_positives_real_image(world):
     built = world(EQ1.replace(negatives="cache"))
     assert sorted(built.data.image_ids[built.step._negatives(0)]) == [0, 1, 2, 3, 4]
     rows = built.step._batch(0)
@@ -223,7 +223,7 @@ def test_negatives_never_show_the_positives_photograph(world):
     assert float(built.step(0)["loss"].detach()) == pytest.approx(total / len(rows), abs=1e-4)
 
 
-def test_the_queue_holds_the_last_photographs_each_once_whatever_came_before(world):
+def test_the_queue_holds_the_last_real_images_each_once_whatever_came_before(world):
     built = world(EQ1.replace(negatives="queue", queue_size=3))
     assert len(built.step._negatives(0)) == 0
     queue = built.step._negatives(2)
@@ -237,11 +237,11 @@ def test_a_queue_larger_than_the_world_does_not_walk_back_to_the_first_step(worl
     built = world(EQ1.replace(negatives="queue", queue_size=1000))
     seen, batch = [], built.step._batch
     monkeypatch.setattr(built.step, "_batch", lambda index: seen.append(index) or batch(index))
-    assert len(built.step._negatives(5000)) == PHOTOGRAPHS - 1  # all of the training split
+    assert len(built.step._negatives(5000)) == REAL_IMAGES - 1  # all of the training split
     assert len(seen) <= 4
 
 
-def test_unique_per_batch_never_draws_a_photograph_twice_and_visits_all(world):
+def test_unique_per_batch_never_draws_a_real_image_twice_and_visits_all(world):
     built = world(EQ1.replace(same_image="unique_per_batch", **{"training.batch_size": 5}))
     for index in range(5):
         ids = built.data.image_ids[built.step._batch(index)]
@@ -277,7 +277,7 @@ def test_patch_dropout_is_for_training_alone(world):
     assert built.student.encoder.pool_image(pictures)[1].shape[1] == 64
 
 
-def test_few_photographs_are_the_first_of_the_training_split_with_all_their_pairs(pairs):
+def test_few_real_images_are_the_first_of_the_training_split_with_all_their_pairs(pairs):
     assert set(pairs["split"][aligned_rows(pairs, EQ1)]) == {"train"}
     rows = aligned_rows(pairs, EQ1.replace(photograph_count=2))
     first = list(dict.fromkeys(pairs["image_id"][pairs["split"] == "train"]))[:2]

@@ -14,8 +14,8 @@ CAPTIONS = ["a dog runs.", "Zwei Hunde – „spielen“ 🐕!!", "two dogs; one
 
 
 @pytest.fixture
-def photographs(tmp_path):
-    """Thirty small photographs with free captions, in Karpathy's layout."""
+def real_images(tmp_path):
+    """Thirty small real images with free captions, in Karpathy's layout."""
     folder = tmp_path / "photographs"
     (folder / "images").mkdir(parents=True)
     images = []
@@ -35,21 +35,21 @@ def photographs(tmp_path):
 
 
 @pytest.fixture
-def own(tmp_path, repository, run_in, photographs, monkeypatch):
-    """Runs a pipeline on the photographs as a user of the own_corpus profile would."""
+def own(tmp_path, repository, run_in, real_images, monkeypatch):
+    """Runs a pipeline on the real images as a user of the own_corpus profile would."""
     (tmp_path / "project").mkdir()
     project = make_project(tmp_path / "project", repository)
     monkeypatch.chdir(project)
 
     def run(*pipelines, **parameters):
-        places = {"annotations": str(photographs / "dataset.json"), "images": str(photographs / "images")}
+        places = {"annotations": str(real_images / "dataset.json"), "images": str(real_images / "images")}
         run_in(project, *pipelines, env="own_corpus", set="own", run_id="own", **(places | parameters))
         return project
 
     return run
 
 
-def test_own_photographs_go_all_the_way(own):
+def test_own_real_images_go_all_the_way(own):
     project = own("gmail", pairing={"val_fraction": 0.5}, generation={"image_count": 24, "captions_per_image": 4})
     scores = json.loads((project / "data/08_reporting/own/scores.json").read_text())
     assert scores["protocol"]["corpus"] == "own" and scores["protocol"]["split"] == "val"
@@ -61,9 +61,9 @@ def test_own_photographs_go_all_the_way(own):
     assert described["truncated_prompt_count"] > 0
 
 
-def test_missing_photographs_are_counted_and_left_out_as_the_message_says(own, photographs, tmp_path):
+def test_missing_real_images_are_counted_and_left_out_as_the_message_says(own, real_images, tmp_path):
     for number in (3, 25):  # of train and of val
-        (photographs / f"images/photo_{number}.jpg").unlink()
+        (real_images / f"images/photo_{number}.jpg").unlink()
     with pytest.raises(Exception, match=r"2 of the 30 images of the corpus 'own'.*skip_missing: true.*\n.*photo_3.jpg"):
         own("generation")
     catalog = tmp_path / "project/conf/own_corpus/catalog_corpus.yml"
@@ -72,8 +72,8 @@ def test_missing_photographs_are_counted_and_left_out_as_the_message_says(own, p
     assert set(pd.read_parquet(home / "captions.parquet")["image_id"]) == {str(n) for n in range(30)} - {"3", "25"}
 
 
-def test_corrupt_photograph(own, photographs):
-    path = photographs / "images/photo_4.jpg"
+def test_corrupt_real_image(own, real_images):
+    path = real_images / "images/photo_4.jpg"
     path.write_bytes(path.read_bytes()[:400])
     told = r"1 of the 24 training images of the corpus 'own' cannot be used \(4.17%\)(.|\n)*image '4'"
     with pytest.raises(Exception, match=told):
@@ -82,8 +82,8 @@ def test_corrupt_photograph(own, photographs):
     assert "4," in (project / "data/02_intermediate/own/unreadable_photographs.csv").read_text()
 
 
-def test_empty_captions_file(own, photographs):
-    (photographs / "dataset.json").write_text("")
+def test_empty_captions_file(own, real_images):
+    (real_images / "dataset.json").write_text("")
     with pytest.raises(Exception, match="dataset.json"):
         own("generation")
 
@@ -99,19 +99,19 @@ def test_empty_captions_file(own, photographs):
         ({"alignment": {"lora": {"rank": "four"}}}, "alignment.lora.rank must be a valid integer. Got 'four'"),
     ],
 )
-def test_bad_parameters_stop_the_run_before_its_first_node(own, photographs, parameters, message):
+def test_bad_parameters_stop_the_run_before_its_first_node(own, real_images, parameters, message):
     with pytest.raises(Exception, match=message):
         own("gmail", **parameters)
-    assert not (photographs.parent / "project/data").exists()
+    assert not (real_images.parent / "project/data").exists()
 
 
-def test_a_split_of_one_photograph_stops_the_run_before_its_first_node(own, photographs):
-    content = json.loads((photographs / "dataset.json").read_text())
+def test_a_split_of_one_real_image_stops_the_run_before_its_first_node(own, real_images):
+    content = json.loads((real_images / "dataset.json").read_text())
     content["images"] = content["images"][:25]
-    (photographs / "dataset.json").write_text(json.dumps(content))
+    (real_images / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(Exception, match=r"split 'val' of the corpus 'own' has 1 images.*'train': 24, 'val': 1"):
         own("gmail")
-    assert not (photographs.parent / "project/data").exists()
+    assert not (real_images.parent / "project/data").exists()
 
 
 @pytest.mark.parametrize("pipeline", ["align", "evaluation"])
@@ -125,26 +125,26 @@ def test_what_other_pipelines_make_is_named_with_the_commands(own, pipeline):
         own(pipeline)
 
 
-def test_nothing_is_generated_where_pairing_would_find_no_photograph_for_val(own, photographs):
+def test_nothing_is_generated_where_pairing_would_find_no_real_image_for_val(own, real_images):
     told = r"val_fraction=0.0001 and pairing.seed=0 put (\d+) .* into train and 0 into val; .*=(0.\d\d), or (.*)\.$"
     for image_count, remedy in ((5, "raise generation.image_count"), (25, "add real images to the corpus")):
         with pytest.raises(Exception, match=told) as refusal:
             own("generation", "pairing", pairing={"val_fraction": 0.0001}, generation={"image_count": image_count})
         count, fraction, advice = re.search(told, str(refusal.value)).groups()
         assert (int(count), advice) == (min(image_count, 24), remedy)
-        assert not (photographs.parent / "project/data/02_intermediate/own/shards").exists()
+        assert not (real_images.parent / "project/data/02_intermediate/own/shards").exists()
     project = own("generation", "pairing", pairing={"val_fraction": float(fraction)}, generation={"image_count": 25})
     pairs = pd.read_parquet(project / "data/03_primary/own/pairs.parquet")
     assert pairs.groupby("split")["image_id"].nunique().to_dict()["val"] >= 1
 
 
-def test_copies_are_refused_then_left_out_and_merged(own, photographs):
-    folder = photographs / "images"
+def test_copies_are_refused_then_left_out_and_merged(own, real_images):
+    folder = real_images / "images"
     shutil.copy(folder / "photo_25.jpg", folder / "photo_3.jpg")  # of val, in train
     shutil.copy(folder / "photo_8.jpg", folder / "photo_9.jpg")  # of train, in train
     with pytest.raises(Exception, match=r"1 of the 24 training images .*'3' is '25'.*quality.max_unreadable=0.042 "):
         own("generation")
-    assert not (photographs.parent / "project/data/02_intermediate/own/shards").exists()
+    assert not (real_images.parent / "project/data/02_intermediate/own/shards").exists()
     project = own("generation", "pairing", quality={"max_unreadable": 0.042}, generation={"image_count": 24})
     home = project / "data/02_intermediate/own"
     captions = pd.read_parquet(home / "captions.parquet")

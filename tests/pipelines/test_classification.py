@@ -59,7 +59,7 @@ def fine_tuning(groups):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """All eight sets in one folder, each picture of its own."""
+    """All eight sets in one folder, each image of its own."""
     folder = tmp_path_factory.mktemp("raw")
     for write in COPIES.values():
         write(folder, b"")
@@ -145,8 +145,8 @@ def test_one_is_fine_tuned_and_the_others_are_probed(class_sets, evaluation, fin
     assert set(together["measure"]) == {*(f"linear_probe_{name}_acc1" for name in found), "fine_tuning_imagenet_acc1"}
 
 
-def test_generated_pictures_are_not_fine_tuned_on(class_sets, evaluation, fine_tuning, tmp_path):
-    """The real route guard: what classifies photographs learns from photographs."""
+def test_generated_images_are_not_fine_tuned_on(class_sets, evaluation, fine_tuning, tmp_path):
+    """The real route guard: what classifies real images learns from real images."""
     found = class_sets["dtd"]()
     splits = found.training()
     generated = SimpleNamespace(modality="generated", read=splits.images.read)
@@ -176,7 +176,7 @@ def test_nothing_to_measure_says_why(wanted, reason, evaluation, fine_tuning, tm
         assert scores == {"scores": {}, "intervals": {}, "unavailable": {"all": reason}} and items.empty
 
 
-def test_a_missing_picture_stops_the_measurement(class_sets, evaluation, root, tmp_path):
+def test_a_missing_image_stops_the_measurement(class_sets, evaluation, root, tmp_path):
     """Peers test 25: never a smaller benchmark."""
     gone = root / "oxford-iiit-pet/images/Abyssinian_2.jpg"
     kept = gone.read_bytes()

@@ -1,4 +1,4 @@
-"""Fine-tuning by SynCLR's recipe: the mini SynCLR on pictures that are dark or bright."""
+"""Fine-tuning by SynCLR's recipe: the mini SynCLR on images that are dark or bright."""
 
 import io
 import math
@@ -60,9 +60,9 @@ class Shades:
     def read(self, key):
         shade, number = key.split("_")
         noise = np.random.default_rng(int(number)).normal(0, 20, (40, 48, 3))
-        picture = io.BytesIO()
-        Image.fromarray(np.clip(int(shade) + noise, 0, 255).astype(np.uint8)).save(picture, "PNG")
-        return picture.getvalue()
+        image = io.BytesIO()
+        Image.fromarray(np.clip(int(shade) + noise, 0, 255).astype(np.uint8)).save(image, "PNG")
+        return image.getvalue()
 
 
 def labels_of(start, count):
@@ -92,7 +92,7 @@ def encoder():
 
 def test_loss_falls_and_the_average_tells_the_classes(light, params, tmp_path):
     state, history = fine_tune_on(light, encoder(), Checkpoints(tmp_path), params, RUN)
-    assert list(history["step"]) == list(range(20))  # of 17 pictures, two steps of eight an epoch
+    assert list(history["step"]) == list(range(20))  # of 17 images, two steps of eight an epoch
     assert history["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-3)  # the head starts near zero
     assert history["loss"].iloc[-5:].mean() < history["loss"].iloc[:5].mean() - 0.05
     kept = encoder()
@@ -132,15 +132,15 @@ def test_a_finished_state_is_not_trained_again_and_a_foreign_one_is_refused(ligh
 
 
 def test_workers_change_nothing(light, params):
-    pictures = ClassifierImages(Shades(), labels_of(0, 6), training_transform(encoder(), params), seed=3)
+    images = ClassifierImages(Shades(), labels_of(0, 6), training_transform(encoder(), params), seed=3)
     places = [[(0, 0), (0, 5)], [(1, 2), (1, 0)]]
-    alone, shared = (list(load_batches(pictures, places, workers=count)) for count in (0, 2))
+    alone, shared = (list(load_batches(images, places, workers=count)) for count in (0, 2))
     assert all(torch.equal(a, b) for one, two in zip(alone, shared, strict=True) for a, b in zip(one, two, strict=True))
-    assert not torch.equal(alone[0][0][0], alone[1][0][1])  # the same picture, cut and erased anew in another step
+    assert not torch.equal(alone[0][0][0], alone[1][0][1])  # the same image, cut and erased anew in another step
     assert [list(labels) for _, labels in alone] == [[0, 1], [0, 0]]
 
 
-def test_pictures_are_read_when_their_batch_is_due(params):
+def test_images_are_read_when_their_batch_is_due(params):
     class Counting(Shades):
         read_count = 0
 
@@ -148,8 +148,8 @@ def test_pictures_are_read_when_their_batch_is_due(params):
             Counting.read_count += 1
             return super().read(key)
 
-    pictures = ClassifierImages(Counting(), labels_of(0, 100), measuring_transform(encoder(), params), seed=0)
-    batches = load_batches(pictures, ([(0, row), (0, row + 1)] for row in range(0, 100, 2)), workers=0)
+    images = ClassifierImages(Counting(), labels_of(0, 100), measuring_transform(encoder(), params), seed=0)
+    batches = load_batches(images, ([(0, row), (0, row + 1)] for row in range(0, 100, 2)), workers=0)
     assert len(list(islice(batches, 3))) == 3 and Counting.read_count == 6
 
 
@@ -200,10 +200,10 @@ def test_earlier_blocks_learn_slower_and_biases_do_not_decay(params):
     assert drops == pytest.approx(np.linspace(0, 0.1, len(drops)))
 
 
-def test_pictures_are_measured_as_the_encoder_sees_them(params):
-    """Size and normalisation are the encoder's own; on a flat picture the resampling cannot differ."""
-    teacher, picture = encoder(), Image.new("RGB", (300, 200), (30, 90, 200))
-    torch.testing.assert_close(measuring_transform(teacher, params)(picture), teacher.preprocess(picture))
+def test_images_are_measured_as_the_encoder_sees_them(params):
+    """Size and normalisation are the encoder's own; on a flat image the resampling cannot differ."""
+    teacher, image = encoder(), Image.new("RGB", (300, 200), (30, 90, 200))
+    torch.testing.assert_close(measuring_transform(teacher, params)(image), teacher.preprocess(image))
 
 
 def test_only_a_vision_only_encoder_is_fine_tuned():

@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 class Scenes:
-    """Colourful pictures, the same ones in every codec.
+    """Colourful images, the same ones in every codec.
 
     Args:
         kind: Pillow's name of the format.
@@ -187,7 +187,7 @@ def test_a_real_side_that_is_tuned_too_counts_after_alignment():
     assert len(labels) == 4 and labels[1].startswith("real, after alignment")
 
 
-def test_one_held_out_photograph_has_no_gap_and_its_figures_say_so():
+def test_one_held_out_real_image_has_no_gap_and_its_figures_say_so():
     params, whole = DiagnosticsParams(**SETTINGS), clouds(0, 0)
     first = GapViews(**{name: rows[:1] for name, rows in vars(whole.stored).items()})
     embeddings = GapEmbeddings(whole.image_ids[:1], first, first, text=whole.text[:1])

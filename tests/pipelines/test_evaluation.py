@@ -48,12 +48,12 @@ def corpus_of(image_count, captions_each, split="test"):
 def test_protocols_are_what_papers_rank(name, images, captions):
     check_protocol(name, image_count=images, caption_count=captions)
     for count in ((images - 1, captions), (images, captions + 1), (1, 5)):
-        with pytest.raises(ValueError, match=f"{name}' ranks {images} photographs with {captions} captions"):
+        with pytest.raises(ValueError, match=f"{name}' ranks {images} images with {captions} captions"):
             check_protocol(name, image_count=count[0], caption_count=count[1])
     assert len(PROTOCOLS) == 5
 
 
-def test_a_protocol_takes_the_first_captions_of_each_photograph():
+def test_a_protocol_takes_the_first_captions_of_each_real_image():
     rows = evaluation_rows(corpus_of(1_000, 6), params(retrieval_protocol="flickr30k_1k"))
     assert len(rows) == 5_000 and "a sixth." not in set(rows["caption"])
     assert len(evaluation_rows(corpus_of(1_000, 6), params())) == 6_000
@@ -61,15 +61,15 @@ def test_a_protocol_takes_the_first_captions_of_each_photograph():
 
 @pytest.mark.parametrize(("images", "captions"), [(999, 5), (1_001, 5), (1_000, 4)])
 @pytest.mark.reliability(25)
-def test_a_missing_photograph_or_caption_stops_a_protocol(images, captions):
+def test_a_missing_real_image_or_caption_stops_a_protocol(images, captions):
     """Fault test 25: what was not there when the corpus was read does not silently make the test set smaller."""
     with pytest.raises(ValueError, match=f"Got {images} with {images * captions}. Complete the corpus"):
         evaluation_rows(corpus_of(images, captions), params(retrieval_protocol="flickr30k_1k"))
 
 
 @pytest.mark.reliability(25)
-def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path):
-    """Fault test 25: a picture missing on disk is an error that names it, never a smaller benchmark."""
+def test_a_real_image_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path):
+    """Fault test 25: an image missing on disk is an error that names it, never a smaller benchmark."""
     from gmail_kedro.models.encoders.known_encoders import build_encoder
     from gmail_kedro.params.run import RunParams
 
@@ -101,7 +101,7 @@ def test_a_photograph_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path
     assert not list(tmp_path.glob("store/*.safetensors"))
 
 
-def test_a_split_without_photographs_is_refused():
+def test_a_split_without_real_images_is_refused():
     with pytest.raises(ValueError, match=r"split 'test' .* has 0 images, .* Its splits: \{'train': 3\}"):
         evaluation_rows(corpus_of(3, 2, split="train"), params())
 

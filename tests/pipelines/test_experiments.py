@@ -49,8 +49,8 @@ def test_it_aligns_and_moves_the_routes_it_declares(name, project, run_in, monke
         found = build_encoder(encoder, None, device=CPU)
         found = found if route is None else take_route(found, stored, route)
         rng = np.random.default_rng(0)
-        pictures = [Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)) for _ in range(4)]
-        return found.encode_image(torch.stack([found.preprocess(picture) for picture in pictures]))
+        images = [Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)) for _ in range(4)]
+        return found.encode_image(torch.stack([found.preprocess(image) for image in images]))
 
     assert not torch.equal(embed("generated"), embed(None))
     assert torch.equal(embed("real"), embed(None)) == (stored.spec.real_path == "frozen")

@@ -102,7 +102,7 @@ def test_the_gap_is_measured_before_and_after_and_with_matched_codecs(project):
     assert 0 < scores["preserved_cosine"] < 1  # the student has moved
 
 
-def test_figures_are_pictures(project):
+def test_figures_are_images(project):
     from PIL import Image
 
     for name in ("pairs", "tsne", "spectra"):
@@ -110,7 +110,7 @@ def test_figures_are_pictures(project):
             assert figure.width > 800 and len(set(figure.convert("L").getdata())) > 20
 
 
-def test_pairs_share_their_caption_and_photographs_keep_to_one_split(project):
+def test_pairs_share_their_caption_and_real_images_keep_to_one_split(project):
     pairs = pd.read_parquet(project / "data/03_primary/mini_sd/pairs.parquet")
     manifest = pd.read_parquet(project / "data/02_intermediate/mini_sd/manifest.parquet")
     assert len(pairs) == len(manifest) == 30

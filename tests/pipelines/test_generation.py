@@ -44,7 +44,7 @@ RUN = RunParams(
 
 
 class GreyPhotographs:
-    """A small photograph under every key, each of its own bytes."""
+    """A small real image under every key, each of its own bytes."""
 
     def read(self, key: str) -> bytes:
         stream = io.BytesIO()
@@ -53,7 +53,7 @@ class GreyPhotographs:
 
 
 def use_painter(patch: pytest.MonkeyPatch, build: Callable[[], Painter]) -> list[dict[str, object]]:
-    """Replaces the zoo's generators by a painter; returns the arguments of each build."""
+    """Replaces the known generators by a painter; returns the arguments of each build."""
     calls: list[dict[str, object]] = []
 
     def build_generator(name: str, path: str | None, sampling: Sampling, *, device: torch.device) -> Painter:
@@ -101,7 +101,7 @@ def run_pipeline(
     return {name: catalog.load(ENTRIES.get(name, name)) for name in (*TABLES, "generated_images")}
 
 
-def test_from_a_corpus_to_pictures_and_their_manifest(tmp_path: Path, built: list[dict[str, object]]) -> None:
+def test_from_a_corpus_to_images_and_their_manifest(tmp_path: Path, built: list[dict[str, object]]) -> None:
     made = run_pipeline(tmp_path)
     manifest, images = made["generated_manifest"], made["generated_images"]
     assert made["captions"].equals(make_captions())
@@ -167,7 +167,7 @@ def test_a_corpus_without_usable_captions_is_refused_at_once() -> None:
 
 
 @pytest.mark.reliability(6)
-def test_refused_pictures_are_in_the_manifest_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_images_are_in_the_manifest_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test 6 of the fault tests."""
     use_painter(monkeypatch, Spoiler)
     manifest = run_pipeline(tmp_path, spoilt=SPOILT)["generated_manifest"]
@@ -177,7 +177,7 @@ def test_refused_pictures_are_in_the_manifest_with_the_reason(tmp_path: Path, mo
 
 
 class Photographs:
-    """Photographs of which some are damaged or absent."""
+    """Real images of which some are damaged or absent."""
 
     def __init__(self, cut: Collection[str], gone: Collection[str]) -> None:
         self.cut, self.gone = cut, gone
@@ -193,7 +193,7 @@ class Photographs:
 
 @pytest.mark.reliability(12)
 @pytest.mark.reliability(11)
-def test_unreadable_photographs_are_listed_and_neither_planned_nor_paired(
+def test_unreadable_real_images_are_listed_and_neither_planned_nor_paired(
     tmp_path: Path, built: list[dict[str, object]]
 ) -> None:
     """Tests 11 and 12 of the fault tests."""
@@ -208,7 +208,7 @@ def test_unreadable_photographs_are_listed_and_neither_planned_nor_paired(
     assert len(made["generation_plan"]) == 6
 
 
-def test_a_corpus_without_unreadable_photographs_has_an_empty_table(
+def test_a_corpus_without_unreadable_real_images_has_an_empty_table(
     tmp_path: Path, built: list[dict[str, object]]
 ) -> None:
     bad = run_pipeline(tmp_path)["unreadable_photographs"]
@@ -217,7 +217,7 @@ def test_a_corpus_without_unreadable_photographs_has_an_empty_table(
 
 
 @pytest.mark.reliability(12)
-def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
+def test_too_many_unreadable_real_images_fail_the_run_and_are_named() -> None:
     """Test 12 of the fault tests."""
     corpus = Corpus("tiny", make_captions(), Photographs(cut=["img_1.jpg"], gone=["img_3.jpg"]), labels={})
     with pytest.raises(
@@ -229,7 +229,7 @@ def test_too_many_unreadable_photographs_fail_the_run_and_are_named() -> None:
 
 
 @pytest.mark.parametrize("image_id", ["img_v.jpg", "img_t.jpg"])
-def test_an_unreadable_benchmark_photograph_always_fails_the_run(image_id: str) -> None:
+def test_an_unreadable_benchmark_real_image_always_fails_the_run(image_id: str) -> None:
     corpus = Corpus("tiny", make_captions(), Photographs(cut=[image_id], gone=[]), labels={})
     with pytest.raises(ValueError, match=f"1 of the 2 images .*\n- The image '{image_id}' is cut off"):
         read_captions(corpus, corpus, quality_params(max_unreadable=1.0))

@@ -34,7 +34,7 @@ def test_pairs_come_from_captions_and_manifest(tmp_path: Path) -> None:
     assert set(pairs["split"]) == {"train", "val"}
 
 
-def test_a_photograph_of_the_test_split_is_refused() -> None:
+def test_a_real_image_of_the_test_split_is_refused() -> None:
     captions = make_captions(6)
     manifest = plan_images(captions, params=generation_params()).assign(status="made", reason="")
     captions.loc[captions["split"] == "test", "image_id"] = "img_3.jpg"

@@ -1,4 +1,4 @@
-"""The paper's profile from photographs to scores: true formats and layouts, tiny weights, a few steps."""
+"""The paper's profile from real images to scores: true formats and layouts, tiny weights, a few steps."""
 
 import json
 import math

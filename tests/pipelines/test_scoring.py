@@ -25,7 +25,7 @@ RUN = RunParams(
 )
 
 
-def test_pictures_score_higher_with_their_own_captions() -> None:
+def test_images_score_higher_with_their_own_captions() -> None:
     scans, rng = load_scans("val"), np.random.default_rng(0)
     scenes = [
         replace(sample_scene(rng, scans, pair_fraction=0.0), ink=ink, paper=paper, pattern=pattern)
@@ -35,10 +35,10 @@ def test_pictures_score_higher_with_their_own_captions() -> None:
             ("green", "yellow", "squared"),
         )
     ]
-    pictures = [Image.fromarray(render_scene(scene, scans)) for scene in scenes]
+    images = [Image.fromarray(render_scene(scene, scans)) for scene in scenes]
     captions = [f"a {scene.ink} {scene.digits[0]} on {scene.paper} paper." for scene in scenes]
     score = build_scorer(RUN)
-    own, others = score(pictures, captions), score(pictures, captions[1:] + captions[:1])
+    own, others = score(images, captions), score(images, captions[1:] + captions[:1])
     assert own.shape == (3,)
     assert (own > others).all()
     assert np.abs(np.concatenate([own, others])).max() <= 1 + 1e-6

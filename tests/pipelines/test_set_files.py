@@ -141,7 +141,7 @@ def test_no_damaged_shard_or_description_is_read(made: Path, tmp_path: Path, dam
         else:
             path.write_bytes(DAMAGES[damage](whole))
         if damage == "changed" and "quarantine" in name.parts:
-            continue  # nothing reads a quarantined picture but verify
+            continue  # nothing reads a quarantined image but verify
         with pytest.raises((DatasetError, ValueError), match=r"kedro run --pipeline=generation .*set=tiny"):
             read_all(home)
 

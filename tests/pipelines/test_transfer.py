@@ -44,11 +44,11 @@ def test_whole_test_splits_are_measured_whatever_tuning_looks_at():
     assert (flickr.split, flickr.image_count, flickr.retrieval_protocol) == ("test", None, "flickr30k_1k")
     assert long == flickr.replace(retrieval_protocol="sharegpt4v_1k")
     assert facts["flickr"] == {"corpus": "flickr30k", "split": "test", "trained_picture_count": 0}
-    with pytest.raises(ValueError, match="'flickr30k_1k' ranks 1000 photographs with 5000 captions.* Got 2 with 2"):
+    with pytest.raises(ValueError, match="'flickr30k_1k' ranks 1000 images with 5000 captions.* Got 2 with 2"):
         evaluation_rows(FLICKR, flickr)
 
 
-def test_training_pictures_are_refused_in_flickrs_place_and_counted_among_long_captions(caplog):
+def test_training_images_are_refused_in_flickrs_place_and_counted_among_long_captions(caplog):
     assert plan_transfer(COCO, FLICKR, LONG, NO_PROTOCOLS, EVALUATION)[2]["long_captions"]["trained_picture_count"] == 1
     assert "1 training images of 'coco' are among those of 'sharegpt4v'" in caplog.text
     with pytest.raises(ValueError, match="1 of the 1 training images of the corpus 'coco' are among the 2"):

@@ -133,7 +133,7 @@ def train(folders, data, student, work, **changes):
 
 @pytest.fixture
 def stops_once(monkeypatch):
-    """The fourth batch of pictures is where a training is interrupted, once."""
+    """The fourth batch of images is where a training is interrupted, once."""
     look, calls = FrozenActivations.__getitem__, []
 
     def look_or_stop(self, rows):
@@ -184,7 +184,7 @@ def test_memory_settings_do_not_change_the_result(folders, data, tmp_path):
     assert all(torch.allclose(whole[key], parts[key], atol=1e-4) for key in whole)
 
 
-def test_the_tuned_tower_reaches_the_training_on_generated_pictures_only(folders, data, tmp_path):
+def test_the_tuned_tower_reaches_the_training_on_generated_images_only(folders, data, tmp_path):
     tuned = make_student(folders, tmp_path / "tuned")
     moved = make_student(folders, tmp_path / "moved", image=NOTHING)
     results = {}
@@ -200,7 +200,7 @@ def test_the_tuned_tower_reaches_the_training_on_generated_pictures_only(folders
 
 
 @pytest.mark.parametrize(("source", "real", "generated"), [("generated", 0, 10), ("real", 10, 0), ("mixed", 10, 10)])
-def test_only_pictures_of_the_declared_source_are_opened(source, real, generated, folders, data, tmp_path):
+def test_only_images_of_the_declared_source_are_opened(source, real, generated, folders, data, tmp_path):
     student = make_student(folders, tmp_path / "student")
     train(folders, data, student, tmp_path / "work", train_on=source, **{"training.steps": 8})
     assert (len(data[1].images.reads), len(data[2].reads)) == (real, generated)
@@ -243,7 +243,7 @@ def test_published_and_trained_models_are_measured(steps, name, folder, folders,
 
 def test_a_source_that_says_what_it_holds_is_not_seen_by_the_other_route(folders, data, tmp_path):
     student = make_student(folders, tmp_path / "student")
-    data[2].modality = "real"  # photographs where generated pictures belong
+    data[2].modality = "real"  # real images where generated images belong
     with pytest.raises(RouteError, match="A real image was given to the vision tower of generated images"):
         train(folders, data, student, tmp_path / "work")
 

@@ -1,4 +1,4 @@
-"""What the profiles say they need is what catalog, zoo and parameters know; a wrong file is refused by name."""
+"""What the profiles say they need is what catalog, models and parameters know; a wrong file is refused by name."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_every_table_of_the_paper_is_there(profile):
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_model_is_in_the_zoo_and_so_is_what_may_take_its_place(profile):
+def test_every_model_is_known_and_so_is_what_may_take_its_place(profile):
     requirements = PROFILES[profile]
     used = {(kind, name) for table in requirements.tables.values() for kind, name in table.models()}
     assert {name for _, name in used} == set(requirements.weights)
@@ -61,7 +61,7 @@ def test_files_of_a_corpus_are_where_its_catalog_entry_reads_them(name):
     pictures = {pattern: count for pattern, count in files.items() if pattern != entry["annotations"]}
     assert pictures and all(pattern.startswith(entry["images"]) for pattern in pictures)
     expected = {split: count.images for split, count in PROTOCOLS[name].expected.items()}
-    if name != "sharegpt4v_1k":  # its file names more pictures than the protocol reads
+    if name != "sharegpt4v_1k":  # its file names more images than the protocol reads
         assert sum(pictures.values()) == sum(expected.values())
 
 

@@ -28,7 +28,7 @@ def scores(**changes):
     return {"protocol": PROTOCOL | changes}
 
 
-def test_the_test_is_paired_by_photograph_and_not_by_row():
+def test_the_test_is_paired_by_real_image_and_not_by_row():
     rng = np.random.default_rng(0)
     before = rng.normal(100, 30, 40)
     run, baseline = items(before + 2 + rng.normal(0, 0.5, 40)), items(before)
@@ -41,7 +41,7 @@ def test_the_test_is_paired_by_photograph_and_not_by_row():
     assert comparison["training_seeds"] == {"run": 3, "baseline": 3, "count": 1}
 
 
-def test_a_measure_of_other_photographs_is_left_out():
+def test_a_measure_of_other_real_images_is_left_out():
     values = np.arange(40.0)
     run = pd.concat([items(values), items(values[:30], "digit_acc1", IMAGES[:30])])
     baseline = pd.concat([items(values), items(values[:30], "digit_acc1", IMAGES[10:])])
@@ -69,7 +69,7 @@ def test_numbers_of_another_split_backbone_or_protocol_share_no_column(key):
 
 
 class Photographs:
-    """A picture whose grey is its number."""
+    """An image whose grey is its number."""
 
     def read(self, key):
         stream = BytesIO()

@@ -10,7 +10,7 @@ def texts_of(figure) -> list[str]:
     return [text.get_text() for axis in figure.axes for text in (*axis.texts, axis.xaxis.label)]
 
 
-def test_each_cell_shows_photograph_and_picture_above_the_caption():
+def test_each_cell_shows_real_image_and_image_above_the_caption():
     cells = [
         SheetCell(
             RED,
@@ -28,7 +28,7 @@ def test_each_cell_shows_photograph_and_picture_above_the_caption():
     assert "caption 5 costs $5 or $6" in texts_of(figure)
 
 
-def test_without_photographs_the_pictures_stand_alone():
+def test_without_real_images_the_images_stand_alone():
     figure = draw_contact_sheet([SheetCell(None, BLUE, "a caption")], "the title")
     assert [len(axis.images) for axis in figure.axes] == [1]
     assert "real" not in texts_of(figure)

@@ -54,15 +54,15 @@ def test_too_few_points_have_no_plane_and_the_figure_says_so(rows: np.ndarray):
     assert tsne_plane(np.eye(4), seed=0).shape == (4, 2)
 
 
-def test_no_pair_and_no_shared_photograph_is_said():
+def test_no_pair_and_no_shared_real_image_is_said():
     assert "No image is held out" in texts_of(draw_pairs([], [], []))
     assert "no image in common" in texts_of(draw_captions([], {"run": []}, []))
 
 
-def test_the_title_over_a_single_photograph_is_not_cut():
-    picture = Image.new("RGB", (8, 8))
-    for figure in (draw_pairs([picture], [picture], ["a dog"]), draw_captions([picture], {"run": ["a dog"]}, ["best"])):
+def test_the_title_over_a_single_real_image_is_not_cut():
+    image = Image.new("RGB", (8, 8))
+    for figure in (draw_pairs([image], [image], ["a dog"]), draw_captions([image], {"run": ["a dog"]}, ["best"])):
         figure.draw_without_rendering()
-        (title,) = (text for text in figure.texts if "images" in text.get_text() or "photographs" in text.get_text())
+        (title,) = (text for text in figure.texts if "images" in text.get_text())
         extent = title.get_window_extent()
         assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width

@@ -67,7 +67,7 @@ def test_markdown_shows_what_ran_and_a_dash_for_what_did_not(runs):
 
 
 @pytest.mark.reliability(26)
-def test_other_photographs_are_not_paired(runs):
+def test_other_real_images_are_not_paired(runs):
     items = pd.read_parquet(runs / "ours-0" / "item_scores.parquet")
     assert np.isfinite(
         row_of(study_table(runs, ["frozen", "ours"], [0], baseline="frozen"), "ours", "cider")["difference"]

@@ -32,12 +32,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {"run": ("commands.runs",)}  # what else 
 
 
 def write_code_lists(root: Path, folder: Path) -> None:
-    """Writes the list of every stage, as ``<stage>.txt``.
-
-    Args:
-        root: The project, whose package is the one that is installed.
-        folder: Where they go.
-    """
+    """Writes the list of every stage of a project, as ``<stage>.txt``."""
     folder.mkdir(parents=True, exist_ok=True)
     catalog = read_catalog(root)
     for stage in STAGES:
@@ -54,12 +49,7 @@ def read_catalog(root: Path) -> dict[str, Any]:
 
 
 def stage_roots(stage: str, catalog: Mapping[str, Any]) -> set[str]:
-    """Returns the modules of a stage's nodes and of the datasets that they read and write, without the package's name.
-
-    Args:
-        stage: One of ``STAGES``.
-        catalog: The entries by name.
-    """
+    """Returns the modules of a stage's nodes and of the datasets that they use, without the package's name."""
     functions = {node.func.__module__ for node in _nodes(stage)}
     kinds = [entry["type"] for entry in _entries(stage, catalog).values() if isinstance(entry, dict)]
     datasets = {kind.rpartition(".")[0] for kind in kinds}
@@ -68,12 +58,8 @@ def stage_roots(stage: str, catalog: Mapping[str, Any]) -> set[str]:
 
 
 def wiring_lines(stage: str, catalog: Mapping[str, Any]) -> list[str]:
-    """Returns a line for every node of a stage and for every entry of the catalog that it uses.
-
-    Args:
-        stage: One of ``STAGES``.
-        catalog: The entries by name.
-    """
+    """Returns a line for every node of a stage and for every entry of the catalog that it uses."""
+    # str(node) has its inputs and outputs: other wiring of the same functions is another result
     nodes = {f"node {node.name}": str(node) for node in _nodes(stage)}
     entries = {f"catalog {name}": entry for name, entry in _entries(stage, catalog).items()}
     return sorted(
@@ -82,16 +68,13 @@ def wiring_lines(stage: str, catalog: Mapping[str, Any]) -> list[str]:
 
 
 def code_lines(source: Path, roots: Iterable[str]) -> list[str]:
-    """Returns a line for every file that roots import, directly or not: its path in the package, and its hash.
-
-    Args:
-        source: The package's folder.
-        roots: Modules of the package, without its name.
+    """Returns a line for every file of a package that roots import, directly or not: its path in it, and its hash.
 
     Raises:
         ValueError: If there is no such module.
     """
     modules = {_name(path.relative_to(source)): path for path in source.rglob("*.py")}
+    # Through the registry every stage would import all pipelines, and an edit anywhere would make all of them stale.
     modules = {name: path for name, path in modules.items() if not REGISTRATION.fullmatch(name)}
     if absent := sorted(set(roots) - modules.keys()):
         raise ValueError(f"The stages of dvc.yaml hang on modules that must be in {source}. There is no {absent}.")
@@ -104,6 +87,7 @@ def code_lines(source: Path, roots: Iterable[str]) -> list[str]:
             waiting += [found for found in _imports(modules[name], name, modules) if found not in reached]
     reached |= {name for name in modules if any(f"{name}.".startswith(f"{wired}.") for wired in WIRING)}
     files = {modules[name] for name in reached}
+    # Word lists, templates and the like are read and not imported: those of a room count as soon as it is entered.
     rooms = {source / path.relative_to(source).parts[0] for path in files} - files
     files |= {path for room in rooms for path in room.rglob("*") if _is_data(path.relative_to(source), path)}
     return sorted(f"{path.relative_to(source).as_posix()} {_hash(_content(path))}" for path in files)
@@ -118,6 +102,7 @@ def _nodes(stage: str) -> list[Any]:
 
 def _entries(stage: str, catalog: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the entries that a stage's nodes use, and the texts that entries refer to, such as ``_run``."""
+    # metadata is what Kedro-Viz and MLflow show of an entry; it changes no result
     used = {name for node in _nodes(stage) for name in (*node.inputs, *node.outputs)}
     return {
         name: {key: value for key, value in entry.items() if key != "metadata"} if isinstance(entry, dict) else entry
@@ -138,6 +123,7 @@ def _is_data(inside: Path, path: Path) -> bool:
 
 def _imports(path: Path, name: str, modules: Iterable[str]) -> Iterator[str]:
     """Yields what a module imports of the package, anywhere in it, and the packages that it lies in."""
+    # Read and not run: heavy libraries are imported inside functions, where sys.modules would not show them.
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -148,7 +134,7 @@ def _imports(path: Path, name: str, modules: Iterable[str]) -> Iterator[str]:
         for full in found:
             parts = full.split(".")[1:] if full.split(".")[0] == PACKAGE else []
             yield from (inner for end in range(len(parts) + 1) if (inner := ".".join(parts[:end])) in modules and parts)
-    parts = name.split(".")
+    parts = name.split(".")  # importing a.b.c runs the __init__ of a and of a.b
     yield from (outer for end in range(len(parts)) if (outer := ".".join(parts[:end])) in modules)
 
 
@@ -157,7 +143,7 @@ def _content(path: Path) -> bytes:
     content = path.read_bytes()
     if path.suffix != ".py":
         return content
-    tree = ast.parse(content)
+    tree = ast.parse(content)  # which has dropped comments and layout
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = node.body[1:] if ast.get_docstring(node) is not None else node.body

@@ -22,16 +22,14 @@ MODELS, REPORTS = Path("data/06_models"), Path("data/08_reporting")
 
 
 class Project:
-    """A Kedro project in one profile.
+    """A Kedro project in one profile, ``env`` as in ``kedro run --env``, with runtime parameters, nested.
 
-    Args:
-        root: The project's folder.
-        env: The profile in ``conf/``, as in ``kedro run --env``; None for the default.
-        parameters: Runtime parameters, nested.
+    Commands ask it and no Kedro session: a session starts MLflow, and is for one run.
     """
 
     def __init__(self, root: Path, env: str | None = None, parameters: Mapping[str, Any] | None = None) -> None:
         self.root, self.env, self._parameters = root, env, dict(parameters or {})
+        # Definitions are asked for by every cell of a table; each reading composes all files of the profile.
         self._defined: dict[str, dict[str, Any]] = {}
 
     @property
@@ -55,7 +53,7 @@ class Project:
         Raises:
             ParameterError: If it is neither.
         """
-        if "/" in name:
+        if "/" in name:  # the same words for a set that was copied or fetched to elsewhere
             return Path(name)
         check_name("the set", name)
         return self.root / SETS / name
@@ -87,6 +85,7 @@ class Project:
         """
         from kedro.io import DataCatalog
 
+        # By itself: other entries of the catalog may name files that a command on sets does not need.
         return DataCatalog.from_config({"corpus": self._loader["catalog"]["corpus"]}).load("corpus")
 
     @cached_property
@@ -115,12 +114,7 @@ def find_root() -> Path:
 
 
 def choose(project: Project, kind: str, name: str) -> Any:
-    """Returns what a profile defines by a name.
-
-    Args:
-        project: The project.
-        kind: A key of ``DEFINED_IN``.
-        name: The name.
+    """Returns what a profile defines by a name, of a kind that ``DEFINED_IN`` has.
 
     Raises:
         ParameterError: If there is none of that name; says which one is close, or which there are.
@@ -133,11 +127,7 @@ def choose(project: Project, kind: str, name: str) -> Any:
 
 
 def open_project(env: str | None = None, params: str = "") -> Project:
-    """Returns the project of the working directory.
-
-    Args:
-        env: See ``Project``.
-        params: Runtime parameters, as after ``kedro run --params``.
+    """Returns the project of the working directory, with parameters as after ``kedro run --params``.
 
     Raises:
         FileNotFoundError: As ``find_root``.

@@ -22,6 +22,7 @@ from gmail_kedro.whole_files import known_write
 logger = logging.getLogger(__name__)
 
 DATA_PIPELINES = ["mini_world", "generation", "pairing"]
+# What a row says beside parameters. Weights of a generator are the set's: a run reads images that are made.
 NO_PARAMETERS = ("pipelines", "starts_from")
 OF_A_SET = ("generators",)
 OF_A_RUN = tuple(kind for kind in MODEL_KINDS if kind not in OF_A_SET)
@@ -53,6 +54,7 @@ def run_experiments(project: Project, names: Sequence[str]) -> None:
         ParameterError: If a name is not there; says which is close.
         FileNotFoundError: If a run goes on from another one that is not there.
     """
+    # All of them are found first, and all run again: who compares wants them of one code and one machine.
     rows = {name: find_run(project, name) for name in names or project.define("experiments")["runs"]}
     for name, row in rows.items():
         start = row.get("starts_from")
@@ -60,12 +62,7 @@ def run_experiments(project: Project, names: Sequence[str]) -> None:
 
 
 def run_cell(project: Project, name: str, seed: int) -> None:
-    """Runs one cell of the reproduction, ``repro/NAME-SEED``.
-
-    Args:
-        project: The project; a profile with its own ``reproduction`` in ``globals.yml`` has its runs there.
-        name: A key of ``runs`` in ``experiments.yml``.
-        seed: The training seed.
+    """Runs one cell of the reproduction, ``repro/NAME-SEED``, or where the profile's ``globals.yml`` has its own.
 
     Raises:
         ParameterError: If there is no such run; says which is close.
@@ -86,9 +83,11 @@ def run_to_receipt(project: Project, run_id: str, row: Mapping[str, Any], *, nam
     receipt.unlink(missing_ok=True)  # first: a run that dies must not be taken for the one before it
     start, first = None, ""
     if "starts_from" in row:
+        # of the same seed: with the base of another one, two things would differ between the rows of a table
         start, first = cell_id(project, row["starts_from"], seed), run_command(project, row["starts_from"], seed)
     pipelines = _run_row(project, {"run.seed": seed, **row}, run_id=run_id, start=start, first=first)
     facts = {"run_id": run_id, "name": name, "seed": seed, "row": row, "env": project.env, "pipelines": pipelines}
+    # What the row does not say and yet decides: the set's own hash, and the commit with its changes.
     facts |= _set_facts(project, row.get("set", project.default_set)) | git_state(project.root)
     with known_write(receipt) as partial:
         partial.write_text(json.dumps(redact_values(facts), indent=1) + "\n")
@@ -173,7 +172,7 @@ def _run_row(project: Project, row: Mapping[str, Any], *, run_id: str, start: st
 
 
 def find_paths(project: Project, changes: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, str]:
-    """Returns the parameters that point at weights in the folder of weights, where the run names no path itself.
+    """Returns the parameters that point at weights in the profile's folder of weights, where the run names no path.
 
     Args:
         project: The project; a profile without requirements has no such folder.
@@ -192,6 +191,7 @@ def find_paths(project: Project, changes: Mapping[str, Any], kinds: Sequence[str
     requirements = read_requirements(file)
     if not (project.root / requirements.weights_folder).is_dir():
         return {}
+    # With the changes in place: a row that chooses another encoder needs that one's weights.
     group = cache(Project(project.root, project.env, nest(changes)).group)
     paths = {}
     for kind in kinds:
@@ -200,6 +200,7 @@ def find_paths(project: Project, changes: Mapping[str, Any], kinds: Sequence[str
         )
         places = weights_in_folder(requirements, group(name)[model], project.root)
         found = find_weights(kind, group(name)[model], places) if places and group(name)[path] is None else None
+        # Weights in the package or in the hub's cache are found by the models themselves; a path would only pin them.
         if found is not None and found.path in places:
             paths[KINDS[kind].path_setting] = str(found.path)
     return paths

@@ -54,7 +54,7 @@ def verify(name: str) -> int:
     result = verify_set(folder, project.root / PAIRS / folder.name / "pairs.parquet")
     problems = [*result.problems, *check_card(folder)]
     read = (
-        f"{result.image_count:,} pictures in {result.shard_count:,} shards, {result.byte_count:,} bytes read in "
+        f"{result.image_count:,} images in {result.shard_count:,} shards, {result.byte_count:,} bytes read in "
         f"{result.seconds:.1f} s"
     )
     if not problems:
@@ -129,7 +129,7 @@ def subset(name: str, new: str, env: str | None, params: str, **limits: Any) -> 
     )
     made = copy_subset(origin, rows, project.folder(new))
     _write_card(project, made, _generator_entry(project, origin))
-    _say(f"The set {made.name} has {len(made.manifest):,} of the {len(origin.manifest):,} pictures of {origin.name}.")
+    _say(f"The set {made.name} has {len(made.manifest):,} of the {len(origin.manifest):,} images of {origin.name}.")
     return 0
 
 
@@ -223,11 +223,11 @@ def _draw(project: Project, finished: "GeneratedSet", count: int) -> Any:
     from gmail_kedro.pipelines.generation.card import draw_samples
 
     try:
-        photographs = project.corpus().images
+        real_images = project.corpus().images
     except DatasetError as error:  # a set that was fetched is worth looking at without its corpus
-        logger.warning("The sheet goes without photographs, the corpus is not here: %s", error)
-        photographs = None
-    return draw_samples(finished, photographs, count)
+        logger.warning("The sheet goes without real images, the corpus is not here: %s", error)
+        real_images = None
+    return draw_samples(finished, real_images, count)
 
 
 def _say_changed_weights(finished: "GeneratedSet", params: Any) -> None:

@@ -16,7 +16,7 @@ def run_study(project: Project, name: str, seeds: str | None) -> None:
     Args:
         project: The project.
         name: A key of ``study.yml``.
-        seeds: The seeds this process runs, comma-separated; all when None.
+        seeds: The seeds that this process runs, comma-separated, so that several can share a study; all when None.
 
     Raises:
         ParameterError: If there is no such study, or a variant is like no run of the profile.
@@ -35,6 +35,7 @@ def run_study(project: Project, name: str, seeds: str | None) -> None:
             if "models_of" in study:
                 _take_over_models(project, f"study/{study['models_of']}/{variant}-{seed}", run_id)
             runs.run_to_receipt(project, run_id, row, name=variant, seed=seed)
+    # The table is of all seeds: what another process has not run yet is left out, and counted.
     reports = project.root / REPORTS / "study" / name
     table = study_table(reports, list(rows), study["seeds"], baseline=study["baseline"])
     with atomic_write(reports / "table.csv") as partial:

@@ -22,19 +22,12 @@ Cell = tuple[str, int]  # a run's name and its seed
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """One command."""
 
-    Attributes:
-        command: As a person types it.
-        about: What it is for.
-        is_done: Says whether its results are there.
-        start: Runs it in this process.
-    """
-
-    command: str
-    about: str
-    is_done: Callable[[], bool]
-    start: Callable[[], None]
+    command: str  # as a person types it
+    about: str  # what it is for
+    is_done: Callable[[], bool]  # whether its results are there; asked when its turn comes
+    start: Callable[[], None]  # runs it in this process
 
 
 def run_tables(project: Project, numbers: Sequence[int], *, dry_run: bool) -> None:
@@ -69,6 +62,7 @@ def plan_tables(project: Project, tables: Sequence[Table]) -> list[Step]:
         ValueError: If a table names a run, or a run a set, that the profile does not have.
     """
     cells = _cells(project, tables)
+    # Rows of several tables are one run, and runs of several rows one set: each is made once.
     set_of = {name: runs.find_run(project, name).get("set", project.default_set) for name, _ in cells}
     run_steps = [_run_step(project, name, seed, about) for (name, seed), about in cells.items()]
     return [*_corpus_steps(project), *_set_steps(project, dict.fromkeys(set_of.values())), *run_steps, _last(project)]
@@ -89,7 +83,7 @@ def _cells(project: Project, tables: Sequence[Table]) -> dict[Cell, str]:
         for row in table.rows.values():
             for seed in () if row.blocked else (row.seeds or seeds):
                 start = runs.find_run(project, row.run).get("starts_from")
-                if start:
+                if start:  # a dict keeps its order: what is gone on from comes before, whoever names it first
                     cells.setdefault((start, seed), [])
                 cells.setdefault((row.run, seed), []).append(f"table {table.number}, {row.name}")
     return {cell: "; ".join(rows) or "others go on from it" for cell, rows in cells.items()}
@@ -105,7 +99,7 @@ def _corpus_steps(project: Project) -> list[Step]:
             start=partial(runs.run_pipelines, project, [corpus.made_by], {}),
         )
         for name, corpus in corpora.items()
-        if corpus.made_by
+        if corpus.made_by  # others are brought: preflight says which
     ]
 
 
@@ -121,7 +115,7 @@ def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
         making = Step(
             command=make_command(project, name),
             about=f"the set {name}",
-            is_done=partial(_all_there, project, [f"{SETS}/{name}/card.json"]),
+            is_done=partial(_all_there, project, [f"{SETS}/{name}/card.json"]),  # which only a whole set has
             start=partial(make_set, project, name),
         )
         pairing = Step(

@@ -32,13 +32,13 @@ class InputHooks:
         """Checks runner, inputs, splits, models, devices and classification sets; reads no image.
 
         Raises:
-            DatasetError: If the pipeline would write a corpus of photographs.
+            DatasetError: If the pipeline would write over a corpus of real images.
             FileNotFoundError: If an input is not there; names all of them, and the pipelines that make them.
             ValueError: For anything else.
         """
         refuse_splitting(str(run_params.get("runner")))
         # Before missing inputs: the default begins with a pipeline that would write over one's own corpus.
-        refuse_writing_photographs(pipeline, catalog)
+        refuse_writing_own_corpus(pipeline, catalog)
         refuse_missing(pipeline, catalog, pipelines)
         refuse_small_split(pipeline, catalog)
         refuse_other_student(pipeline, catalog)
@@ -60,7 +60,7 @@ def refuse_splitting(runner: str) -> None:
             )
 
 
-def refuse_writing_photographs(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+def refuse_writing_own_corpus(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     """Refuses the pipeline that makes the mini world, with which the default begins, beside a corpus of one's own.
 
     Raises:
@@ -113,7 +113,7 @@ def _maker(name: str, registered: Mapping[str, Pipeline]) -> str | None:
 
 
 def refuse_small_split(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-    """Refuses a split with fewer photographs than an evaluation needs."""
+    """Refuses a split with fewer real images than an evaluation needs."""
     # A benchmark that this very run makes (the mini world) is not there yet, or is another.
     is_made = {BENCHMARK, CORPUS} & pipeline.all_outputs()
     if {BENCHMARK, "params:evaluation"} <= pipeline.inputs() and not is_made and catalog.exists(BENCHMARK):

@@ -1,7 +1,7 @@
 """Intervals around a mean over test items by the percentile bootstrap, and paired tests by permutation.
 
-What is resampled must be independent. Five captions of one photograph are not: give their photographs as
-``groups``, and whole photographs are resampled. CIDEr is such a mean, with its document frequencies held fixed.
+What is resampled must be independent. Five captions of one image are not: give their images as
+``groups``, and whole images are resampled. CIDEr is such a mean, with its document frequencies held fixed.
 BLEU and METEOR are not: ``jackknife_values`` turns what they lose without an item into numbers that can be treated so.
 """
 
@@ -50,7 +50,7 @@ def bootstrap_interval(
         count: Resamples.
         seed: Seeds the resampling; the same seed gives the same interval.
         confidence: Share of the resampled means inside the interval, strictly between 0 and 1.
-        groups: For each item what it shares with others, such as its photograph, of shape [N]; groups are
+        groups: For each item what it shares with others, such as its image, of shape [N]; groups are
             resampled whole. Without it every item is resampled on its own.
 
     Raises:

@@ -53,11 +53,11 @@ class AlignmentParams(Parameters):
     temperature: PositiveFloat = 0.07  # [paper] tau
     learn_temperature: bool = False
     stop_gradient_real: bool = True  # real embeddings are constants in Eq. 1; without a real head they always are
-    # Negatives that show the positive's own photograph: left out, never drawn, or kept.
+    # Negatives that show the positive's own real image: left out, never drawn, or kept.
     same_image: Literal["mask", "unique_per_batch", "keep"] = "mask"
     # Real candidates beside the batch's own: none, the last queue_size seen, or all.
     negatives: Literal["batch", "queue", "cache"] = "batch"
-    queue_size: PositiveInt = 1024  # photographs
+    queue_size: PositiveInt = 1024  # real images
     level: Literal["pooled", "patch_mean", "both"] = "pooled"  # the features that Eq. 1 sees
 
     # Contrast with captions, in the form and at the temperature that the encoder was pre-trained with
@@ -85,7 +85,7 @@ class AlignmentParams(Parameters):
     tune_text: bool = False  # the text tower in the same way; needs a text term
     lora: AlignmentLora = AlignmentLora()
     training: AlignmentTraining = AlignmentTraining()
-    photograph_count: PositiveInt | None = None  # align on the pairs of so many photographs; consumers see all pairs
+    photograph_count: PositiveInt | None = None  # align on the pairs of so many real images; consumers see all pairs
     patch_dropout: BelowOne = 0.0  # share of patches that the student does not see in training
     cache_prefix: bool = False  # compute the frozen blocks below the first adapter once, and keep their output
     compile: bool = False  # torch.compile for the student; needs a C++ compiler, and Triton on a GPU

@@ -16,7 +16,7 @@ class DiagnosticsParams(Parameters):
 
     GROUP: ClassVar[str] = "diagnostics"
 
-    pair_count: PositiveInt | None  # largest number of held-out photographs; null: all
+    pair_count: PositiveInt | None  # largest number of held-out real images; null: all
     neighbour_count: PositiveInt  # of the mixing rate and of the preserved neighbourhoods
     frame_rank: PositiveInt  # directions that the fixed frame counts as principal
     codec_size: PositiveInt  # shorter side of the codec-matched images, in pixels

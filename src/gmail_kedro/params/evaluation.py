@@ -14,7 +14,7 @@ class EvaluationParams(Parameters):
     GROUP: ClassVar[str] = "evaluation"
 
     split: Literal["val", "test"]  # val while tuning, test once at the end
-    image_count: PositiveInt | None  # largest number of test photographs; null: all
+    image_count: PositiveInt | None  # largest number of test images; null: all
     beam_size: PositiveInt  # of the captioner's search
     caption_tokenizer: Literal["simple", "ptb"]  # ptb, the COCO evaluation's, needs Java
     meteor: bool  # starts Java, where there is one, and takes several seconds
@@ -31,6 +31,6 @@ class EvaluationParams(Parameters):
         self.refuse_unless(
             self.image_count is None or self.retrieval_protocol is None,
             "image_count",
-            "null with a retrieval_protocol, which says how many photographs there are",
+            "null with a retrieval_protocol, which says how many images there are",
         )
         return self

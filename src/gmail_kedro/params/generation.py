@@ -1,4 +1,4 @@
-"""How generated sets are made, and how they are paired with photographs."""
+"""How generated sets are made, and how they are paired with real images."""
 
 from typing import ClassVar, Literal, Self
 
@@ -14,10 +14,10 @@ class GenerationParams(Parameters):
 
     generator: Text
     generator_path: str | None  # local folder of its weights; null: the packaged or published ones
-    image_count: PositiveInt | None  # training photographs to generate for; null: all, as the paper
+    image_count: PositiveInt | None  # real training images to generate for; null: all, as the paper
     captions_per_image: PositiveInt = 5  # [paper] in file order; 560,000 images on COCO
     samples_per_caption: PositiveInt
-    dedupe_prompts: bool  # equal captions of different photographs share their images
+    dedupe_prompts: bool  # equal captions of different real images share their generated ones
     seed: NonNegativeInt  # each image's own seed is a hash of it, the caption id and the sample index
     steps: PositiveInt = 50  # [paper] denoising steps
     guidance: NonNegativeFloat  # classifier-free, or what a guidance-distilled generator is told
@@ -42,9 +42,9 @@ class GenerationParams(Parameters):
 
 
 class PairingParams(Parameters):
-    """How pairs are split; all pairs of one photograph share a split."""
+    """How pairs are split; all pairs of one real image share a split."""
 
     GROUP: ClassVar[str] = "pairing"
 
-    val_fraction: Fraction  # of the photographs
+    val_fraction: Fraction  # of the real images
     seed: NonNegativeInt

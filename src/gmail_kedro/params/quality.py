@@ -21,4 +21,4 @@ class QualityParams(Parameters):
     retries: NonNegativeInt  # other seeds that a refused image is made anew with before it is quarantined
     max_quarantined: Fraction  # share of the generated images; above it the run fails
     limit_after: PositiveInt  # images that are judged before that share is watched while the run goes on
-    max_unreadable: Fraction  # of the training photographs, copies of measured ones among them
+    max_unreadable: Fraction  # of the real training images, copies of measured ones among them

@@ -29,7 +29,7 @@ class RetrievalProtocol(NamedTuple):
 PROTOCOLS: Mapping[str, RetrievalProtocol] = {
     "coco_val2017_5k": RetrievalProtocol("COCO val2017, as Long-CLIP takes it", 5_000, 5),
     "coco_karpathy_5k": RetrievalProtocol("COCO, Karpathy's test split", 5_000, 5),
-    "flickr30k_whole": RetrievalProtocol("Flickr30k, every photograph, as Long-CLIP takes it", 31_783, 5),
+    "flickr30k_whole": RetrievalProtocol("Flickr30k, every image, as Long-CLIP takes it", 31_783, 5),
     "flickr30k_1k": RetrievalProtocol("Flickr30k, Karpathy's test split", 1_000, 5),
     "sharegpt4v_1k": RetrievalProtocol("ShareGPT4V, the first 1,000 long captions", 1_000, 1),
 }
@@ -53,7 +53,7 @@ def check_protocol(name: str, *, image_count: int, caption_count: int) -> None:
     protocol = PROTOCOLS[name]
     if (image_count, caption_count) != (protocol.image_count, protocol.caption_count):
         raise ValueError(
-            f"The retrieval protocol {name!r} ranks {protocol.image_count} photographs with {protocol.caption_count} "
+            f"The retrieval protocol {name!r} ranks {protocol.image_count} images with {protocol.caption_count} "
             f"captions ({protocol.corpus}). Got {image_count} with {caption_count}. Complete the corpus or choose its "
             "split, or set the parameter that names the protocol to null; the scores then name none."
         )

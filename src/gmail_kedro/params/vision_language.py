@@ -37,7 +37,7 @@ class VisionLanguageParams(Parameters):
     train_on: Literal["generated", "real", "mixed"]
     real_fraction: Fraction  # of the rows in mixed
     caption_prompt: Text  # what a caption is asked for with
-    questions_per_image: NonNegativeInt  # about the caption, by the mini world's grammar; 0 for photographs
+    questions_per_image: NonNegativeInt  # about the caption, by the mini world's grammar; 0 for real photographs
     lora: VisionLanguageLora
     train_projector: bool
     training: VisionLanguageTraining

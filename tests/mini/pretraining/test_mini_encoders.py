@@ -74,7 +74,7 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_tiny_clip_vision_is_packaged_so_that_the_zoo_loads_it_and_long_clip_starts_from_it(teacher, tmp_path):
+def test_tiny_clip_vision_is_packaged_so_that_it_is_loaded_by_name_and_long_clip_starts_from_it(teacher, tmp_path):
     model = pretrain_clip_vision(teacher, steps=2, **TINY, work=tmp_path / "work")
     assert same(model, pretrain_clip_vision(teacher, steps=2, **TINY, work=tmp_path / "other"))
     tokenizer = load_clip_tokenizer(packaged_weights("clip"))
@@ -97,7 +97,7 @@ def test_clip_vision_under_openais_names_sees_the_same():
         assert torch.allclose(clip.encode_image(images), vision(images).image_embeds, atol=1e-5)
 
 
-def test_tiny_siglip_is_packaged_so_that_the_zoo_loads_it(teacher, tmp_path):
+def test_tiny_siglip_is_packaged_so_that_it_is_loaded_by_name(teacher, tmp_path):
     tokenizer = train_siglip_tokenizer(["a red 7", "scan"], context_length=64)
     model = pretrain_siglip(teacher, tokenizer, steps=(2, 2), **TINY, work=tmp_path / "work")
     assert same(model, pretrain_siglip(teacher, tokenizer, steps=(2, 2), **TINY, work=tmp_path / "other"))
@@ -107,7 +107,7 @@ def test_tiny_siglip_is_packaged_so_that_the_zoo_loads_it(teacher, tmp_path):
     assert encoder.tokenize(["A red 7!"]).tolist() == encoder.tokenize(["a red 7"]).tolist()
 
 
-def test_tiny_synclr_is_packaged_so_that_the_zoo_loads_it(teacher, tmp_path):
+def test_tiny_synclr_is_packaged_so_that_it_is_loaded_by_name(teacher, tmp_path):
     painter = Painter()
     pictures = draw_generated_images(painter, caption_count=6, seed=0, work=tmp_path)
     assert pictures.shape == (6, 4, 3, 32, 32) and pictures.dtype == torch.uint8
@@ -125,7 +125,7 @@ def test_tiny_synclr_is_packaged_so_that_the_zoo_loads_it(teacher, tmp_path):
     assert encoder.encode_image(torch.zeros(1, 3, 128, 128)).shape == (1, 64)
 
 
-def test_pixels_in_training_are_those_the_zoo_gives_the_tower(teacher, tmp_path):
+def test_pixels_in_training_are_those_the_preprocessor_gives_the_tower(teacher, tmp_path):
     pixels = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     picture = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
     PackagedSynclr(
@@ -180,7 +180,7 @@ def test_narrow_targets_keep_the_cosines_of_what_lies_in_few_directions():
     assert torch.allclose(narrow @ narrow.T, targets @ targets.T, atol=1e-5)
 
 
-def test_multi_positive_loss_is_the_mean_over_the_other_pictures_of_the_caption():
+def test_multi_positive_loss_is_the_mean_over_the_other_images_of_the_caption():
     features, owners = torch.randn(6, 4), torch.tensor([0, 0, 0, 1, 1, 1])
     unit = F.normalize(features, dim=-1)
     terms = []
@@ -208,7 +208,7 @@ def test_shuffled_sentences_say_the_same():
     )
 
 
-def test_views_keep_the_picture_but_for_place_and_light():
+def test_views_keep_the_image_but_for_place_and_light():
     images = torch.full((2, 3, 32, 32), 100, dtype=torch.uint8)
     views = change_view(images, np.random.default_rng(0)).float()
     assert views.std((1, 2, 3)).max() == 0 and 85 <= views.min() <= views.max() <= 115

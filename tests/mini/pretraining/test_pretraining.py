@@ -69,7 +69,7 @@ def test_tokenizers_learn_the_same_merges_twice_and_read_any_text():
     assert gpt2.decode(gpt2(text).input_ids) == text
 
 
-def test_tiny_clip_is_packaged_so_that_the_zoo_loads_it(tmp_path):
+def test_tiny_clip_is_packaged_so_that_it_is_loaded_by_name(tmp_path):
     tokenizer = load_clip_tokenizer(packaged_weights("clip"))
     settings = {"steps": 2, "stop_after": 2, "scene_count": 20, "batch_size": 4, "seed": 0}
     model = pretrain_clip(tokenizer, **settings, work=tmp_path / "work")
@@ -107,7 +107,7 @@ def test_tiny_generator_trains_through_all_three_stages(tmp_path: Path, monkeypa
     assert picture.shape == (32, 32, 3) and np.isfinite(picture).all()
 
 
-def test_tiny_flux_is_saved_so_that_the_zoo_loads_it_and_trains_the_same_twice(tmp_path: Path, monkeypatch):
+def test_tiny_flux_is_saved_so_that_it_is_loaded_by_name_and_trains_the_same_twice(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(pretrain_flux, "READING_STEPS", 2)
     teacher = pretrain_flux.load_teacher(packaged_weights("stable_diffusion"))
     settings = {"vae_steps": 2, "steps": 3, "scene_count": 8, "batch_size": 4, "seed": 0}

@@ -1,4 +1,4 @@
-"""Questions with pictures: true answers, the same every time, and captions asked only for what they state."""
+"""Questions with images: true answers, the same every time, and captions asked only for what they state."""
 
 import io
 
@@ -55,7 +55,7 @@ def test_a_caption_that_says_nothing_is_asked_nothing():
 
 
 @pytest.mark.parametrize("kind", ["choices", "open"])
-def test_questions_are_the_same_every_time_and_have_pictures(kind):
+def test_questions_are_the_same_every_time_and_have_images(kind):
     first, again = (draw_questions("test", kind=kind, count=12, seed=3) for _ in range(2))
     assert first == again and first != draw_questions("test", kind=kind, count=12, seed=4)
     assert len({question.question_id for question in first}) == 12

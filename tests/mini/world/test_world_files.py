@@ -63,7 +63,7 @@ def test_dataset_file_is_in_karpathys_layout(world):
     assert all((world / "images" / image["filepath"] / image["filename"]).is_file() for image in images)
 
 
-def test_pictures_are_full_colour_jpegs_of_their_own_splits_handwriting(world):
+def test_images_are_full_colour_jpegs_of_their_own_splits_handwriting(world):
     pages = list(world_files._draw_pages(PARAMS))
     values = {split: load_scans(split).values for split in ("train", "val", "test")}
     for page in pages:
@@ -135,7 +135,7 @@ def test_questions_and_labels_are_those_of_the_scenes(world):
     }
 
 
-def test_a_task_without_pictures_is_left_out():
+def test_a_task_without_images_is_left_out():
     pages = world_files._draw_pages(MiniWorldParams(train_count=30, val_count=1, test_count=1, seed=0))
     single = [page.entry for page in pages if len(page.entry.scene.digits) == 1]
     assert "relation" not in world_layouts.classification(single)["tasks"]

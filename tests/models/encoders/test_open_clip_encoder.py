@@ -13,7 +13,7 @@ from gmail_kedro.models.encoders.open_clip_encoder import read_source
 from gmail_kedro.models.weight_sources import MissingWeightsError, packaged_weights
 
 CPU = torch.device("cpu")
-PICTURES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 CONFIG, OWN = "open_clip_config.json", "open_clip_model.safetensors"
 
 
@@ -26,7 +26,7 @@ def two_formats(tmp_path):
 
 
 def same(first, second):
-    assert torch.equal(first.encode_image(PICTURES), second.encode_image(PICTURES))
+    assert torch.equal(first.encode_image(IMAGES), second.encode_image(IMAGES))
     tokens = first.tokenize(["a red 7."])
     assert torch.equal(first.encode_text(tokens), second.encode_text(tokens))
     assert first.fingerprint == second.fingerprint

@@ -115,4 +115,4 @@ class PackagedLlava:
 
 
 def _refuse_images(image: Any) -> torch.Tensor:
-    raise ValueError("In pre-training the pictures are standardized beforehand.")
+    raise ValueError("In pre-training the images are standardized beforehand.")

@@ -87,7 +87,7 @@ def pretrain_long_clip(
     model = CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=True)
     model.visual.load_state_dict(openai_names(vision))  # strict: a name that is wrong must not leave random weights
     pool = draw_pool(load_scans("train"), count=scene_count, seed=seed + 45)
-    scenes = Pictured(pool.scenes, torch.from_numpy(pool.pixels).permute(0, 3, 1, 2))
+    scenes = DrawnScenes(pool.scenes, torch.from_numpy(pool.pixels).permute(0, 3, 1, 2))
     facts = {"seed": str(seed), "scenes": str(scene_count), "steps": str(steps[0])}
     short = Training(steps[0], batch_size, seed, Checkpoint(work / "short_clip.safetensors", facts, every=500))
     facts = facts | {"long_steps": str(steps[1])}
@@ -99,7 +99,7 @@ def pretrain_long_clip(
 
 
 @dataclass(frozen=True)
-class Pictured:
+class DrawnScenes:
     """Scenes with their pixels.
 
     Attributes:
@@ -133,7 +133,7 @@ def openai_names(vision: "CLIPVisionModelWithProjection") -> dict[str, torch.Ten
 
 
 def _learn_short(
-    model: "CustomTextCLIP", scenes: Pictured, tokenizer: "PreTrainedTokenizerBase", training: Training
+    model: "CustomTextCLIP", scenes: DrawnScenes, tokenizer: "PreTrainedTokenizerBase", training: Training
 ) -> None:
     """Trains the text tower of a 77-token CLIP on web texts; the image tower is finished and its output cached."""
     tokens = tokenize_web_texts(scenes.scenes, tokenizer, seed=training.seed)
@@ -155,7 +155,7 @@ def _learn_short(
 
 
 def _learn_long(
-    model: "CustomTextCLIP", scenes: Pictured, tokenizer: "PreTrainedTokenizerBase", training: Training
+    model: "CustomTextCLIP", scenes: DrawnScenes, tokenizer: "PreTrainedTokenizerBase", training: Training
 ) -> None:
     """Tunes a stretched CLIP: images against long captions, and their main components against short texts."""
     count = min(LONG_SCENES, len(scenes.images))
@@ -192,7 +192,7 @@ def main_components(features: torch.Tensor, count: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class PackagedLongClip:
-    """A trained Long-CLIP with what the zoo needs beside the weights.
+    """A trained Long-CLIP with what a known encoder needs beside the weights.
 
     Attributes:
         model: The stretched CLIP.

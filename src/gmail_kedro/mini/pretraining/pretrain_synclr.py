@@ -133,10 +133,10 @@ def draw_generated_images(generator: ImageGenerator, *, caption_count: int, seed
             part = prompts[start : start + IMAGES_AT_ONCE]
             seeds = [seed * 1_000_003 + start + position for position in range(len(part))]
             images += [np.asarray(made.image) for made in generator.generate(part, seeds)]
-            logger.info("synclr pictures: %d of %d", len(images), len(prompts))
+            logger.info("synclr images: %d of %d", len(images), len(prompts))
         stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
         write_tensors(path, {"pictures": stacked.view(caption_count, IMAGES_PER_CAPTION, *stacked.shape[1:])})
-    return read_tensors(path, remedy="Delete it; the pictures are made anew.")[0]["pictures"]
+    return read_tensors(path, remedy="Delete it; the images are made anew.")[0]["pictures"]
 
 
 @dataclass(frozen=True)
