@@ -11,13 +11,14 @@ import torch
 from kedro.config import OmegaConfigLoader
 from PIL import Image
 
+from gmail_kedro.engine.checkpoint import Checkpoints
 from gmail_kedro.engine.inference import Encoding, FeatureStore, encode_images, encode_texts
 from gmail_kedro.method.alignment import alignment_loss
 from gmail_kedro.models.encoders.known_encoders import build_encoder
 from gmail_kedro.params.alignment import AlignmentParams
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.pipelines.alignment.alignment_step import AlignmentStep, needs_text, teacher_views
-from gmail_kedro.pipelines.alignment.nodes import aligned_rows, build_student, load_data
+from gmail_kedro.pipelines.alignment.nodes import align, aligned_rows, build_student, load_data
 from gmail_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,6 +267,28 @@ def test_validation_looks_at_held_out_pairs_without_dropout_or_gradient(world):
     assert built.step.validate() == built.step.validate()
     assert built.student.encoder.image_tower.training
     assert set(built.data.image_ids[built.data.val_rows]) == {5}
+
+
+def test_dropout_is_a_function_of_seed_and_step_whatever_else_the_process_draws(pairs, tmp_path):
+    corpus, generated = SimpleNamespace(images=Pictures(1)), Pictures(2)
+    generated.identity = {"name": "test", "fingerprint": "f", "gate": "none"}
+    encoding = Encoding(FeatureStore(tmp_path), 8, CPU, "float32")
+    teacher = build_encoder("mini_clip", None, device=CPU)
+    features = {"embedding": encode_images(teacher, corpus.images, list(pairs["real_key"]), encoding)}
+
+    def train(name: str, **changes: float) -> list[torch.Tensor]:
+        params = EQ1.replace(**{"training.steps": 2} | changes)
+        student, _, _ = align(pairs, corpus, generated, features, Checkpoints(tmp_path / name), params, RUN)
+        return [parameter.detach().clone() for parameter in student.parameters()]
+
+    def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+        return all(torch.equal(left, right) for left, right in zip(first, second, strict=True))
+
+    without = train("without")
+    for option in ("lora.dropout", "patch_dropout"):
+        first = train(f"{option}_first", **{option: 0.5})
+        torch.rand(3)
+        assert equal(train(f"{option}_second", **{option: 0.5}), first) and not equal(first, without)
 
 
 def test_patch_dropout_is_for_training_alone(world):

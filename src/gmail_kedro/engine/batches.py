@@ -3,15 +3,16 @@
 Rows and random numbers are pure functions of the step's index, so a resumed run sees the same batches, whatever else
 was drawn in between, and no loader's state is stored. Each use of chance is a stream with a name, so that a new use
 moves no number of the others. The order of rows in an epoch (``batch_rows``) is seeded with the pair (seed, epoch) and
-is no stream: the 22nd epoch shares its numbers with ``MIXED_ROWS`` without an index. Nor is torch's own generator
-(initial weights, dropout), which takes one number.
+is no stream: the 22nd epoch shares its numbers with ``MIXED_ROWS`` without an index. Nor is torch's own generator,
+which takes one number (initial weights, the captioner's dropout).
 
 Images are decoded by threads ahead of their step: the decoders of PIL and torchvision release Python's lock, and a
 process a worker would have to copy what is kept.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class Stream(IntEnum):
     RETRIEVAL_NOISE = 30  # IFCap's, on the texts that retrieve others
     CAPTIONER_NOISE = 31  # IFCap's on a step's embeddings, and which of its entities are left out
     CONVERSATIONS = 71  # questions about a caption, and the order of the turns
+    ALIGNMENT_DROPOUT = 72  # a step's, in the student's adapter and of its patches
     LANGUAGE_DROPOUT = 73  # a step's, in a vision-language model's LoRA
 
     # Pre-training of the mini models: a step's batch, or the texts that are written before the first step
@@ -75,6 +77,15 @@ class Stream(IntEnum):
 def stream_rng(seed: int, stream: Stream, *index: int) -> np.random.Generator:
     """Returns the generator of a stream, of one step or item where an index is given."""
     return np.random.default_rng((seed, stream, *index))
+
+
+@contextlib.contextmanager
+def seeded_dropout(seed: int, stream: Stream, index: int, *, device: torch.device) -> Iterator[None]:
+    """Makes what dropout leaves out in step ``index`` a function of seed, stream and step, whatever came before."""
+    # Seeded in each step and not once before the first: a checkpoint keeps the CPU's generator and no GPU's.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence((seed, stream, index)).generate_state(1)[0]))
+        yield
 
 
 def batch_rows(index: int, *, count: int, batch_size: int, seed: int) -> np.ndarray:

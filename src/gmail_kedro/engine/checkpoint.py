@@ -5,6 +5,7 @@ a disk that damages the newest. A state is of one run alone: it names all that t
 """
 
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -12,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 
 from gmail_kedro.engine.stopping import EarlyStopping
+from gmail_kedro.interfaces import GeneratedImages
 from gmail_kedro.params.base import Parameters
 from gmail_kedro.params.run import RunParams
 from gmail_kedro.whole_files import DamagedFileError, read_tensors, write_tensors
@@ -205,6 +209,22 @@ def settings_of(run: RunParams, *groups: Parameters) -> dict[str, str]:
     """
     settings = {name: repr(value) for group in groups for name, value in group.flat().items()}
     return settings | {"run.seed": str(run.seed), "run.precision": run.precision}
+
+
+def data_of(
+    pairs: pd.DataFrame, *, rows: np.ndarray | None = None, generated: GeneratedImages | None = None
+) -> dict[str, str]:
+    """Returns the part of a fingerprint that is data: the pairs, those of ``rows`` in their order, the generated set.
+
+    The images themselves are not read: a set that is generated anew has another fingerprint.
+    """
+    chosen = b"" if rows is None else rows.tobytes()
+    facts = {"pairs": hashlib.sha256(pairs.to_csv(index=False).encode() + chosen).hexdigest()}
+    if generated is None:
+        return facts
+    identity = generated.identity
+    # The gate too: it leaves images out of a set without changing any of them.
+    return facts | {"generated set": identity["fingerprint"], "gate of the generated set": identity["gate"]}
 
 
 def trainable_parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:

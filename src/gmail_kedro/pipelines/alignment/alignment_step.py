@@ -20,7 +20,9 @@ import torch
 from gmail_kedro.engine.batches import (
     FrozenActivations,
     PixelBatches,
+    Stream,
     batch_rows,
+    seeded_dropout,
     split_rows,
     unique_batch_rows,
     unseen_rows,
@@ -103,6 +105,10 @@ class AlignmentStep:
 
     def __call__(self, index: int) -> Losses:
         """Returns the losses of a step; with micro-batches their gradient is already accumulated."""
+        with seeded_dropout(self._seed, Stream.ALIGNMENT_DROPOUT, index, device=self._device):
+            return self._losses(index)
+
+    def _losses(self, index: int) -> Losses:
         rows, negatives = self._batch(index), self._negatives(index)
         size = self._params.training.micro_batch_size
         if size is None or size >= len(rows):

@@ -1,6 +1,5 @@
 """Nodes of the alignment pipeline: the teacher's view once, then the student, then a training-free map."""
 
-import hashlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.checkpoint import Checkpoints, settings_of
+from gmail_kedro.engine.checkpoint import Checkpoints, data_of, settings_of
 from gmail_kedro.interfaces import Corpus, GeneratedImages, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.encoders.towers import TowerEncoder
@@ -81,12 +80,7 @@ def align(
     if training.validate_every is not None:
         stopping = EarlyStopping(step.validate, every=training.validate_every, patience=training.patience)
     buffers = student.buffers()  # a batch normalisation's means: changed by training, and no optimizer's
-    facts = settings_of(run, params) | {
-        "weights": student.spec.teacher,
-        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
-        "generated set": generated_images.identity["fingerprint"],
-        "gate of the generated set": generated_images.identity["gate"],
-    }
+    facts = settings_of(run, params) | data_of(pairs, generated=generated_images) | lineage
     student.train()
     history = train(
         step,

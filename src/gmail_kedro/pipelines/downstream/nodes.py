@@ -1,6 +1,5 @@
 """Nodes of the downstream pipeline: features on the declared route, then the captioner and the text tower."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.checkpoint import Checkpoints, settings_of
+from gmail_kedro.engine.checkpoint import Checkpoints, data_of, settings_of
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.captioners.captioner import Captioner
@@ -65,7 +64,7 @@ def train_captioner(
         return load_captioner(Path(params.pretrained), device=device), pd.DataFrame({"step": [], "loss": []})
     examples = prepare_captioner(pairs, corpus, training_features, params, ifcap, run, device=device)
     captioner = examples.captioner
-    facts = settings_of(run, params, ifcap) | _fingerprint(training_features, pairs)
+    facts = settings_of(run, params, ifcap) | training_features.facts() | data_of(pairs, rows=training_features.rows)
     if params.start_from is not None:
         start_from(captioner, Path(params.start_from), device=device)
         facts["start"] = hash_tensors(captioner.state_dict())
@@ -122,7 +121,8 @@ def tune_text_tower(
         batch_size=params.training.batch_size,
         seed=run.seed,
     )
-    facts = settings_of(run, params) | _fingerprint(training_features, pairs) | {"encoder": encoder.fingerprint}
+    facts = settings_of(run, params) | training_features.facts() | data_of(pairs, rows=training_features.rows)
+    facts["encoder"] = encoder.fingerprint
     tower = encoder.text_tower.train().requires_grad_(True)
     history = train(
         step,
@@ -169,14 +169,3 @@ def _retriever_step(
         return {"loss": symmetric_loss(image, text, temperature=1 / scale, same_image=same)}
 
     return step
-
-
-def _fingerprint(features: TrainingFeatures, pairs: pd.DataFrame) -> dict[str, str]:
-    """Returns the data that a checkpoint of a consumer depends on."""
-    from gmail_kedro.whole_files import hash_tensors
-
-    texts = {} if features.texts is None else {"texts": features.texts}
-    return {
-        "features": hash_tensors({"features": features.embeddings} | texts),
-        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode() + features.rows.tobytes()).hexdigest(),
-    }

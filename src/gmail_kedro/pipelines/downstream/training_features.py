@@ -18,6 +18,7 @@ from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.student import StoredStudent
 from gmail_kedro.params.downstream import DownstreamParams, IfcapParams
 from gmail_kedro.params.run import RunParams
+from gmail_kedro.whole_files import hash_tensors
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class TrainingFeatures:
     rows: np.ndarray
     origin: FeatureOrigin
     texts: torch.Tensor | None = None
+
+    def facts(self) -> dict[str, str]:
+        """Returns what a checkpoint of their consumer remembers of them."""
+        texts = {} if self.texts is None else {"texts": self.texts}
+        return {"features": hash_tensors({"features": self.embeddings} | texts)}
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,22 @@ stored tokens. Losses are sums over answer tokens, divided by the batch's count 
 and a mean of the parts' means would weigh a micro-batch of short answers like one of long ones.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
-from gmail_kedro.engine.batches import FrozenActivations, Stream, batch_rows, mixed_rows, split_rows, stream_rng
+from gmail_kedro.engine.batches import (
+    FrozenActivations,
+    Stream,
+    batch_rows,
+    mixed_rows,
+    seeded_dropout,
+    split_rows,
+    stream_rng,
+)
 from gmail_kedro.interfaces import CaptionGrammar, Corpus, GeneratedImages, ImageSource
 from gmail_kedro.models.vision_language.chat import IGNORE_INDEX, Conversation, Turn
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
@@ -138,7 +145,7 @@ def training_step(
         rows = batch_rows(index, count=len(examples), batch_size=params.training.batch_size, seed=seed)
         count = _answer_token_count(examples, rows)
         parts = split_rows(rows, size)
-        with _seeded_dropout(seed, index, device=model.device):
+        with seeded_dropout(seed, Stream.LANGUAGE_DROPOUT, index, device=model.device):
             if len(parts) == 1:
                 return {"loss": _loss_sum(model, examples, rows) / count}
             total = torch.zeros((), device=model.device)
@@ -149,14 +156,6 @@ def training_step(
             return {"loss": total}
 
     return step
-
-
-@contextlib.contextmanager
-def _seeded_dropout(seed: int, index: int, *, device: torch.device) -> Iterator[None]:
-    """Makes what dropout leaves out in a step a function of the step's index, whatever was drawn before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(np.random.SeedSequence((seed, Stream.LANGUAGE_DROPOUT, index)).generate_state(1)[0]))
-        yield
 
 
 @torch.no_grad()

@@ -1,13 +1,12 @@
 """Nodes of the vision_language pipeline: LLaVA on the student's tower, its captions and answers, its scores."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gmail_kedro.engine.checkpoint import Checkpoints, settings_of
+from gmail_kedro.engine.checkpoint import Checkpoints, data_of, settings_of
 from gmail_kedro.evaluation.benchmark import score_texts
 from gmail_kedro.evaluation.splits import split_rows
 from gmail_kedro.interfaces import Corpus, GeneratedImages, Question, SavesItself
@@ -52,13 +51,8 @@ def train_vision_language_model(
         tuned.checkpoint_activations()
     sources = (pairs, corpus, generated_images, model, towers, params)
     examples, held_out = (load_examples(split, *sources, seed=run.seed) for split in ("train", "val"))
-    facts = settings_of(run, params) | {
-        "model": tuned.recipe.base,
-        "towers": json.dumps(tuned.recipe.towers, sort_keys=True),
-        "pairs": hashlib.sha256(pairs.to_csv(index=False).encode()).hexdigest(),
-        "generated set": generated_images.identity["fingerprint"],
-        "gate of the generated set": generated_images.identity["gate"],
-    }
+    facts = settings_of(run, params) | data_of(pairs, generated=generated_images)
+    facts |= {"model": tuned.recipe.base, "towers": json.dumps(tuned.recipe.towers, sort_keys=True)}
     training = params.training
     model.train()
     history = train(
