@@ -19,7 +19,7 @@ from gmail_kedro.commands.project import env_option, find_root, open_project, pa
 from gmail_kedro.commands.sets import set_
 from gmail_kedro.redaction import redact
 
-CODE = "data/code"
+CODE = "data/code"  # dvc.yaml's stages depend on the files there
 
 
 class _Commands(click.Group):
@@ -32,6 +32,7 @@ class _Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            # Settings may hold a password or a token, and errors repeat what they were given.
             logging.getLogger(__name__).error("%s: %s", type(error).__name__, redact(str(error)))
             code = 1
         context.exit(code or 0)
@@ -58,7 +59,7 @@ def demo(env: str | None) -> None:
     from gmail_kedro.commands import runs
 
     project = open_project(env)
-    runs.run_pipelines(project, runs.DATA_PIPELINES, {})
+    runs.run_pipelines(project, runs.DATA_PIPELINES, {})  # a whole set is left as it is, so twice costs little
     runs.run_experiments(project, project.define("experiments")["demo"])
 
 

@@ -17,7 +17,7 @@ def import_runs(project: Project) -> int:
     from gmail_kedro.tracking.mlflow_store import TRACKING_URI, connect, default_uri, wait_shortly
     from gmail_kedro.tracking.pending_records import FOLDER, import_journal, pending_journals
 
-    wait_shortly()
+    wait_shortly()  # a person is waiting; MLflow alone would try for four minutes
     uri = (
         project.tracking()["server"]["mlflow_tracking_uri"] or os.environ.get(TRACKING_URI) or default_uri(project.root)
     )
@@ -38,7 +38,7 @@ def import_runs(project: Project) -> int:
     for path in waiting:
         try:
             sys.stdout.write(f"{path.name} {import_journal(path, client, experiment_id)}\n")
-        except ValueError as error:
+        except ValueError as error:  # one damaged record does not keep the others out
             failed = 1
             sys.stdout.write(f"{redact(str(error))}\n")
     return failed

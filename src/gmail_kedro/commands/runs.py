@@ -15,8 +15,8 @@ from gmail_kedro.configuration.params_option import nest, parse_settings
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.preflight.requirements import MODELS as MODEL_KINDS
 from gmail_kedro.redaction import redact_values
-from gmail_kedro.reporting.finished_runs import RECEIPT
-from gmail_kedro.reporting.report_files import DamagedReportError, read_report
+from gmail_kedro.reporting.finished_runs import RECEIPT, read_receipt
+from gmail_kedro.reporting.report_files import DamagedReportError
 from gmail_kedro.whole_files import known_write
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def run_to_receipt(project: Project, run_id: str, row: Mapping[str, Any], *, nam
 def is_done(project: Project, run_id: str, row: Mapping[str, Any]) -> bool:
     """Says whether a run is whole and was run as its row is now."""
     try:
-        facts = read_report(project.root / REPORTS / run_id / RECEIPT)
+        facts = read_receipt(project.root / REPORTS / run_id)
     except DamagedReportError as reason:
         logger.warning("Not counted as run: %s.", reason)
         return False
@@ -136,11 +136,6 @@ def make_set(project: Project, name: str) -> None:
         ParameterError: If there is none of that name; says which is close.
     """
     run_pipelines(project, ["generation"], nest(find_set(project, name)))
-
-
-def make_command(project: Project, name: str) -> str:
-    """Returns the command that makes a declared set."""
-    return f"gmail-kedro set make {name}{project.option}"
 
 
 def run_pipelines(project: Project, names: Sequence[str], parameters: dict[str, Any]) -> None:

@@ -34,12 +34,11 @@ def set_() -> None:
 @set_.command()
 @click.argument("name")
 @env_option
-def make(name: str, env: str | None) -> int:
+def make(name: str, env: str | None) -> None:
     """Make a set that sets.yml declares, or go on with it."""
     from gmail_kedro.commands.runs import make_set
 
     make_set(open_project(env), name)
-    return 0
 
 
 @set_.command()
@@ -77,14 +76,15 @@ def regenerate(name: str, key: str, env: str | None, params: str) -> int:
     """Make one image again, KEY is caption_id/sample_index, and compare it; the exit code is 1 if it differs."""
     from gmail_kedro.generated_sets.image_maker import ImageMaker
     from gmail_kedro.generated_sets.regenerate import regenerate_image
-    from gmail_kedro.generated_sets.set_folder import open_set
     from gmail_kedro.params.generation import GenerationParams
     from gmail_kedro.params.run import RunParams
     from gmail_kedro.pipelines.generation.nodes import build_generator, settings_of
 
     project = open_project(env, params)
-    finished = open_set(project.folder(name))
+    finished = _open(project, name)
     finished.row(key)  # an unknown key is refused before weights are hashed
+    # Made as it was made then, with all that the set says of itself, and with what this machine has: its weights,
+    # its libraries. So whatever differs is theirs.
     settings = dict(finished.images.description.settings)
     generation = _with(GenerationParams(**project.group("generation")), settings)
     run = _with(RunParams(**project.group("run")), settings)
@@ -110,13 +110,12 @@ def regenerate(name: str, key: str, env: str | None, params: str) -> int:
 @click.option("--samples", type=int, help="keep the first so many images of each caption")
 @env_option
 @params_option
-def subset(name: str, new: str, env: str | None, params: str, **limits: Any) -> int:
+def subset(name: str, new: str, env: str | None, params: str, **limits: Any) -> None:
     """Copy a part of a set as a set of its own, NEW, with its card."""
-    from gmail_kedro.generated_sets.set_folder import open_set
     from gmail_kedro.generated_sets.subset import choose_rows, copy_subset
 
     project = open_project(env, params)
-    origin = open_set(project.folder(name))
+    origin = _open(project, name)
     if not any(limit is not None for limit in limits.values()):
         raise ValueError("Say what to keep: --photographs N, --captions FILE or --samples N.")
     file = limits["captions"]
@@ -130,23 +129,20 @@ def subset(name: str, new: str, env: str | None, params: str, **limits: Any) -> 
     made = copy_subset(origin, rows, project.folder(new))
     _write_card(project, made, _generator_entry(project, origin))
     _say(f"The set {made.name} has {len(made.manifest):,} of the {len(origin.manifest):,} images of {origin.name}.")
-    return 0
 
 
 @set_.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="JSON in place of the table")
-def stats(name: str, as_json: bool) -> int:
+def stats(name: str, as_json: bool) -> None:
     """Counts, sizes, prompts, quarantine, brightness, near-duplicates."""
-    from gmail_kedro.generated_sets.set_folder import open_set
     from gmail_kedro.generated_sets.set_statistics import measure_images, set_statistics
     from gmail_kedro.reporting.set_card import statistics_table
 
-    finished = open_set(open_project().folder(name))
+    finished = _open(open_project(), name)
     figures = measure_images(finished.images, finished.made["key"].tolist())
     statistics = set_statistics(finished, figures)
     _say(json.dumps(statistics, indent=1) if as_json else statistics_table(statistics))
-    return 0
 
 
 @set_.command()
@@ -154,32 +150,32 @@ def stats(name: str, as_json: bool) -> int:
 @click.option("--count", type=int, default=24, help="images on the sheet")
 @env_option
 @params_option
-def sheet(name: str, count: int, env: str | None, params: str) -> int:
+def sheet(name: str, count: int, env: str | None, params: str) -> None:
     """A contact sheet of images beside their real images, in data/08_reporting/sets."""
-    from gmail_kedro.generated_sets.set_folder import open_set
-
     project = open_project(env, params)
-    finished = open_set(project.folder(name))
+    finished = _open(project, name)
     path = project.root / SHEETS / f"{finished.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     _draw(project, finished, count).savefig(path, dpi=DPI)
     _say(f"The contact sheet is {path}.")
-    return 0
 
 
 @set_.command()
 @click.argument("name")
 @env_option
 @params_option
-def card(name: str, env: str | None, params: str) -> int:
+def card(name: str, env: str | None, params: str) -> None:
     """Write the set's card again: card.json, README.md and samples.png in its folder."""
-    from gmail_kedro.generated_sets.set_folder import open_set
-
     project = open_project(env, params)
-    finished = open_set(project.folder(name))
+    finished = _open(project, name)
     _write_card(project, finished, _generator_entry(project, finished))
     _say(f"The card of {finished.name} is in {finished.folder}.")
-    return 0
+
+
+def _open(project: Project, name: str) -> "GeneratedSet":
+    from gmail_kedro.generated_sets.set_folder import open_set
+
+    return open_set(project.folder(name))
 
 
 def _with(params: Any, settings: Mapping[str, Any]) -> Any:
@@ -192,6 +188,7 @@ def _generator_entry(project: Project, finished: "GeneratedSet") -> dict[str, An
     from gmail_kedro.params.generation import GenerationParams
     from gmail_kedro.pipelines.generation.card import describe_generator, read_card
 
+    # A part of a set has the card's word: the weights here may be others by now.
     try:
         entry = read_card(finished.folder)["generator"]
         if entry["revision"] == finished.images.description.settings["revision"]:
@@ -209,6 +206,7 @@ def _write_card(project: Project, finished: "GeneratedSet", generator: Mapping[s
     content = card_of(finished, generator)
     page = set_card_page(content, sheet=SHEET_FILE)
     card_file = finished.folder / CARD_FILE
+    # The card has a checksum, for a reader checks it; page and sheet are made from it and can be made again.
     with known_write(card_file) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
     with atomic_write(finished.folder / PAGE_FILE) as partial:

@@ -12,7 +12,7 @@ from functools import partial
 
 from gmail_kedro.commands import runs
 from gmail_kedro.commands.project import SETS, Project
-from gmail_kedro.commands.runs import find_set, make_command, make_set
+from gmail_kedro.commands.runs import find_set, make_set
 from gmail_kedro.preflight.requirements import FILE, read_requirements
 from gmail_kedro.reporting.table_definitions import Table, read_tables
 
@@ -104,16 +104,12 @@ def _corpus_steps(project: Project) -> list[Step]:
 
 
 def _set_steps(project: Project, names: Iterable[str]) -> list[Step]:
-    """Returns for every set its generation, then its pairing.
-
-    Raises:
-        ValueError: If a set is not in ``sets.yml``.
-    """
+    """Returns for every set its generation, then its pairing."""
     steps = []
     for name in names:
-        find_set(project, name)
+        find_set(project, name)  # refuses one that is not declared, before anything is run
         making = Step(
-            command=make_command(project, name),
+            command=f"gmail-kedro set make {name}{project.option}",
             about=f"the set {name}",
             is_done=partial(_all_there, project, [f"{SETS}/{name}/card.json"]),  # which only a whole set has
             start=partial(make_set, project, name),

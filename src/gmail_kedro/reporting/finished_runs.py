@@ -126,6 +126,18 @@ class FinishedRun:
         return {name: facts[name] for name in PROTOCOL if name in facts}
 
 
+def read_receipt(folder: Path) -> dict[str, Any] | None:
+    """Returns what a run's receipt says, or None where the run was not run to the end.
+
+    Raises:
+        DamagedReportError: If the receipt is not whole.
+    """
+    receipt = read_report(folder / RECEIPT)
+    if receipt is not None and (lacking := [key for key in ("run_id", "pipelines") if key not in receipt]):
+        raise DamagedReportError(folder / RECEIPT, f"it does not say {' and '.join(lacking)}")
+    return receipt
+
+
 def find_runs(folder: Path, name: str, seeds: Sequence[int]) -> dict[int, FinishedRun]:
     """Returns the finished runs of a name by seed.
 
@@ -170,13 +182,11 @@ def _has_damage(run: FinishedRun) -> bool:
 
 
 def _open_run(place: Path, name: str, seed: int) -> FinishedRun | None:
-    if not (place / RECEIPT).is_file():
-        return None
     run_id = f"{place.parent.name}/{place.name}"
     try:
-        receipt = read_report(place / RECEIPT) or {}
-        if lacking := [key for key in ("run_id", "pipelines") if key not in receipt]:
-            raise DamagedReportError(place / RECEIPT, f"it does not say {' and '.join(lacking)}")
+        receipt = read_receipt(place)
+        if receipt is None:
+            return None
         reports = {report: read_report(place / f"{report}.json") for report in REPORTS}
         items = {report: read_items(place / file) for report, file in ITEM_FILES.items()}
     except DamagedReportError as reason:
@@ -184,7 +194,7 @@ def _open_run(place: Path, name: str, seed: int) -> FinishedRun | None:
     return FinishedRun(
         name,
         seed,
-        receipt.get("run_id", run_id),
+        receipt["run_id"],
         place,
         receipt,
         reports={report: content for report, content in reports.items() if content is not None},
