@@ -76,7 +76,7 @@ def test_what_is_taken_has_words_for_both_tokenizers():
         (" a <b> image ", " a <b> image "),
     ],
 )
-def test_marks_of_a_image_are_taken_out(text, bare):
+def test_marks_of_an_image_are_taken_out(text, bare):
     """A vision-language model would make room for a second image."""
     assert without_image_marks(text) == bare
     assert clean_captions(pa.array([text], pa.large_string())).to_pylist() == [bare.strip()]

@@ -177,7 +177,7 @@ def test_a_cluster_without_the_device_is_named(cluster: Cluster) -> None:
         list(RayMapper("cuda")(lambda: abs, [1]))
 
 
-class Photographs:
+class RealImages:
     """Images painted from their keys."""
 
     def read(self, key: str) -> bytes:
@@ -206,7 +206,7 @@ def test_features_are_those_of_this_process_in_its_order(cluster: Cluster, tmp_p
 
     there = RemoteEncoder(build_clip, "cpu", RayMapper("cpu"))
     images = [
-        encode_images(encoder, Photographs(), keys, encoding(*place), view="patch_mean")
+        encode_images(encoder, RealImages(), keys, encoding(*place), view="patch_mean")
         for place in (("here",), ("there", there))
     ]
     assert len({tuple(row.tolist()) for row in images[0]}) == 90

@@ -16,7 +16,7 @@ from gmail_kedro.models.student.student import take_route
 NOTHING = SimpleNamespace(kind="none")
 
 
-class Pictures:
+class AnyImages:
     """A grey image under every key, of unknown origin."""
 
     def read(self, key: str) -> bytes:
@@ -30,13 +30,13 @@ class Pictures:
         return stream.getvalue()
 
 
-class Photographs(Pictures):
+class RealImages(AnyImages):
     """The same, as a corpus holds them."""
 
     modality = ImageFiles.modality
 
 
-class GeneratedPictures(Pictures):
+class GeneratedImages(AnyImages):
     """The same, as a generated set."""
 
     modality = ShardImages.modality
@@ -54,15 +54,15 @@ def on_route(route):
 @pytest.mark.parametrize(
     ("route", "source", "refused"),
     [
-        ("generated", Photographs(), "route of generated images. Got real images .Photographs."),
-        ("real", GeneratedPictures(), "route of real images. Got generated images .GeneratedPictures."),
-        ("generated", GeneratedPictures(), None),
-        ("real", Photographs(), None),
-        ("generated", CodecMatchedImages(Photographs(), size=32, quality=75), "Got real images .CodecMatchedImages."),
-        ("generated", CodecMatchedImages(GeneratedPictures(), size=32, quality=75), None),
-        ("generated", Pictures(), None),
-        (None, Photographs(), None),
-        (None, GeneratedPictures(), None),
+        ("generated", RealImages(), "route of generated images. Got real images .RealImages."),
+        ("real", GeneratedImages(), "route of real images. Got generated images .GeneratedImages."),
+        ("generated", GeneratedImages(), None),
+        ("real", RealImages(), None),
+        ("generated", CodecMatchedImages(RealImages(), size=32, quality=75), "Got real images .CodecMatchedImages."),
+        ("generated", CodecMatchedImages(GeneratedImages(), size=32, quality=75), None),
+        ("generated", AnyImages(), None),
+        (None, RealImages(), None),
+        (None, GeneratedImages(), None),
     ],
 )
 @pytest.mark.reliability(22)

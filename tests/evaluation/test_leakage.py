@@ -73,7 +73,7 @@ def test_equal_numbers_in_unrelated_corpora_are_different_images():
     refuse_leakage(_corpus("a", [("1", "123456.jpg", "train")]), _corpus("b", [("1", "123456.jpg", "test")]))
 
 
-def test_names_are_once_a_image():
+def test_names_are_once_an_image():
     corpus = _corpus("own", [("a", "a.jpg", "train"), ("a", "a.jpg", "train"), ("b", "b.jpg", "val")])
     assert image_names(corpus, ("train", "val")).to_pylist() == ["own:a", "own:b"]
 

@@ -27,13 +27,13 @@ def test_of_an_animation_the_first_frame_is_taken():
 
 
 @pytest.mark.reliability(11)
-def test_an_image_of_one_pixel_is_a_image(encode):
+def test_an_image_of_one_pixel_is_an_image(encode):
     decoded = decode_image(encode(Image.new("RGB", (1, 1), (9, 8, 7)), "PNG"), name="dot")
     assert (decoded.size, decoded.getpixel((0, 0))) == ((1, 1), (9, 8, 7))
 
 
 @pytest.mark.reliability(11)
-def test_what_is_hidden_behind_a_image_is_neither_read_nor_run(encode, real_image):
+def test_what_is_hidden_behind_an_image_is_neither_read_nor_run(encode, real_image):
     jpeg, archive = encode(real_image), io.BytesIO()
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("__main__.py", "raise SystemExit(1)")

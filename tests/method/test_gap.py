@@ -20,14 +20,14 @@ from gmail_kedro.method.probe import _wins_by_group, probe_auc, probe_interval
 from ..precision import assert_equal_but_rounding
 
 
-def cloud(seed, *, photograph_count=60, captions=3, width=12, shift=0.0, noise=0.3):
+def cloud(seed, *, image_count=60, captions=3, width=12, shift=0.0, noise=0.3):
     """Returns generated [N, D], real [N, D] and groups [N]; each real image has several generated images."""
     rng = torch.Generator().manual_seed(seed)
-    real_images = torch.randn(photograph_count, width, generator=rng)
+    real_images = torch.randn(image_count, width, generator=rng)
     real = real_images.repeat_interleave(captions, dim=0)
     generated = real + noise * torch.randn(real.shape, generator=rng)
     generated[:, 0] += shift
-    return generated, real, np.repeat([f"photo_{i}" for i in range(photograph_count)], captions)
+    return generated, real, np.repeat([f"photo_{i}" for i in range(image_count)], captions)
 
 
 def test_paired_cosine_equals_a_loop():
@@ -134,8 +134,8 @@ def test_wins_by_group_give_the_auc_of_any_resample():
 
 def test_the_interval_holds_the_auc_and_narrows_with_more_real_images():
     widths = []
-    for photograph_count in (40, 400):
-        generated, real, groups = cloud(11, photograph_count=photograph_count, shift=0.5)
+    for image_count in (40, 400):
+        generated, real, groups = cloud(11, image_count=image_count, shift=0.5)
         low, high = probe_interval(generated, real, groups, count=200, seed=0)
         assert 0 <= low <= probe_auc(generated, real, groups, seed=0).auc <= high <= 1
         widths.append(high - low)
@@ -196,7 +196,7 @@ def test_equal_sides_have_no_gap():
 
 
 def test_two_pairs_and_collapsed_clouds_have_finite_reports():
-    generated, real, _ = cloud(9, photograph_count=2, captions=1)
+    generated, real, _ = cloud(9, image_count=2, captions=1)
     for sides in ((generated, real), (torch.ones(4, 3), torch.ones(4, 3)), (torch.ones(4, 3), torch.eye(4)[:, :3] + 1)):
         report = gap_report(*sides, list(range(len(sides[0]))), seed=0)
         assert all(math.isfinite(value) for value in report.values()), report

@@ -107,7 +107,7 @@ def questions(written: Written, path: Path) -> list[Question]:
     return written.load(f"{name.removeprefix('mini_')}_questions")
 
 
-def pictures(written: Written, path: Path) -> list[bytes]:
+def image_bytes(written: Written, path: Path) -> list[bytes]:
     images = written.load("generated_images")
     return [images.read(key) for key in list(images.keys())]
 
@@ -209,7 +209,7 @@ def tuned_classifiers(encoder: Any) -> Classifiers:
     return Classifiers({"light": state}, {"light": 2}, encoder.fingerprint)
 
 
-def middle_of_a_image(written: Written, path: Path) -> int:
+def middle_of_an_image(written: Written, path: Path) -> int:
     """Where a shard's bytes are an image's; the others are those of headers and facts."""
     images: ShardImages = written.load("generated_images")
     place = next(place for place in map(images.locate, images.keys()) if place.shard_id == path.stem)
@@ -242,8 +242,8 @@ KINDS = (
     Kind("01_raw/*/world.json", RUN, world),
     Kind("01_raw/*/SHA256SUMS", RUN, real_images),
     Kind("01_raw/*.json", RUN, world),
-    Kind("02_intermediate/*/*.tar", RUN, pictures, middle_of_a_image),
-    Kind("02_intermediate/*/set.json", RUN, pictures),
+    Kind("02_intermediate/*/*.tar", RUN, image_bytes, middle_of_an_image),
+    Kind("02_intermediate/*/set.json", RUN, image_bytes),
     Kind("02_intermediate/*.parquet", RUN, by_catalog),
     Kind("02_intermediate/*/SHA256SUMS", RUN, run_sums),
     Kind("02_intermediate/*/card.json", VERIFY, verified),

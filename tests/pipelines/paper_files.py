@@ -51,10 +51,10 @@ def save_corpora(root: Path) -> None:
 
 def save_class_sets(root: Path) -> None:
     """A few images of each of the eight classification sets, to measure and to train on."""
-    picture = io.BytesIO()
-    _draw(80).save(picture, "JPEG")
+    encoded = io.BytesIO()
+    _draw(80).save(encoded, "JPEG")
     for name, write in COPIES.items():
-        write(root / RAW / ("imagenet" if name == "imagenet" else ""), picture.getvalue())
+        write(root / RAW / ("imagenet" if name == "imagenet" else ""), encoded.getvalue())
 
 
 def write_profile(root: Path) -> str:
@@ -120,10 +120,10 @@ def _save_flickr30k(folder: Path) -> None:
 
 
 def _web_sample(number: int) -> list[tuple[str, bytes]]:
-    picture = io.BytesIO()
-    _draw(60 + number).save(picture, "JPEG")
+    encoded = io.BytesIO()
+    _draw(60 + number).save(encoded, "JPEG")
     caption = _captions(60 + number)[0][1]
-    return [(f"{number:09d}.jpg", picture.getvalue()), (f"{number:09d}.txt", caption.encode())]
+    return [(f"{number:09d}.jpg", encoded.getvalue()), (f"{number:09d}.txt", caption.encode())]
 
 
 def _save_sharegpt4v(folder: Path) -> None:
@@ -144,10 +144,10 @@ def _captions(number: int) -> list[tuple[int, str]]:
 
 def _question(number: int) -> Question:
     options = ("a dog", "a bus", "a clock")
-    picture = io.BytesIO()
-    _draw(50 + number).save(picture, "PNG")
+    encoded = io.BytesIO()
+    _draw(50 + number).save(encoded, "PNG")
     return Question(
-        question_id=f"validation_Art_{number}", image=picture.getvalue(), text="What is it?", options=options,
+        question_id=f"validation_Art_{number}", image=encoded.getvalue(), text="What is it?", options=options,
         answers=("ABC"[number % 3],), context="", subject="Art",
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ SHARED = {"topology": "shared", "real_path": "lora_proj", "projection": "linear"
 TEXTS = {"generated_text_weight": 1.0, "real_text_weight": 1.0}
 
 
-class Pictures:
+class NoiseImages:
     """Smooth random JPEGs by key, counted as they are read."""
 
     def __init__(self, seed: int) -> None:
@@ -42,9 +42,9 @@ class Pictures:
     def read(self, key: str) -> bytes:
         self.read_count += 1
         rng = np.random.default_rng((self.seed, int(key)))
-        picture = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
+        drawn = Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)).resize((32, 32))
         stream = BytesIO()
-        picture.save(stream, "JPEG", quality=95)
+        drawn.save(stream, "JPEG", quality=95)
         return stream.getvalue()
 
 
@@ -67,7 +67,7 @@ def world(pairs, tmp_path):
     """Builds a step from parameters, as the node does."""
 
     def build(params: AlignmentParams, **moved) -> SimpleNamespace:
-        corpus, generated = SimpleNamespace(images=Pictures(1)), Pictures(2)
+        corpus, generated = SimpleNamespace(images=NoiseImages(1)), NoiseImages(2)
         teacher = build_encoder("mini_clip", None, device=CPU)
         encoding = Encoding(FeatureStore(tmp_path), 8, CPU, "float32")
         features = {
@@ -270,7 +270,7 @@ def test_validation_looks_at_held_out_pairs_without_dropout_or_gradient(world):
 
 
 def test_dropout_is_a_function_of_seed_and_step_whatever_else_the_process_draws(pairs, tmp_path):
-    corpus, generated = SimpleNamespace(images=Pictures(1)), Pictures(2)
+    corpus, generated = SimpleNamespace(images=NoiseImages(1)), NoiseImages(2)
     generated.identity = {"name": "test", "fingerprint": "f", "gate": "none"}
     encoding = Encoding(FeatureStore(tmp_path), 8, CPU, "float32")
     teacher = build_encoder("mini_clip", None, device=CPU)
@@ -294,10 +294,10 @@ def test_dropout_is_a_function_of_seed_and_step_whatever_else_the_process_draws(
 def test_patch_dropout_is_for_training_alone(world):
     built = world(EQ1.replace(patch_dropout=0.5))
     built.student.train()
-    pictures = built.data.generated[[0, 1]]
-    assert built.student.encoder.pool_image(pictures)[1].shape[1] == 32
+    read = built.data.generated[[0, 1]]
+    assert built.student.encoder.pool_image(read)[1].shape[1] == 32
     built.student.train(False)
-    assert built.student.encoder.pool_image(pictures)[1].shape[1] == 64
+    assert built.student.encoder.pool_image(read)[1].shape[1] == 64
 
 
 def test_few_real_images_are_the_first_of_the_training_split_with_all_their_pairs(pairs):

@@ -63,8 +63,8 @@ def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw")
     for write in COPIES.values():
         write(folder, b"")
-    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
-    for number, path in enumerate(pictures):
+    image_files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
+    for number, path in enumerate(image_files):
         noise = np.random.default_rng(number).integers(0, 255, (3, 4, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((60, 44)).save(path, "JPEG")
     return folder

@@ -80,8 +80,8 @@ def encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def encode(**changes: object) -> GapEmbeddings:
         corpus = Corpus("tiny", pd.DataFrame(), images=Scenes("PNG"), labels={})
         params = DiagnosticsParams(**{**SETTINGS, **changes})
-        pictures, unmapped = Scenes("JPEG", quality=15), FeatureMap("none")
-        return encode_gap(make_pairs(50), corpus, pictures, None, unmapped, tmp_path, params, RUN)
+        compressed, unmapped = Scenes("JPEG", quality=15), FeatureMap("none")
+        return encode_gap(make_pairs(50), corpus, compressed, None, unmapped, tmp_path, params, RUN)
 
     return encode
 

@@ -76,7 +76,7 @@ def test_a_real_image_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path
     class OneMissing:
         def read(self, key):
             if key == "3":
-                raise FileNotFoundError("There is no photograph '3'.")
+                raise FileNotFoundError("There is no image '3'.")
             return (Path(__file__).parents[2] / "docs" / "pairs.png").read_bytes()
 
     teacher = build_encoder("mini_clip", None, device=torch.device("cpu"))
@@ -94,7 +94,7 @@ def test_a_real_image_that_cannot_be_read_stops_evaluation(monkeypatch, tmp_path
         ),
     )
     corpus.images = OneMissing()
-    with pytest.raises(FileNotFoundError, match="no photograph '3'"):
+    with pytest.raises(FileNotFoundError, match="no image '3'"):
         benchmarks.encode_benchmark(
             corpus, None, SimpleNamespace(kind="none"), tmp_path, tmp_path / "store", params(), run
         )

@@ -43,7 +43,7 @@ RUN = RunParams(
 )
 
 
-class GreyPhotographs:
+class GreyImages:
     """A small real image under every key, each of its own bytes."""
 
     def read(self, key: str) -> bytes:
@@ -83,7 +83,7 @@ def run_pipeline(
     **changes: object,
 ) -> dict[str, pd.DataFrame]:
     captions = make_captions() if spoilt is None else spoil_captions(spoilt)
-    corpus = Corpus("tiny", captions, images=images or GreyPhotographs(), labels={})
+    corpus = Corpus("tiny", captions, images=images or GreyImages(), labels={})
     catalog = DataCatalog(
         {
             "corpus": MemoryDataset(corpus, copy_mode="assign"),
@@ -121,7 +121,7 @@ def test_from_a_corpus_to_images_and_their_manifest(tmp_path: Path, built: list[
 def test_the_run_writes_the_sets_card_and_its_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_painter(monkeypatch, Spoiler)
     made = run_pipeline(tmp_path / "painted" / "shards", spoilt=SPOILT)
-    parts = (Corpus("tiny", spoil_captions(SPOILT), images=GreyPhotographs(), labels={}), made["generated_manifest"])
+    parts = (Corpus("tiny", spoil_captions(SPOILT), images=GreyImages(), labels={}), made["generated_manifest"])
     card, page, sheet = write_set_card(*parts, made["generated_images"], generation_params())
     assert card["name"] == "painted" and card["generator"] == {
         "name": "painter",
@@ -176,7 +176,7 @@ def test_refused_images_are_in_the_manifest_with_the_reason(tmp_path: Path, monk
         run_pipeline(tmp_path, spoilt=SPOILT, quality={"max_quarantined": 0.4})
 
 
-class Photographs:
+class RealImages:
     """Real images of which some are damaged or absent."""
 
     def __init__(self, cut: Collection[str], gone: Collection[str]) -> None:
@@ -197,7 +197,7 @@ def test_unreadable_real_images_are_listed_and_neither_planned_nor_paired(
     tmp_path: Path, built: list[dict[str, object]]
 ) -> None:
     """Tests 11 and 12 of the fault tests."""
-    images = Photographs(cut=["img_1.jpg"], gone=["img_3.jpg"])
+    images = RealImages(cut=["img_1.jpg"], gone=["img_3.jpg"])
     made = run_pipeline(tmp_path, images=images, quality={"max_unreadable": 0.5})
     bad = made["unreadable_photographs"]
     assert bad[["image_id", "caption_count"]].values.tolist() == [["img_1.jpg", 2], ["img_3.jpg", 2]]
@@ -219,7 +219,7 @@ def test_a_corpus_without_unreadable_real_images_has_an_empty_table(
 @pytest.mark.reliability(12)
 def test_too_many_unreadable_real_images_fail_the_run_and_are_named() -> None:
     """Test 12 of the fault tests."""
-    corpus = Corpus("tiny", make_captions(), Photographs(cut=["img_1.jpg"], gone=["img_3.jpg"]), labels={})
+    corpus = Corpus("tiny", make_captions(), RealImages(cut=["img_1.jpg"], gone=["img_3.jpg"]), labels={})
     with pytest.raises(
         ValueError, match=r"2 of the 5 training .* \(40.00%\); quality.max_unreadable .* 30.00%"
     ) as caught:
@@ -230,13 +230,13 @@ def test_too_many_unreadable_real_images_fail_the_run_and_are_named() -> None:
 
 @pytest.mark.parametrize("image_id", ["img_v.jpg", "img_t.jpg"])
 def test_an_unreadable_benchmark_real_image_always_fails_the_run(image_id: str) -> None:
-    corpus = Corpus("tiny", make_captions(), Photographs(cut=[image_id], gone=[]), labels={})
+    corpus = Corpus("tiny", make_captions(), RealImages(cut=[image_id], gone=[]), labels={})
     with pytest.raises(ValueError, match=f"1 of the 2 images .*\n- The image '{image_id}' is cut off"):
         read_captions(corpus, corpus, quality_params(max_unreadable=1.0))
 
 
 def test_copies_among_what_is_measured_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
-    noise = Photographs(cut=[], gone=[])
+    noise = RealImages(cut=[], gone=[])
     measured = noise.read("img_v.jpg")
 
     class Copied:

@@ -22,7 +22,7 @@ from gmail_kedro.pipelines.generation.card import check_card
 from gmail_kedro.whole_files import SUMS
 
 from ..generated_sets.painting import Spoiler, generation_params, quality_params, spoil_captions
-from .test_generation import RUN, GreyPhotographs, use_painter
+from .test_generation import RUN, GreyImages, use_painter
 
 TABLES = {"captions": "captions", "generation_plan": "plan", "generated_manifest@frame": "manifest"}
 
@@ -40,7 +40,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 def catalog_of(home: Path) -> DataCatalog:
     folder = home / "tiny"
-    corpus = Corpus("tiny", spoil_captions(), images=GreyPhotographs(), labels={})
+    corpus = Corpus("tiny", spoil_captions(), images=GreyImages(), labels={})
     parameters = {
         "generation": generation_params(),
         "quality": quality_params(),

@@ -42,7 +42,7 @@ EVALUATION = EvaluationParams(
 )
 
 
-class Pictures:
+class AnyImages:
     """Coloured squares by key, and which were read."""
 
     identity = {"name": "squares", "fingerprint": "f" * 64, "gate": "g" * 64}
@@ -91,7 +91,7 @@ def data():
     captions = pd.DataFrame(
         {"caption_id": ["90", "91"], "image_id": ["8", "9"], "caption": ["a 8", "a 9"], "split": "test"}
     )
-    return pairs, Corpus("tiny", captions, Pictures(30), {}, grammar=GRAMMAR), Pictures(200)
+    return pairs, Corpus("tiny", captions, AnyImages(30), {}, grammar=GRAMMAR), AnyImages(200)
 
 
 def run_params(folders):

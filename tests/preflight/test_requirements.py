@@ -58,11 +58,11 @@ def test_files_of_a_corpus_are_where_its_catalog_entry_reads_them(name):
         assert list(files) == [entry["tars"]]
         return
     assert files[entry["annotations"]] == 1
-    pictures = {pattern: count for pattern, count in files.items() if pattern != entry["annotations"]}
-    assert pictures and all(pattern.startswith(entry["images"]) for pattern in pictures)
+    image_files = {pattern: count for pattern, count in files.items() if pattern != entry["annotations"]}
+    assert image_files and all(pattern.startswith(entry["images"]) for pattern in image_files)
     expected = {split: count.images for split, count in PROTOCOLS[name].expected.items()}
     if name != "sharegpt4v_1k":  # its file names more images than the protocol reads
-        assert sum(pictures.values()) == sum(expected.values())
+        assert sum(image_files.values()) == sum(expected.values())
 
 
 @pytest.mark.parametrize("name", CLASS_SETS)

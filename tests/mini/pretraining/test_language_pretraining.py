@@ -97,7 +97,7 @@ def test_the_shipped_weights_stay_small_and_know_their_tower():
 
 
 @pytest.mark.parametrize("name", ["mini_llava", "mini_llava_llama3"])
-def test_the_shipped_models_answer_in_words_about_a_image(name):
+def test_the_shipped_models_answer_in_words_about_an_image(name):
     encoder = build_encoder("mini_clip_vision", None, device=CPU)
     model = build_vision_language_model(name, None, encoder=encoder, settings=settings(), device=CPU)
     tokens = model.vision_features.select(model.vision_tower, torch.zeros(1, 3, 32, 32))

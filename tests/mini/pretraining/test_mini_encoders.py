@@ -109,17 +109,17 @@ def test_tiny_siglip_is_packaged_so_that_it_is_loaded_by_name(teacher, tmp_path)
 
 def test_tiny_synclr_is_packaged_so_that_it_is_loaded_by_name(teacher, tmp_path):
     painter = Painter()
-    pictures = draw_generated_images(painter, caption_count=6, seed=0, work=tmp_path)
-    assert pictures.shape == (6, 4, 3, 32, 32) and pictures.dtype == torch.uint8
-    assert torch.equal(draw_generated_images(painter, caption_count=6, seed=0, work=tmp_path), pictures)
+    generated = draw_generated_images(painter, caption_count=6, seed=0, work=tmp_path)
+    assert generated.shape == (6, 4, 3, 32, 32) and generated.dtype == torch.uint8
+    assert torch.equal(draw_generated_images(painter, caption_count=6, seed=0, work=tmp_path), generated)
     kept = next(tmp_path.glob("synclr_pictures_*.safetensors"))
     kept.write_bytes(kept.read_bytes()[:-1] + b"?")
     with pytest.raises(DamagedFileError, match=r"synclr_pictures_.* is damaged.*Delete it"):
         draw_generated_images(painter, caption_count=6, seed=0, work=tmp_path)
     assert painter.calls == 1
     settings = {"steps": 2, "batch_size": 8, "seed": 0}
-    tower = pretrain_synclr(teacher, pictures, **settings, work=tmp_path / "work")
-    assert same(tower, pretrain_synclr(teacher, pictures, **settings, work=tmp_path / "other"))
+    tower = pretrain_synclr(teacher, generated, **settings, work=tmp_path / "work")
+    assert same(tower, pretrain_synclr(teacher, generated, **settings, work=tmp_path / "other"))
     PackagedSynclr(tower).save_pretrained(tmp_path / "synclr")
     encoder = build_encoder("mini_synclr", str(tmp_path / "synclr"), device=CPU)
     assert encoder.encode_image(torch.zeros(1, 3, 128, 128)).shape == (1, 64)
@@ -127,21 +127,21 @@ def test_tiny_synclr_is_packaged_so_that_it_is_loaded_by_name(teacher, tmp_path)
 
 def test_pixels_in_training_are_those_the_preprocessor_gives_the_tower(teacher, tmp_path):
     pixels = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    picture = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
+    drawn = Image.fromarray(pixels[0].permute(1, 2, 0).numpy())
     PackagedSynclr(
         pretrain_synclr(teacher, pixels.expand(4, 4, 3, 32, 32), steps=1, batch_size=8, seed=0, work=tmp_path)
     ).save_pretrained(tmp_path / "s")
     synclr = build_encoder("mini_synclr", str(tmp_path / "s"), device=CPU)
-    assert float((synclr.preprocess(picture) - standardize(pixels, size=128)[0]).abs().mean()) < 0.02
+    assert float((synclr.preprocess(drawn) - standardize(pixels, size=128)[0]).abs().mean()) < 0.02
     PackagedClipVision(build_clip_vision(8)).save_pretrained(tmp_path / "v")
     vision = build_encoder("mini_clip_vision", str(tmp_path / "v"), device=CPU)
-    assert torch.allclose(vision.preprocess(picture), standardize(pixels)[0], atol=1e-4)
+    assert torch.allclose(vision.preprocess(drawn), standardize(pixels)[0], atol=1e-4)
 
 
 def test_examples_know_the_scenes_and_the_teachers_embeddings(teacher):
     examples = draw_examples(teacher, scene_count=3, seed=0)
-    picture = Image.fromarray(examples.images[1].permute(1, 2, 0).numpy())
-    own = F.normalize(teacher.encode_image(teacher.preprocess(picture)[None]), dim=-1)
+    drawn = Image.fromarray(examples.images[1].permute(1, 2, 0).numpy())
+    own = F.normalize(teacher.encode_image(teacher.preprocess(drawn)[None]), dim=-1)
     assert torch.allclose(examples.targets[1], own[0], atol=0.02)
     assert examples.facts[:, 0].tolist() == [scene.digits[0] for scene in examples.scenes]
 

@@ -103,8 +103,8 @@ def test_tiny_generator_trains_through_all_three_stages(tmp_path: Path, monkeypa
     assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(16), atol=1e-3)
     assert torch.allclose(latents.std((0, 2, 3)), torch.ones(16), atol=1e-2)
     pipeline.save_pretrained(tmp_path / "saved")
-    picture = pipeline("a red 7.", num_inference_steps=1, height=32, width=32, output_type="np").images[0]
-    assert picture.shape == (32, 32, 3) and np.isfinite(picture).all()
+    drawn = pipeline("a red 7.", num_inference_steps=1, height=32, width=32, output_type="np").images[0]
+    assert drawn.shape == (32, 32, 3) and np.isfinite(drawn).all()
 
 
 def test_tiny_flux_is_saved_so_that_it_is_loaded_by_name_and_trains_the_same_twice(tmp_path: Path, monkeypatch):

@@ -41,7 +41,7 @@ def test_scienceqa_comes_back(questions, tmp_path):
     assert (tmp_path / "scienceqa/images/test/ink_0/image.png").is_file()
 
 
-def test_questions_without_a_image_and_with_a_jpeg(questions, tmp_path):
+def test_questions_without_an_image_and_with_a_jpeg(questions, tmp_path):
     mixed = [replace(questions[0], image=None), replace(questions[1], image=b"\xff\xd8jpeg", context="A hint.")]
     write_folder(tmp_path / "q", scienceqa_files(mixed, split="val"))
     assert read_scienceqa(tmp_path / "q", split="val", images_only=False, check_counts=False) == mixed

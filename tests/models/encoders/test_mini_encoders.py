@@ -24,7 +24,7 @@ def scenes():
 
 
 def embed(encoder, pool) -> torch.Tensor:
-    pixels = torch.stack([encoder.preprocess(Image.fromarray(picture)) for picture in pool.pixels])
+    pixels = torch.stack([encoder.preprocess(Image.fromarray(one)) for one in pool.pixels])
     with torch.no_grad():
         return F.normalize(encoder.encode_image(pixels), dim=-1)
 
