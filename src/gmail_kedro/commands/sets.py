@@ -6,7 +6,6 @@ A set is named by its folder in ``data/02_intermediate`` or by its path. One tha
 
 import json
 import logging
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -57,13 +56,13 @@ def verify(name: str) -> int:
         f"{result.seconds:.1f} s"
     )
     if not problems:
-        _say(f"The set {name} is whole: {read}.")
+        click.echo(f"The set {name} is whole: {read}.")
         return 0
-    _say(f"The set {name} has {len(problems)} problems ({read}):")
+    click.echo(f"The set {name} has {len(problems)} problems ({read}):")
     for problem in problems[:PROBLEMS_SHOWN]:
-        _say(f"- {problem.place}: {problem.what}.\n  {problem.repair}")
+        click.echo(f"- {problem.place}: {problem.what}.\n  {problem.repair}")
     if len(problems) > PROBLEMS_SHOWN:
-        _say(f"- and {len(problems) - PROBLEMS_SHOWN} more")
+        click.echo(f"- and {len(problems) - PROBLEMS_SHOWN} more")
     return 1
 
 
@@ -92,13 +91,13 @@ def regenerate(name: str, key: str, env: str | None, params: str) -> int:
     changed = {name: value for name, value in now.items() if settings.get(name) != value}
     found = regenerate_image(finished, key, ImageMaker(partial(build_generator, generation, run), now))
     for name, value in changed.items():
-        _say(f"{name} was {settings.get(name)}; it is {value}.")
+        click.echo(f"{name} was {settings.get(name)}; it is {value}.")
     if "revision" in changed:
         _say_changed_weights(finished, generation)
     if settings.get("precision") == "auto" and found.verdict != "identical":
-        _say("The set was made with precision auto: float32 on one machine, bfloat16 on another.")
+        click.echo("The set was made with precision auto: float32 on one machine, bfloat16 on another.")
     distance = f"largest difference {found.max_difference}, mean {found.mean_difference:.3f} of 255"
-    _say(f"{key} of {finished.name}, made again: {found.verdict} ({distance}).")
+    click.echo(f"{key} of {finished.name}, made again: {found.verdict} ({distance}).")
     return 1 if found.verdict == "different" else 0
 
 
@@ -128,7 +127,9 @@ def subset(name: str, new: str, env: str | None, params: str, **limits: Any) -> 
     )
     made = copy_subset(origin, rows, project.folder(new))
     _write_card(project, made, _generator_entry(project, origin))
-    _say(f"The set {made.name} has {len(made.manifest):,} of the {len(origin.manifest):,} images of {origin.name}.")
+    click.echo(
+        f"The set {made.name} has {len(made.manifest):,} of the {len(origin.manifest):,} images of {origin.name}."
+    )
 
 
 @set_.command()
@@ -142,7 +143,7 @@ def stats(name: str, as_json: bool) -> None:
     finished = _open(open_project(), name)
     figures = measure_images(finished.images, finished.made["key"].tolist())
     statistics = set_statistics(finished, figures)
-    _say(json.dumps(statistics, indent=1) if as_json else statistics_table(statistics))
+    click.echo(json.dumps(statistics, indent=1) if as_json else statistics_table(statistics))
 
 
 @set_.command()
@@ -157,7 +158,7 @@ def sheet(name: str, count: int, env: str | None, params: str) -> None:
     path = project.root / SHEETS / f"{finished.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     _draw(project, finished, count).savefig(path, dpi=DPI)
-    _say(f"The contact sheet is {path}.")
+    click.echo(f"The contact sheet is {path}.")
 
 
 @set_.command()
@@ -169,7 +170,7 @@ def card(name: str, env: str | None, params: str) -> None:
     project = open_project(env, params)
     finished = _open(project, name)
     _write_card(project, finished, _generator_entry(project, finished))
-    _say(f"The card of {finished.name} is in {finished.folder}.")
+    click.echo(f"The card of {finished.name} is in {finished.folder}.")
 
 
 def _open(project: Project, name: str) -> "GeneratedSet":
@@ -234,12 +235,8 @@ def _say_changed_weights(finished: "GeneratedSet", params: Any) -> None:
     from gmail_kedro.pipelines.generation.card import CARD_FILE, read_card
 
     if not (finished.folder / CARD_FILE).is_file():
-        _say(f"Which weight files differ cannot be said: {finished.folder / CARD_FILE} is not there.")
+        click.echo(f"Which weight files differ cannot be said: {finished.folder / CARD_FILE} is not there.")
         return
     then = read_card(finished.folder)["generator"]["weights"]
     for line in changed_files(then, generator_files(params.generator, params.generator_path)):
-        _say(f"- {line}")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+        click.echo(f"- {line}")
