@@ -20,6 +20,7 @@ from gmail_kedro.models.encoders.open_clip_encoder import inspect_open_clip, loa
 from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.encoders.vision_only import inspect_clip_vision, inspect_synclr, load_clip_vision, load_synclr
 from gmail_kedro.models.weight_sources import MissingWeightsError, local_folder, look_up, packaged_weights
+from gmail_kedro.params.run import RunParams
 
 SYNCLR_HOME = "the SynCLR page of google-research/syn-rep-learn"
 
@@ -92,6 +93,11 @@ def build_encoder(name: str, path: str | None, *, device: torch.device) -> Tower
     """
     spec, home = find_encoder(name, path)
     return spec.load(name, home, architecture=spec.architecture, pretrained=spec.pretrained, device=device)
+
+
+def build_teacher(run: RunParams, device: torch.device) -> TowerEncoder:
+    """Returns the encoder that a run names, a new one each time: ``take_route`` and training change theirs in place."""
+    return build_encoder(run.encoder, run.encoder_path, device=device)
 
 
 def find_encoder(name: str, path: str | None) -> tuple[EncoderSpec, Path | None]:

@@ -33,10 +33,11 @@ def encode_teacher(
         ``patch_mean`` [N, W'] and ``text`` [N, D], the captions' embeddings.
     """
     from gmail_kedro.engine.inference import encode_images, encode_texts, run_encoding
+    from gmail_kedro.models.encoders.known_encoders import build_teacher
     from gmail_kedro.pipelines.alignment.alignment_step import needs_text, teacher_views
 
-    encoding = run_encoding(feature_store, run, partial(_build_teacher, run))
-    encoder = _build_teacher(run, encoding.device)
+    encoding = run_encoding(feature_store, run, partial(build_teacher, run))
+    encoder = build_teacher(run, encoding.device)
     keys = list(pairs["real_key"])
     features = {
         view: encode_images(encoder, corpus.images, keys, encoding, view=view) for view in teacher_views(params)
@@ -112,6 +113,7 @@ def fit_training_free(
     """
     from gmail_kedro.engine.inference import encode_images, run_encoding
     from gmail_kedro.method.realign import fit_feature_map
+    from gmail_kedro.models.encoders.known_encoders import build_teacher
     from gmail_kedro.models.student.student import take_route
 
     if params.training_free == "none":
@@ -123,7 +125,7 @@ def fit_training_free(
     }
     features = {}
     for route, (source, keys) in sides.items():
-        encoder = take_route(_build_teacher(run, encoding.device), adapter, route)  # changes the encoder it takes
+        encoder = take_route(build_teacher(run, encoding.device), adapter, route)  # changes the encoder it takes
         features[route] = encode_images(encoder, source, keys, encoding)  # [N, D]
     return fit_feature_map(
         params.training_free,
@@ -199,12 +201,13 @@ def build_student(
             compiled and there is no compiler.
     """
     from gmail_kedro.hardware import check_compiler
+    from gmail_kedro.models.encoders.known_encoders import build_teacher
     from gmail_kedro.models.student.adapters import TuningSpec
     from gmail_kedro.models.student.student import StudentSpec
 
     if params.compile:
         check_compiler()  # before anything is loaded; torch would say so at the first step
-    encoder = _build_teacher(run, device)
+    encoder = build_teacher(run, device)
     spec = StudentSpec(
         image=TuningSpec.of(
             params.tune,
@@ -226,12 +229,6 @@ def build_student(
     if params.training.checkpoint_activations:
         encoder.checkpoint_activations()
     return Student(encoder, spec, seed=run.seed)
-
-
-def _build_teacher(run: RunParams, device: torch.device) -> TowerEncoder:
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
-
-    return build_encoder(run.encoder, run.encoder_path, device=device)
 
 
 def _last_blocks(encoder: TowerEncoder, params: AlignmentParams) -> tuple[int, ...] | None:

@@ -64,6 +64,7 @@ def fine_tune_on(
         FloatingPointError: If too many steps had a loss that was not finite; the last checkpoint is kept.
     """
     splits = found.training()
+    # Nothing is chosen on the validation images here, and a small set needs every image.
     labels = {**splits.labels["train"], **splits.labels["val"]}
     if len(labels) < 2:
         raise ValueError(f"The set {found.name!r} must have two training images or more. Got {len(labels)} instead.")
@@ -92,7 +93,7 @@ def fine_tune_on(
         device=next(model.parameters()).device,
         precision=run.precision,
     )
-    step.average.update(model)
+    step.average.update(model)  # by the last step, whose update no later step makes
     return step.average.module.state_dict(), pd.DataFrame(history.rows)
 
 
@@ -197,6 +198,7 @@ def predict_classes(
         ValueError: If one cannot be decoded; names it.
     """
     device = next(model.parameters()).device
+    # Seed 0 whatever the run's: measuring draws nothing.
     images = ClassifierImages(found.images, found.task.labels, measuring_transform(encoder, params), seed=0)
     parts = [[(0, int(row)) for row in part] for part in split_rows(np.arange(len(images)), run.image_batch_size)]
     loaded = load_batches(images, parts, workers=params.loader_workers)

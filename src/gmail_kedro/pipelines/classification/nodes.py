@@ -52,11 +52,13 @@ def score_classification(
     if encoder.text_tower is None:
         return no_scores(f"the encoder {run.encoder!r} reads no texts"), NO_ITEMS
     results = {}
+    # All sets or none: a missing image ends the node, so that no set is scored in part.
     for name, one in found.items():
         task = one.task
         prompts = [template.format(label) for label in task.classes for template in task.templates]
         texts = encode_texts(encoder, prompts, encoding).view(len(task.classes), len(task.templates), -1)  # [C, T, D]
         image = encode_images(encoder, one.images, list(task.labels), encoding)  # [N, D]
+        # The training-free map moves real images too; texts stay where the teacher puts them.
         image = image if feature_map.kind == "none" else feature_map.target(image)
         labels = torch.tensor(list(task.labels.values()))
         results[name] = classification_result(image, zero_shot_weights(texts), labels)
@@ -87,6 +89,7 @@ def score_linear_probe(
     if not params.linear_probe:
         return no_scores("evaluation.linear_probe is off"), NO_ITEMS
     found = open_class_sets(class_sets, corpus, params)
+    # A set that is fine-tuned on has its own number from all weights; a probe beside it would be a second answer.
     probed = {name: one for name, one in found.items() if name not in fine_tuning.sets}
     if not probed:
         return no_scores("every set is fine-tuned on" if found else _no_sets(corpus, params)), NO_ITEMS
@@ -176,7 +179,7 @@ def score_fine_tuning(
     device = resolve_device(run.device)
     found, results = _chosen(class_sets, corpus, params, evaluation), {}
     for name, one in found.items():
-        encoder = real_route(adapter, run, device)
+        encoder = real_route(adapter, run, device)  # load_classifier puts its weights into this tower
         guard_route(encoder, one.images)
         model = load_classifier(encoder, classifiers, name, len(one.task.classes))
         predicted = predict_classes(model, encoder, one, params, run)
@@ -225,7 +228,7 @@ def _scored(
     intervals, items = {}, [NO_ITEMS]
     for name, result in results.items():
         scores |= {f"{name}_{measure}": value for measure, value in result.scores().items()}
-        correct = result.correct * 100.0
+        correct = result.correct * 100.0  # [N], in percent, so that its mean is top-1
         intervals[f"{name}_acc1"] = interval_of(correct, params)
         items.append(item_rows(list(found[name].task.labels), f"{prefix}{name}_acc1", correct))
     return {"scores": scores, "intervals": intervals}, pd.concat(items, ignore_index=True)

@@ -66,13 +66,14 @@ def encode_gap(
     """Encodes the held-out pairs, as stored and codec-matched, before and after alignment."""
     from gmail_kedro.engine.inference import encode_texts, run_encoding
     from gmail_kedro.images.matched_codec import CodecMatchedImages
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_teacher
 
     encoding = run_encoding(feature_store, run)
     # One pair an image: several generated images of one real one would be neighbours for that reason alone.
     held_out = pairs[pairs["split"] == "val"].drop_duplicates("image_id").head(params.pair_count)
-    teacher = build_encoder(run.encoder, run.encoder_path, device=encoding.device)
+    teacher = build_teacher(run, encoding.device)
     text = None if teacher.text_tower is None else encode_texts(teacher, list(held_out["caption"]), encoding)
+    # Generated images come as they were saved, real ones as JPEGs of their cameras: part of a gap may be the codec's.
     codec = {"size": params.codec_size, "quality": params.codec_quality}
     encode = partial(_encode_views, held_out, adapter=adapter, feature_map=feature_map, encoding=encoding, run=run)
     return GapEmbeddings(
@@ -95,7 +96,7 @@ def _encode_views(
 ) -> GapViews:
     """Encodes both sides of the pairs by the teacher, and each by its own route."""
     from gmail_kedro.engine.inference import encode_images
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_teacher
     from gmail_kedro.models.student.student import take_route
 
     sides = {
@@ -104,9 +105,11 @@ def _encode_views(
     }
     found = {}
     for name, (source, keys) in sides.items():
-        encoder = build_encoder(run.encoder, run.encoder_path, device=encoding.device)  # take_route changes it
-        before = encode_images(encoder, source, keys, encoding)
-        found[name] = before, encode_images(take_route(encoder, adapter, name), source, keys, encoding)
+        encoder = build_teacher(run, encoding.device)
+        # The teacher first: take_route turns this very encoder into the route.
+        before = encode_images(encoder, source, keys, encoding)  # [N, D]
+        after_tuning = encode_images(take_route(encoder, adapter, name), source, keys, encoding)  # [N, D]
+        found[name] = before, after_tuning
     (before_real, real_after), (before, after) = found["real"], found["generated"]
     if feature_map.kind != "none":
         real_after, after = feature_map.target(real_after), feature_map.source(after)
@@ -139,10 +142,12 @@ def score_gap(gap_embeddings: GapEmbeddings, params: DiagnosticsParams) -> dict[
         neighbour_count=params.neighbour_count,
         seed=params.seed,
     )
+    # All measures on the stored images; on the codec-matched ones those that say whether a gap is there.
     result = _score_views(stored, report_all, groups, params)
     clouds = (stored.after, stored.real_after), (stored.before, stored.real)
     biases = [decompose_gap(frame, generated, real).pob for generated, real in clouds]
     drift = relative_drift(*biases)
+    # Not finite where the bias before is zero: nothing can drift from nothing, and JSON has no such number.
     result["scores"] |= {"pob_drift": drift} if math.isfinite(drift) else {}
     result["scores"] |= source_preservation(stored.before, stored.after, neighbour_count=params.neighbour_count)
     matched = _score_views(gap_embeddings.codec_matched, report_shortly, groups, params)
@@ -215,7 +220,7 @@ def _score_views(
     times = {"before": (views.before, views.real), "after": (views.after, views.real_after)}
     for when, (generated, real) in times.items():
         scores |= {f"{name}_{when}": value for name, value in report(generated, real).items()}
-        cosines = paired_cosine(generated, real).numpy()
+        cosines = paired_cosine(generated, real).numpy()  # [N]
         intervals[f"paired_cosine_{when}"] = asdict(bootstrap_interval(cosines, count=count, seed=seed))
         low, high = probe_interval(generated, real, groups, count=count, seed=seed, folds=folds)
         intervals[f"probe_auc_{when}"] = {"mean": scores[f"probe_auc_{when}"], "low": low, "high": high}

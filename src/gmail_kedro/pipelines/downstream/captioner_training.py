@@ -66,10 +66,12 @@ def prepare_captioner(
     from gmail_kedro.models.vision_language.language_models import prepare_language_model
 
     tuning = TuningSpec.of(params.tune_language_model, params.lora, targets=params.lora.targets or ())
+    # + 3: the mapper takes the seed itself, and no two parts may start from the same random numbers.
     language = prepare_language_model(params.language_model, params.language_model_path, tuning, seed=run.seed + 3)
     _refuse_too_long(language, params)
     chosen = pairs.iloc[features.rows]
     if params.model == "ifcap":
+        # It needs all pairs, not only the chosen ones: its memory is every training caption.
         return _prepare_ifcap(pairs, corpus, chosen, features, language, params, ifcap, seed=run.seed, device=device)
     captioner = build_captioner(
         language,
@@ -100,8 +102,9 @@ def validation_loss(examples: CaptionExamples, held_out: np.ndarray, *, batch_si
     """Returns the mean cross-entropy per token over held-out rows; not a number where there are none."""
     total, count = 0.0, 0
     for rows in split_rows(held_out, batch_size):
+        # By tokens, padding left out: a mean of batch means would weigh short captions like long ones.
         token_count = int((examples.tokens[rows] != IGNORE_INDEX).sum())
-        total += float(examples.loss(rows, None)) * token_count  # batches have captions of different lengths
+        total += float(examples.loss(rows, None)) * token_count
         count += token_count
     return total / count if count else float(np.nan)
 
@@ -116,6 +119,7 @@ def add_noise(embeddings: torch.Tensor, std: float, rng: np.random.Generator) ->
     """
     if std == 0:
         return embeddings
+    # From numpy, on the CPU: the noise is the same on every device.
     noise = torch.from_numpy(rng.standard_normal(tuple(embeddings.shape), dtype=np.float32))  # [N, D]
     return F.normalize(F.normalize(embeddings, dim=-1) + std * noise, dim=-1)
 
@@ -137,6 +141,7 @@ def _prepare_ifcap(
 
     assert features.texts is not None
     nouns = _find_nouns(pairs, corpus, ifcap)
+    # Each caption once: a caption with several generated images would be retrieved several times over.
     known = np.flatnonzero((pairs["split"] == "train") & ~pairs["caption_id"].duplicated())
     remembered = pairs.iloc[known]
     memory = build_memory(
@@ -150,7 +155,8 @@ def _prepare_ifcap(
     own_row = {key: row for row, key in enumerate(remembered["caption_id"])}
     excluded = torch.tensor([own_row.get(key, -1) for key in chosen["caption_id"]])  # [M]
     is_noisy = ifcap.train_source == "text_noise"
-    queries = features.embeddings
+    queries = features.embeddings  # [M, D]
+    # Trained on texts, the query is too close to the memory's texts; noise stands for the gap that images have.
     if is_noisy:
         queries = add_noise(queries, ifcap.query_noise_std, stream_rng(seed, Stream.RETRIEVAL_NOISE))
     retrieved = memory.nearest(queries.to(device), count=ifcap.retrieved_count, excluded=excluded).cpu()  # [M, K]
@@ -186,8 +192,10 @@ def _ifcap_loss(
     chosen, named = embeddings[rows], [list(entities[row]) for row in rows]
     if step is not None:
         rng = stream_rng(seed, Stream.CAPTIONER_NOISE, step)
-        chosen = add_noise(chosen, noise_std, rng)
+        chosen = add_noise(chosen, noise_std, rng)  # [B, D]
+        # Entities are left out by chance, for at test time the retrieved captions miss some of them.
         named = [[noun for noun in nouns if rng.random() >= drop] for nouns in named]
+    # Cut only now, so that what is left out makes room for the next noun.
     named = [nouns[: captioner.details.entities.limit] for nouns in named]
     device = next(captioner.mapper.parameters()).device
     return captioner.loss_with(chosen.to(device), tokens[rows], retrieved[rows], named)
@@ -219,10 +227,12 @@ def _find_nouns(pairs: pd.DataFrame, corpus: Corpus, ifcap: IfcapParams) -> dict
                 f"ifcap.nouns: grammar needs a corpus whose captions come from a grammar. {corpus.name!r} has none. "
                 "Set it to textblob, nltk, or to a vocabulary of this corpus."
             )
+        # The grammar's own nouns: a tagger would have to guess what is known exactly.
         kind, words = "vocabulary", corpus.grammar.nouns
     find = build_noun_finder(kind, words)
     captions = pairs.drop_duplicates("caption_id")
     nouns = {key: find(text) for key, text in zip(captions["caption_id"], captions["caption"], strict=True)}
+    # A finder of another language finds nothing and says nothing; training on no entities would look like a result.
     with_any = sum(bool(found) for found in nouns.values())
     logger.info("Nouns (%s): %d of %d captions have any", ifcap.nouns, with_any, len(nouns))
     if with_any == 0:

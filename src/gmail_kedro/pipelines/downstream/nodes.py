@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from gmail_kedro.engine.checkpoint import Checkpoints, data_of, settings_of
+from gmail_kedro.evaluation.benchmark import real_route
 from gmail_kedro.interfaces import Corpus, GeneratedImages, ImageTextEncoder, SavesItself
 from gmail_kedro.method.realign import FeatureMap
 from gmail_kedro.models.captioners.captioner import Captioner
@@ -61,14 +62,17 @@ def train_captioner(
 
     device, batch_size = resolve_device(run.device), params.training.batch_size
     if params.pretrained is not None:
+        # An empty history says that nothing was trained here.
         return load_captioner(Path(params.pretrained), device=device), pd.DataFrame({"step": [], "loss": []})
     examples = prepare_captioner(pairs, corpus, training_features, params, ifcap, run, device=device)
     captioner = examples.captioner
     facts = settings_of(run, params, ifcap) | training_features.facts() | data_of(pairs, rows=training_features.rows)
     if params.start_from is not None:
+        # Its weights, not its path, are what the training depends on: the folder may have been trained anew.
         start_from(captioner, Path(params.start_from), device=device)
         facts["start"] = hash_tensors(captioner.state_dict())
-    is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()
+    # By the rows of the features: a mixed source has most pairs twice.
+    is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()  # bool [M]
     captioner.train()
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)  # of the dropout in a language model; a checkpoint keeps where it is
@@ -82,6 +86,7 @@ def train_captioner(
             precision=run.precision,
         )
     captioner.eval()
+    # In the precision it was trained in, so that the two losses of the history can be compared.
     with fast_arithmetic(device, precision=run.precision):
         held_out = np.flatnonzero(~is_train)
         history.rows[-1]["val_loss"] = validation_loss(examples, held_out, batch_size=batch_size)
@@ -103,20 +108,20 @@ def tune_text_tower(
     """
     from gmail_kedro.engine.loop import train
     from gmail_kedro.hardware import resolve_device
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
     from gmail_kedro.models.encoders.tuned_text_tower import TunedTextTower
-    from gmail_kedro.models.student.student import take_route
 
     device = resolve_device(run.device)
-    encoder = take_route(build_encoder(run.encoder, run.encoder_path, device=device), adapter, "real")
+    # The text tower belongs to the real route: at test time it is asked for real images.
+    encoder = real_route(adapter, run, device)
     if params.training.steps == 0 or encoder.text_tower is None:
         return TunedTextTower(None, encoder.fingerprint), pd.DataFrame({"step": [], "loss": []})
     chosen = pairs.iloc[training_features.rows]
-    is_train = (chosen["split"] == "train").to_numpy().copy()
+    is_train = (chosen["split"] == "train").to_numpy().copy()  # bool [M]; a copy, for torch warns of read-only views
     step = _retriever_step(
         encoder,
-        training_features.embeddings[is_train].to(device),
-        encoder.tokenize(list(chosen["caption"][is_train])).to(device),
+        training_features.embeddings[is_train].to(device),  # [N, D]
+        encoder.tokenize(list(chosen["caption"][is_train])).to(device),  # [N, L]
+        # Numbers for the names: several captions share a real image and are no negatives of one another.
         torch.from_numpy(pd.factorize(chosen["image_id"][is_train])[0].copy()).to(device),
         batch_size=params.training.batch_size,
         seed=run.seed,
@@ -158,6 +163,7 @@ def _retriever_step(
     from gmail_kedro.engine.batches import batch_rows
     from gmail_kedro.method.alignment import sigmoid_alignment_loss, symmetric_loss
 
+    # As it was pre-trained, and not learned on: image embeddings stay as they are, so their scale should.
     scale, bias = encoder.logit_scale, encoder.logit_bias
 
     def step(index: int) -> dict[str, torch.Tensor]:

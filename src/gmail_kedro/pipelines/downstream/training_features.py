@@ -70,8 +70,8 @@ class FeatureSource:
 
     def text(self, kind: str, *, seed: int) -> torch.Tensor:
         """Returns captions mapped to where real images lie, [N, D]; the map is fitted on the training split."""
-        texts = encode_texts(self._teacher(), list(self.pairs["caption"]), self.encoding)
-        real = self.real()
+        texts = encode_texts(self._teacher(), list(self.pairs["caption"]), self.encoding)  # [N, D]
+        real = self.real()  # [N, D]
         is_train = (self.pairs["split"] == "train").to_numpy().copy()
         fitted = fit_feature_map(kind, lambda: [texts[is_train]], lambda: [real[is_train]])
         return fitted.source(texts, noise_seed=seed)
@@ -103,9 +103,9 @@ class FeatureSource:
         )
 
     def _teacher(self) -> TowerEncoder:
-        from gmail_kedro.models.encoders.known_encoders import build_encoder
+        from gmail_kedro.models.encoders.known_encoders import build_teacher
 
-        return build_encoder(self.run.encoder, self.run.encoder_path, device=self.encoding.device)
+        return build_teacher(self.run, self.encoding.device)
 
     def _route(self, route: str) -> TowerEncoder:
         from gmail_kedro.models.student.student import take_route
@@ -135,6 +135,7 @@ def gather(source: FeatureSource, params: DownstreamParams, ifcap: IfcapParams, 
         return TrainingFeatures(source.text(params.text_map, seed=seed), everything, source.origin("text"), texts)
     if params.train_on == "generated":
         return TrainingFeatures(source.generated(seed=seed), everything, source.origin("generated"), texts)
+    # Both sides whole, then the rows: what is stored in the feature store is found again by other shares.
     real_rows, generated_rows = mixed_rows(len(source), params.real_fraction, seed=seed)
     real, generated = source.real()[real_rows], source.generated(seed=seed)[generated_rows]
     rows = np.concatenate([real_rows, generated_rows])  # [M]

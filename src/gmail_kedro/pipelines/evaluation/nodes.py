@@ -31,6 +31,7 @@ def write_captions(
     # Whatever the run trains in: beams that are nearly equal would be decided by rounding.
     with fast_arithmetic(device, precision="float32"):
         for start in tqdm(starts, desc="Captioning", disable=None):
+            # [B, D]: the captioner reads embeddings and never an image, so it cannot take the wrong route.
             part = benchmark.image[start : start + run.image_batch_size].to(device)
             texts += model.caption(part, beam_size=params.beam_size, max_tokens=max_tokens, origin=benchmark.origin)
     return [{"image_id": key, "text": text} for key, text in zip(benchmark.image_ids, texts, strict=True)]
@@ -48,6 +49,7 @@ def score_captions(
     Returns:
         The scores, and those that are means over images one by one: ``image_id``, ``measure``, ``value``.
     """
+    # From the benchmark and not from the corpus: the references of exactly the images that were captioned.
     references: dict[str, list[str]] = {image_id: [] for image_id in benchmark.image_ids}
     for caption, index in zip(benchmark.captions, benchmark.text_image_index.tolist(), strict=True):
         references[benchmark.image_ids[index]].append(caption)
@@ -73,10 +75,11 @@ def collect_scores(
     run: RunParams,
 ) -> dict[str, Any]:
     """Gathers a run's results with what they were measured on."""
+    # Whoever compares two files of scores sees from the protocol whether they can be compared.
     return {
         "captioning": captioning,
         "retrieval": retrieval,
-        **class_scores,
+        **class_scores,  # classification, linear_probe and fine_tuning
         "gap": gap,
         "protocol": {
             "corpus": corpus.name,
@@ -88,6 +91,7 @@ def collect_scores(
             "real_path": adapter.spec.real_path,
             "seed": run.seed,
             "generator": generated_images.description.settings["generator"],
+            # Both, for a student of an earlier version does not say which set it was aligned on.
             "generated_set": generated_images.fingerprint,
             "aligned_on": adapter.spec.generated_set,
             "generated_image_count": generated_images.description.image_count,
@@ -105,4 +109,5 @@ def _scene_tuples(
             f"evaluation.scene_tuples needs a corpus whose captions come from a grammar. {corpus.name!r} has none. "
             "Set it to false."
         )
+    # By image, for a prediction is held against all references of its image at once.
     return tuple_f1({row["image_id"]: row["text"] for row in predictions}, references, corpus.grammar.facts)

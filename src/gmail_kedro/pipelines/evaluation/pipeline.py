@@ -19,6 +19,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             node(
                 write_captions,
+                # As many tokens as it was trained on; the rest of downstream is no matter of evaluation.
                 ["captioner", "benchmark", evaluation, run, "params:downstream.max_tokens"],
                 "predictions",
                 name="write_captions",

@@ -14,7 +14,7 @@ from gmail_kedro.params.transfer import TransferParams
 
 logger = logging.getLogger(__name__)
 
-SPLIT = "test"
+SPLIT = "test"  # nothing is chosen on these corpora, so nothing but their test split is read
 
 
 def plan_transfer(
@@ -32,6 +32,7 @@ def plan_transfer(
     Raises:
         ValueError: If ``flickr_corpus`` holds training images of ``corpus``.
     """
+    # Before anything is encoded: an hour on images that were trained on would be lost.
     refuse_leakage(corpus, flickr_corpus)
     trained_count = count_leaked(corpus, long_caption_corpus)
     if trained_count:
@@ -47,6 +48,7 @@ def plan_transfer(
         "flickr": {"corpus": flickr_corpus.name, "split": SPLIT, "trained_picture_count": 0},
         "long_captions": {"corpus": long_caption_corpus.name, "split": SPLIT, "trained_picture_count": trained_count},
     }
+    # Each benchmark with its own protocol: which images, and how many captions of each.
     return (
         whole.replace(retrieval_protocol=params.flickr_protocol),
         whole.replace(retrieval_protocol=params.long_caption_protocol),
@@ -62,6 +64,7 @@ def collect_transfer(
     run: RunParams,
 ) -> dict[str, Any]:
     """Gathers the scores on both corpora with what they were measured on and through."""
+    # What was measured on stands beside the scores: the number of trained images is a part of the result.
     return {
         "flickr": flickr_scores | facts["flickr"],
         "long_captions": long_caption_scores | facts["long_captions"],
@@ -71,5 +74,6 @@ def collect_transfer(
 
 def collect_transfer_items(flickr_items: pd.DataFrame, long_caption_items: pd.DataFrame) -> pd.DataFrame:
     """Returns recall image by image: ``group``, ``image_id``, ``measure``, ``value``."""
+    # Apart by group: both corpora may have an image of one id.
     parts = {"flickr": flickr_items, "long_captions": long_caption_items}
     return pd.concat([items.assign(group=group) for group, items in parts.items()], ignore_index=True)

@@ -9,6 +9,7 @@ from gmail_kedro.pipelines.transfer.nodes import collect_transfer, collect_trans
 def create_pipeline(**kwargs: object) -> Pipeline:
     """Returns: for each corpus, embeddings through the run's real route and retrieval; then both in one file."""
     run = "params:run"
+    # Evaluation's nodes with other inputs: both corpora are measured as the run's own is.
     route = ["adapter", "feature_map", "text_tower", "feature_store"]
     corpora = ["corpus", "flickr_corpus", "long_caption_corpus"]
     return Pipeline(

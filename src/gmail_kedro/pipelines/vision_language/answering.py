@@ -59,6 +59,7 @@ class Answering:
     def answer(self, questions: Sequence[Question], prompts: Sequence[str]) -> list[str]:
         """Returns the answers to questions about real images, or to questions that all have none."""
         if questions and questions[0].image is None:
+            # The tower has nothing to do: these prompts go to the language model alone.
             size = self.params.answer_batch_size
             starts = range(0, len(prompts), size)
             parts = [self._write(None, prompts[start : start + size]) for start in starts]
@@ -67,12 +68,14 @@ class Answering:
         return self._answer(QuestionImages(questions), ids, prompts, what="Answering")
 
     def _answer(self, source: ImageSource, keys: Sequence[str], prompts: Sequence[str], *, what: str) -> list[str]:
-        # Each image is looked at once, so nothing is kept.
+        # Each image is looked at once, so nothing is kept. The origin is real whatever the source: no benchmark has
+        # generated images.
         tokens = open_tokens(self.model, self.tower, source, list(keys), origin="real", cache_gib=0)
         size = self.params.answer_batch_size
         texts: list[str] = []
         for start in tqdm(range(0, len(keys), size), desc=what, disable=None):
             rows = range(start, min(start + size, len(keys)))
+            # [B, P, W] tokens of the images, and as many prompts
             texts += self._write(tokens[rows], prompts[start : start + size])
         return texts
 
@@ -87,12 +90,14 @@ def ask_all(
 
     A question whose options are images cannot be asked: its text is None. ``prompt_of`` has the benchmark's words.
     """
+    # MMMU puts an option that is an image into the text as a placeholder.
     askable = [question for question in questions if not any(IMAGE[:-1] in option for option in question.options)]
     texts: dict[str, str] = {}
     for has_image in (True, False):  # a batch has images throughout or none
         part = [question for question in askable if (question.image is not None) == has_image]
         written = answering.answer(part, [prompt_of(question) for question in part])
         texts |= {question.question_id: text for question, text in zip(part, written, strict=True)}
+    # In the order of the questions again, whichever part they were in.
     return [
         {"question_id": question.question_id, "prompt": prompt_of(question), "text": texts.get(question.question_id)}
         for question in questions
@@ -115,9 +120,10 @@ def score_questions(
     """
     held = {question.question_id: VqaQuestion(question.options, question.answers) for question in questions}
     result = judge({row["question_id"]: row["text"] for row in answers}, held)
-    correct = result.correct.astype(float) * 100
+    correct = result.correct.astype(float) * 100  # [N], in percent, so that its mean is the accuracy
     subjects = np.array([question.subject for question in questions])
-    chance = _chance(questions)
+    # Beside every accuracy: with two options half is right without looking, and subjects differ in their options.
+    chance = _chance(questions)  # [N]
     scores = {
         "scores": result.scores() | {"chance": float(chance.mean())},
         "intervals": {"accuracy": interval_of(correct, params)},

@@ -4,7 +4,6 @@ import torch
 
 from gmail_kedro.engine.batches import FrozenActivations, PixelBatches
 from gmail_kedro.interfaces import ImageSource
-from gmail_kedro.models.encoders.towers import TowerEncoder
 from gmail_kedro.models.student.adapters import TuningSpec
 from gmail_kedro.models.student.student import ROUTES, StoredStudent
 from gmail_kedro.models.vision_language.vision_language_model import VisionLanguageModel
@@ -15,7 +14,7 @@ from gmail_kedro.params.vision_language import VisionLanguageParams
 
 def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.device) -> VisionLanguageModel:
     """Returns the vision-language model as it is before any training of ours."""
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_teacher
     from gmail_kedro.models.vision_language.known_vision_language_models import (
         LlavaSettings,
         build_vision_language_model,
@@ -28,7 +27,8 @@ def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.d
         chat_format=params.chat_format,
         seed=run.seed,
     )
-    encoder = build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))
+    # On the CPU: the model takes the tower's weights over and goes to its device as a whole.
+    encoder = build_teacher(run, torch.device("cpu"))
     return build_vision_language_model(
         params.model, params.model_path, encoder=encoder, settings=settings, device=device
     )
@@ -36,12 +36,10 @@ def build_model(params: VisionLanguageParams, run: RunParams, *, device: torch.d
 
 def open_towers(model: VisionLanguageModel, adapter: StoredStudent, run: RunParams) -> dict[str, VisionTower]:
     """Returns the vision tower of each route; the model is left with the tower of the real one."""
-    from gmail_kedro.models.encoders.known_encoders import build_encoder
+    from gmail_kedro.models.encoders.known_encoders import build_teacher
 
-    def teacher() -> TowerEncoder:
-        return build_encoder(run.encoder, run.encoder_path, device=torch.device("cpu"))
-
-    return {route: put_tower(model, teacher(), adapter, route) for route in ROUTES}
+    # A teacher for each route: one that has taken a route cannot take the other.
+    return {route: put_tower(model, build_teacher(run, torch.device("cpu")), adapter, route) for route in ROUTES}
 
 
 def open_tokens(
@@ -59,7 +57,9 @@ def open_tokens(
     """
     said = getattr(source, "modality", origin)
     return FrozenActivations(
+        # No pixels are kept: each image is decoded once, and its tokens are what is asked for again.
         PixelBatches(model.preprocess, source, keys, limit_bytes=0),
+        # Says which modality comes, so that a tower refuses images of the other route.
         lambda pixels: tower.encode(pixels, modality=said),
         limit_bytes=int(cache_gib * 2**30),
         dtype=torch.float16,  # half the memory; the projector multiplies in single precision again
@@ -68,5 +68,6 @@ def open_tokens(
 
 def tuning_of(params: VisionLanguageParams) -> TuningSpec:
     """Returns what is tuned in the language model: nothing without steps or rank."""
+    # Without steps LoRA would only be zeros in the way of every forward pass.
     kind = "lora" if params.training.steps and params.lora.rank else "none"
     return TuningSpec.of(kind, params.lora, targets=params.lora.targets)

@@ -46,6 +46,7 @@ class TrainingExamples:
 
     def patches(self, rows: np.ndarray) -> torch.Tensor:
         """Returns the tokens of the rows' images, float16 [B, P, W]."""
+        # Rows number the parts one after the other; each part numbers its own from 0.
         starts = np.cumsum([0, *(len(part) for part in self.tokens)])
         parts = np.searchsorted(starts, rows, side="right") - 1
         found: dict[int, torch.Tensor] = {}  # by place in the batch
@@ -69,6 +70,7 @@ def load_examples(
 ) -> TrainingExamples:
     """Returns the conversations of one split's pairs with what each route's tower makes of their images."""
     chosen = pairs[pairs["split"] == split]
+    # One part for each route: a tower refuses images of the other modality.
     rows = {params.train_on: np.arange(len(chosen))}
     if params.train_on == "mixed":
         real, generated = mixed_rows(len(chosen), params.real_fraction, seed=seed)
@@ -82,7 +84,7 @@ def load_examples(
             sources[route],
             list(chosen[f"{route}_key"].iloc[kept]),
             origin=route,
-            cache_gib=params.cache_gib / len(rows),
+            cache_gib=params.cache_gib / len(rows),  # the limit is on all tokens together
         )
         for route, kept in rows.items()
     )
@@ -116,7 +118,9 @@ def write_conversations(
         )
     conversations = []
     for caption_id, caption in zip(pairs["caption_id"], pairs["caption"], strict=True):
+        # By the caption's id and not its place: more pairs, or other ones, leave each conversation as it was.
         rng = stream_rng(seed, Stream.CONVERSATIONS, *str(caption_id).encode())
+        # The caption is always asked for: it is what the paper trains on, and all there is without a grammar.
         turns = [Turn(params.caption_prompt, caption)]
         if grammar is not None and params.questions_per_image:
             turns += [Turn(*asked) for asked in grammar.ask(caption, rng, count=params.questions_per_image)]
@@ -143,7 +147,7 @@ def training_step(
 
     def step(index: int) -> dict[str, torch.Tensor]:
         rows = batch_rows(index, count=len(examples), batch_size=params.training.batch_size, seed=seed)
-        count = _answer_token_count(examples, rows)
+        count = _answer_token_count(examples, rows)  # of the whole batch, or parts would weigh alike
         parts = split_rows(rows, size)
         with seeded_dropout(seed, Stream.LANGUAGE_DROPOUT, index, device=model.device):
             if len(parts) == 1:
@@ -151,7 +155,7 @@ def training_step(
             total = torch.zeros((), device=model.device)
             for part in parts:
                 loss = _loss_sum(model, examples, part) / count
-                loss.backward()
+                loss.backward()  # part by part: the graph of a whole batch would not fit into memory
                 total += loss.detach()
             return {"loss": total}
 

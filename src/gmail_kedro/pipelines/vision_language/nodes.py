@@ -43,15 +43,18 @@ def train_vision_language_model(
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
     towers = open_towers(model, adapter, run)
+    # Without steps the projector is the model's own and is not stored a second time.
     trains_projector = params.train_projector and params.training.steps > 0
     tuned = TunedLlava(model, tuning_of(params), towers, train_projector=trains_projector, seed=run.seed)
     if params.training.steps == 0:
         return tuned, pd.DataFrame({"step": [], "loss": []})
     if params.training.checkpoint_activations:
         tuned.checkpoint_activations()
+    # The held-out conversations too: what cannot be written is refused now, not after the last step.
     sources = (pairs, corpus, generated_images, model, towers, params)
     examples, held_out = (load_examples(split, *sources, seed=run.seed) for split in ("train", "val"))
     facts = settings_of(run, params) | data_of(pairs, generated=generated_images)
+    # The weights that stay frozen are not in the checkpoint; only their hashes tell that they are still the same.
     facts |= {"model": tuned.recipe.base, "towers": json.dumps(tuned.recipe.towers, sort_keys=True)}
     training = params.training
     model.train()
@@ -65,6 +68,7 @@ def train_vision_language_model(
         precision=run.precision,
     )
     model.eval()
+    # By micro-batches: without a graph more would fit, but no other size is known to.
     with fast_arithmetic(device, precision=run.precision):
         history.rows[-1]["val_loss"] = held_out_loss(model, held_out, batch_size=training.micro_batch_size)
     return tuned, pd.DataFrame(history.rows)
@@ -94,11 +98,11 @@ def answer_prompts(
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
-    tower = open_towers(model, adapter, run)["real"]
+    tower = open_towers(model, adapter, run)["real"]  # evaluation sees real images alone
     load_tuned_llava(model, vision_language_model, tower)
     answering = Answering(model, tower, params)
     rows = split_rows(corpus, evaluation.split, image_count=evaluation.image_count)
-    image_ids = list(dict.fromkeys(rows["image_id"]))
+    image_ids = list(dict.fromkeys(rows["image_id"]))  # an image has several captions, and is captioned once
     with fast_arithmetic(device, precision=run.precision):
         texts = answering.caption(corpus.images, image_ids)
         return {
