@@ -158,21 +158,27 @@ def refuse_other_shapes(
     )
 
 
-def refuse_partial_load(
-    name: str, model: torch.nn.Module, loading: Mapping[str, Any], *, source: str, passed_over: tuple[str, ...] = ()
-) -> None:
-    """Refuses a model of transformers or diffusers that did not get every tensor from its files.
+def load_whole(kind: Any, name: str, source: str | Path, *, passed_over: tuple[str, ...] = (), **options: Any) -> Any:
+    """Returns a model of a transformers or diffusers class, every tensor of which came from its files.
 
     Args:
+        kind: The class.
         name: Name of the model, for the message.
-        model: What was loaded, with ``ignore_mismatched_sizes``, so that other shapes are listed and not raised.
-        loading: The library's ``output_loading_info``.
-        source: The folder, for the message.
+        source: A folder or hub repository.
         passed_over: Beginnings of names that belong to a part of the file's model which this one does not have.
+        **options: Of ``from_pretrained``.
 
     Raises:
         MissingWeightsError: If tensors are missing, of another shape, or without a place in the model.
+        Exception: Whatever the library raises if nothing can be loaded from there.
     """
+    model, loading = kind.from_pretrained(
+        source,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # so that they are listed with the others and not raised one by one
+        trust_remote_code=False,
+        **options,
+    )
     # The library's own account is read, not the files' names: both libraries read files with older names.
     unexpected = [
         key for key in loading["unexpected_keys"] if not key.endswith(OLD_BUFFERS) and not key.startswith(passed_over)
@@ -180,12 +186,13 @@ def refuse_partial_load(
     misshapen = [f"{key} {list(found)} instead of {list(wanted)}" for key, found, wanted in loading["mismatched_keys"]]
     _refuse_gaps(
         name,
-        source,
+        str(source),
         count=len(model.state_dict()),
         missing=loading["missing_keys"],
         unexpected=unexpected,
         misshapen=misshapen,
     )
+    return model
 
 
 def _refuse_gaps(

@@ -21,10 +21,10 @@ from gmail_kedro.models.fingerprints import hash_model, settings_of
 from gmail_kedro.models.strict_loading import (
     clip_vision_sizes,
     load_strictly,
+    load_whole,
     named_clip_sizes,
     read_state_dict,
     refuse_other_sizes,
-    refuse_partial_load,
 )
 from gmail_kedro.models.weight_sources import (
     MODEL_FILES,
@@ -142,20 +142,15 @@ def load_clip_vision(
     source = pretrained if path is None else str(path)
     mute_transformers()
     try:
-        model, loading = CLIPVisionModelWithProjection.from_pretrained(
-            source,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that refuse_partial_load can name them all
-            trust_remote_code=False,
-        )
+        model = load_whole(CLIPVisionModelWithProjection, name, source, passed_over=TEXT_SIDE, dtype=torch.float32)
         processor = CLIPImageProcessor.from_pretrained(source, trust_remote_code=False)
+    except MissingWeightsError:
+        raise
     except Exception as error:
         raise MissingWeightsError(
             f"The weights of the encoder {name!r} could not be loaded from {source}: {reason_of(error)}. "
             f"Expected {CLIP_VISION_FOLDER}; set run.encoder_path to it."
         ) from error
-    refuse_partial_load(name, model, loading, source=source, passed_over=TEXT_SIDE)
     model = model.to(device).eval().requires_grad_(False)
     projection = model.visual_projection.weight.detach().T
     preprocess = Preprocess(processor)

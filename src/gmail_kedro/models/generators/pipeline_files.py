@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gmail_kedro.models.strict_loading import refuse_partial_load
+from gmail_kedro.models.strict_loading import load_whole
 from gmail_kedro.models.weight_sources import MissingWeightsError, find_folder_flaw, mute_transformers, reason_of
 
 if TYPE_CHECKING:
@@ -107,19 +107,15 @@ def _load_part(name: str, kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     try:
         if not _is_model_class(kind):
             return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, loading = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # so that they are named below instead of one by one in a long error
-            output_loading_info=True,
-            **{"torch_dtype" if kind.__module__.startswith("diffusers.models") else "dtype": dtype},
-        )
+        # diffusers says torch_dtype where transformers says dtype.
+        precision: dict[str, Any] = {
+            "torch_dtype" if kind.__module__.startswith("diffusers.models") else "dtype": dtype
+        }
+        return load_whole(kind, name, folder, local_files_only=True, use_safetensors=True, **precision)
+    except MissingWeightsError:
+        raise
     except Exception as error:
         raise _unloadable(name, folder, error) from error
-    refuse_partial_load(name, model, loading, source=str(folder))
-    return model
 
 
 def _class_of(library: str, kind: str) -> Any:

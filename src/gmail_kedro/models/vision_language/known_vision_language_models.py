@@ -17,6 +17,7 @@ from gmail_kedro.models.strict_loading import (
     Sizes,
     clip_vision_sizes,
     language_sizes,
+    load_whole,
     named_clip_sizes,
     refuse_other_sizes,
 )
@@ -27,7 +28,6 @@ from gmail_kedro.models.vision_language.language_models import (
     VICUNA_13B,
     build_language_model,
     find_language_model_flaw,
-    load_whole,
     source_of,
 )
 from gmail_kedro.models.vision_language.vision_language_model import VisionFeatures, VisionLanguageModel
@@ -147,7 +147,7 @@ def _load(name: str, source: str, dtype: str) -> tuple[Any, Any]:
     try:
         config = LlavaConfig.from_pretrained(source, trust_remote_code=False)
         _refuse_other_parts(name, source, config)
-        model = load_whole(LlavaForConditionalGeneration, name, source, config=config, dtype=dtype)
+        model = load_whole(LlavaForConditionalGeneration, name, source, config=config, dtype=getattr(torch, dtype))
         processor = LlavaProcessor.from_pretrained(source, trust_remote_code=False)
     except MissingWeightsError:
         raise

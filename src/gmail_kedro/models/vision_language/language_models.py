@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmail_kedro.models.fingerprints import hash_language_model
-from gmail_kedro.models.strict_loading import Sizes, language_sizes, refuse_other_sizes, refuse_partial_load
+from gmail_kedro.models.strict_loading import Sizes, language_sizes, load_whole, refuse_other_sizes
 from gmail_kedro.models.student.adapters import WEIGHTS_FILE, TuningSpec, load_adapter, save_adapter, tune_tower
 from gmail_kedro.models.weight_sources import (
     MODEL_FILES,
@@ -105,7 +105,7 @@ def _load(
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         refuse_other_sizes(name, source, found=language_sizes(config), promised=promised)
-        model = load_whole(AutoModelForCausalLM, name, source, config=config, dtype=dtype)
+        model = load_whole(AutoModelForCausalLM, name, source, config=config, dtype=getattr(torch, dtype))
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except MissingWeightsError:
         raise
@@ -120,29 +120,6 @@ def _load(
         if isinstance(module, NewGELUActivation):
             model.set_submodule(path, torch.nn.GELU(approximate="tanh"))
     return model, tokenizer
-
-
-def load_whole(kind: Any, name: str, source: str | Path, *, config: Any, dtype: str) -> Any:
-    """Returns a model of a transformers class, every tensor of which came from a folder or hub repository.
-
-    Raises:
-        MissingWeightsError: If the weights do not fit the configuration.
-        OSError: If nothing can be loaded from there.
-        ValueError: If the model is one that only code beside its weights could load.
-    """
-    import torch
-
-    model, loading = kind.from_pretrained(
-        source,
-        config=config,
-        dtype=getattr(torch, dtype),
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # so that they are listed with the others
-        trust_remote_code=False,
-    )
-    # transformers fills tensors that the file lacks with random numbers, and only warns.
-    refuse_partial_load(name, model, loading, source=str(source))
-    return model
 
 
 def find_language_model_flaw(name: str, place: Path) -> str:

@@ -71,7 +71,7 @@ def train_captioner(
         # Its weights, not its path, are what the training depends on: the folder may have been trained anew.
         start_from(captioner, Path(params.start_from), device=device)
         facts["start"] = hash_tensors(captioner.state_dict())
-    # By the rows of the features: a mixed source has most pairs twice.
+    # By the rows of the features: a mixed source has pairs twice.
     is_train = (pairs["split"].iloc[training_features.rows] == "train").to_numpy()  # bool [M]
     captioner.train()
     with torch.random.fork_rng():
