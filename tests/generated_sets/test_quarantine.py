@@ -225,6 +225,21 @@ def test_a_changed_gate_judges_stored_images_and_makes_none(tmp_path: Path) -> N
     assert folder_bytes(tmp_path) == before
 
 
+@pytest.mark.parametrize("gate", [{"duplicate_distance": None, "retries": 1}, {"retries": 0}])
+def test_what_was_accepted_after_a_retry_is_not_taken_by_a_gate_that_would_not_have_made_it(
+    tmp_path: Path, gate: dict[str, object]
+) -> None:
+    words = {2: "again", 4: "again"}
+    make(tmp_path / "set", words, painter=Recovering(), quality={"retries": 1})
+    facts = {record.key: record.facts for record in read_shard(tmp_path / "set" / "00000.tar")}
+    assert facts["cap_4_0/0"]["retry"] == 1
+    quality = {"max_quarantined": 0.5, **gate}
+    # The same as if the set had never been judged otherwise.
+    make(tmp_path / "set", words, painter=Recovering(), quality=quality)
+    make(tmp_path / "new", words, painter=Recovering(), quality=quality)
+    assert folder_bytes(tmp_path / "set") == folder_bytes(tmp_path / "new")
+
+
 def test_a_kill_between_two_gates_leaves_no_verdict_of_the_one_before(tmp_path: Path, monkeypatch) -> None:
     words = {2: "again", 4: "again"}
     make(tmp_path, words)

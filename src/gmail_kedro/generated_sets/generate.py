@@ -122,6 +122,8 @@ def _bring(maker: ShardMaker, map_jobs: MapJobs | None) -> tuple[list[MadeShard]
     judged_by = _find_gate(folder, last, wanted)
     to_make = _find_to_make(folder, judged_by, wanted)
     maker.kept = frozenset(wanted.shards) - frozenset(to_make)
+    # What another gate accepted after a retry, this one may take at the first seed, as it would in an empty folder.
+    maker.takes_retried = bool(judged_by)
     limit = QuarantineLimit(
         maker.quality.max_quarantined, after=maker.quality.limit_after, home=str(folder / QUARANTINE)
     )
@@ -143,10 +145,12 @@ def _bring(maker: ShardMaker, map_jobs: MapJobs | None) -> tuple[list[MadeShard]
 
 
 def _find_gate(folder: Path, last: SetDescription | None, wanted: SetDescription) -> Mapping[str, Any]:
-    """Returns the gate whose verdicts the shards hold, whatever its retries; empty if it is unknown or another one."""
+    """Returns the gate whose verdicts the shards hold, with as many retries or fewer; empty: unknown, or another."""
     found = last.quality if last is not None else {} if any(folder.glob("*.tar")) else wanted.quality
     # From the first shard that another gate judges, the folder holds verdicts of two: a kill must not hide that.
-    return found if {**found, "retries": 0} == {**wanted.quality, "retries": 0} else {}
+    is_same = {**found, "retries": wanted.quality["retries"]} == wanted.quality
+    # Of more retries than are asked for, some may have been accepted: no run with fewer makes those.
+    return found if is_same and found.get("retries", 0) <= wanted.quality["retries"] else {}
 
 
 def _find_to_make(folder: Path, judged_by: Mapping[str, Any], wanted: SetDescription) -> list[str]:

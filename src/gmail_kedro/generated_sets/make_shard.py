@@ -67,6 +67,7 @@ class ShardMaker:
     # Builds it; needed only where the gate asks for a least caption score
     build_scorer: Callable[[], Scorer] | None = None
     kept: frozenset[str] = field(default=frozenset())  # ids of the shards that are there and stay as they are
+    takes_retried: bool = True  # whether images that lie in the folder may be of another seed than the plan's
 
     def __post_init__(self) -> None:
         absent = [name for name in SETTINGS if name not in self.settings]
@@ -149,7 +150,7 @@ class ShardMaker:
 
     @cached_property
     def _existing(self) -> "ExistingImages":
-        return ExistingImages(self.folder, self.settings, self.kept)
+        return ExistingImages(self.folder, self.settings, self.kept, takes_retried=self.takes_retried)
 
     def _look_at_batches(self, rows: Sequence[Row]) -> Iterator[tuple["_Batch", list[Looked]]]:
         """Yields batches with what the gate says of each image by itself.
@@ -247,10 +248,12 @@ class ExistingImages:
         folder: Home of the shards.
         settings: What an image must have been made with.
         kept: Ids of the shards that nobody asks for.
+        takes_retried: Whether an image may be of another seed than the plan's, after a retry.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], kept: frozenset[str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], kept: frozenset[str], *, takes_retried: bool) -> None:
         self._settings = settings
+        self._takes_retried = takes_retried
         self._places: dict[str, tuple[Path, int]] = {}
         # The quarantine first: of two images of one key the accepted one is taken.
         for path in [*sorted((folder / QUARANTINE).glob("*.tar")), *sorted(folder.glob("*.tar"))]:
@@ -265,6 +268,8 @@ class ExistingImages:
         try:
             record = read_image(path, row["key"], offset)
         except (FileNotFoundError, ShardError):  # damaged, or replaced since: it is made again
+            return None
+        if record.facts.get("retry", 0) and not self._takes_retried:
             return None
         # Fact by fact, not by the shard's fingerprint: rows move between shards, and the rest of a shard may differ.
         wanted = {name: row[name] for name in ("caption_id", "image_id", "sample_index", "prompt")} | {
