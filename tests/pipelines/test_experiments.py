@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 
 from gmail_kedro.models.encoders.known_encoders import build_encoder
@@ -19,7 +20,10 @@ CPU = torch.device("cpu")
 
 
 def group_of(name: str, group: str) -> dict:
-    return {key.split(".")[1]: value for key, value in RUNS[name].items() if key.startswith(f"{group}.")}
+    settings = OmegaConf.create()
+    for key, value in RUNS[name].items():
+        OmegaConf.update(settings, key, value, force_add=True)
+    return OmegaConf.to_container(settings).get(group, {})
 
 
 def distinct_alignments() -> list[str]:
@@ -40,7 +44,7 @@ def test_it_aligns_and_moves_the_routes_it_declares(name, project, run_in, monke
         "alignment",
         run_id=f"named_{name}",
         run=group_of(name, "run"),
-        alignment=group_of(name, "alignment") | {"steps": 3},
+        alignment=OmegaConf.merge(group_of(name, "alignment"), {"training": {"steps": 3}}),
     )
     stored = open_student(project / f"data/06_models/named_{name}/adapter")
     encoder = group_of(name, "run").get("encoder", "mini_clip")
