@@ -80,6 +80,8 @@ def test_a_changed_image_is_named_and_the_repair_with_it(made: GeneratedSet):
 def test_a_missing_shard_is_found(made: GeneratedSet):
     shard(made, 2).unlink()
     assert words_of(made) == ["shards/100000.tar: the shard is missing, and 4 images with it"]
+    (problem,) = verify_set(made.folder).problems
+    assert problem.repair.startswith("Make it again: kedro run --pipeline=generation")
 
 
 def test_a_shard_cut_short_is_found(made: GeneratedSet):

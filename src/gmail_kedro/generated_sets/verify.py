@@ -270,11 +270,11 @@ class _ShardCheck:
         return others == expected and isinstance(facts.get("truncated"), bool)
 
     def _problem(self, path: Path, what: str) -> Problem:
+        make = f"Delete {self._shard} and make" if self._shard.is_file() else "Make"
         return Problem(
             str(path.relative_to(self._folder)),
             what,
-            f"Delete {self._shard} and make it again: {remake(self._folder)}; or fetch the set again: "
-            f"dvc checkout --force {self._folder}",
+            f"{make} it again: {remake(self._folder)}; or fetch the set again: dvc checkout --force {self._folder}",
         )
 
 
