@@ -84,7 +84,10 @@ def check_profile(conf: Path, profile: str, runtime_parameters: Mapping[str, Any
 def _mapping(where: str, content: Any, known: Collection[str] | None = None) -> Mapping[str, Any]:
     """Returns a mapping, empty for null, whose keys are all known."""
     if not isinstance(content, dict | None):
-        raise ParameterError(f"{where.removesuffix(': ')} must be a mapping. Got {content!r} instead.")
+        raise ParameterError(
+            f"{where.removesuffix(': ')} must be a mapping. Got {content!r} instead. On the command line "
+            "each of its keys is set by itself, with dots before its name: alignment.lora.rank=2"
+        )
     for key in content or {} if known is not None else ():
         _refuse_unknown(where, key, known or ())
     return content or {}
