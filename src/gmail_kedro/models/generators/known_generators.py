@@ -1,6 +1,7 @@
 """Image generators by name: where their weights come from, under which licence, and how one is built.
 
-A generator is added by an entry in ``GENERATORS``.
+A generator of a known family is added by an entry in ``GENERATORS``; another family needs a class in
+``diffusers_generators`` and its line in ``build_generator``.
 """
 
 import json

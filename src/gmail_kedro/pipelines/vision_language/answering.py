@@ -17,7 +17,7 @@ from gmail_kedro.models.vision_language.vision_language_model import VisionLangu
 from gmail_kedro.models.vision_language.vision_towers import VisionTower
 from gmail_kedro.params.evaluation import EvaluationParams
 from gmail_kedro.params.vision_language import VisionLanguageParams
-from gmail_kedro.pipelines.vision_language.building import open_tokens
+from gmail_kedro.pipelines.vision_language.model_and_towers import open_tokens
 
 
 class QuestionImages:

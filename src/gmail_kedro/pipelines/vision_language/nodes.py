@@ -33,12 +33,12 @@ def train_vision_language_model(
     from gmail_kedro.engine.loop import train
     from gmail_kedro.hardware import fast_arithmetic, resolve_device
     from gmail_kedro.models.vision_language.tuned_llava import TunedLlava
-    from gmail_kedro.pipelines.vision_language.building import build_model, open_towers, tuning_of
     from gmail_kedro.pipelines.vision_language.conversation_training import (
         held_out_loss,
         load_examples,
         training_step,
     )
+    from gmail_kedro.pipelines.vision_language.model_and_towers import build_model, open_towers, tuning_of
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
@@ -94,7 +94,7 @@ def answer_prompts(
     from gmail_kedro.models.vision_language.prompts import mmmu_prompt, scienceqa_prompt
     from gmail_kedro.models.vision_language.tuned_llava import load_tuned_llava
     from gmail_kedro.pipelines.vision_language.answering import Answering, ask_all
-    from gmail_kedro.pipelines.vision_language.building import build_model, open_towers
+    from gmail_kedro.pipelines.vision_language.model_and_towers import build_model, open_towers
 
     device = resolve_device(run.device)
     model = build_model(params, run, device=device)
