@@ -44,6 +44,13 @@ def test_an_unknown_key_is_an_error_that_names_key_and_folder(folder: Path) -> N
         open_set(folder).read("x/0")
 
 
+def test_a_shard_that_is_gone_is_named_with_what_makes_it_again(folder: Path) -> None:
+    gone = sorted(folder.glob("*.tar"))[0]
+    gone.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"The shard \S*{gone.name} is gone. Make it again .*: \w+"):
+        open_set(folder).read("cap_0_0/0")
+
+
 def test_a_shard_cut_after_indexing_is_an_error(folder: Path) -> None:
     images = open_set(folder)
     list(images.keys())

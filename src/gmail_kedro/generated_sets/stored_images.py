@@ -317,7 +317,12 @@ class ShardImages:
     def _index(self) -> dict[str, Location]:
         index: dict[str, Location] = {}
         for shard_id in self.description.shards:
-            for key, place in index_shard(shard_path(self.folder, shard_id)).items():
+            path = shard_path(self.folder, shard_id)
+            if not path.is_file():  # sets are also opened to look at what is left of them
+                raise FileNotFoundError(
+                    f"The shard {path} is gone. Make it again (the others are kept): {remake(self.folder.parent)}"
+                )
+            for key, place in index_shard(path).items():
                 index[key] = Location(shard_id, *place)
         # Headers are trusted for places only; a count that differs means that set.json is of other shards.
         if len(index) != len(self):
